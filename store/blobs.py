@@ -1,0 +1,212 @@
+"""What a blob store must do, in few verbs, and what it may additionally offer.
+
+A blob store moves bytes and decides nothing.
+Hashing, verification, references and limits are the business of the modules above it.
+
+**Visibility.** A file in a blob store is not yet a blob: visible means a committed ``present`` row in
+the index. A store *must* therefore tolerate files that no row names, and callers *must not* show a
+blob because `BlobStore.stat` found it.
+
+**Durability.** Every call that changes something has reached the disk when it returns, except
+`StagedWriter.append`, whose bytes are durable only after `StagedWriter.sync`.
+
+**Repetition.** Every call may be repeated after a crash or a lost answer: `StagedWriter.promote`,
+`set_aside`, `put_back`, `discard_aside` and `StagedWriter.discard` succeed again.
+
+**Equal digests.** Two writers may promote the same digest at once; the later one replaces the
+earlier one's file with equal bytes, and a reader that already opened either keeps what it opened.
+
+**Closing.** Whoever gets a `StagedWriter` closes it; an iterator from `BlobStore.open` closes its
+source when it is exhausted or closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from store.digest import Digest
+
+CHUNK_BYTES = 1 << 20
+"""How many bytes `BlobStore.open` yields at a time, the last piece excepted."""
+
+
+class ByteRange(msgspec.Struct, frozen=True):
+    """Bytes ``start`` up to but excluding ``stop`` of a blob; both lie inside it."""
+
+    start: int
+    stop: int
+
+    @property
+    def size_bytes(self) -> int:
+        return self.stop - self.start
+
+
+class BlobInfo(msgspec.Struct, frozen=True):
+    """What a store knows of one stored file: its digest, its size, when it was last written."""
+
+    digest: Digest
+    size_bytes: int
+    modified_at: int
+    """Microseconds since the epoch, by the store's clock."""
+
+
+class AsideInfo(msgspec.Struct, frozen=True):
+    """A file in quarantine."""
+
+    digest: Digest
+    generation: int
+    size_bytes: int
+
+
+class StagedInfo(msgspec.Struct, frozen=True):
+    """A staging file, whoever writes it."""
+
+    session: str
+    size_bytes: int
+    modified_at: int
+
+
+class Traits(msgspec.Struct, frozen=True):
+    """Facts in which backends differ, stated instead of asked."""
+
+    name: str
+    survives_restart: bool
+    shared_between_processes: bool
+
+
+class StagedWriter(Protocol):
+    """Bytes on their way to a blob; invisible until promoted and recorded in the index."""
+
+    session: str
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes are staged, durable or not."""
+        ...
+
+    def append_blocking(self, offset: int, pieces: Sequence[bytes | memoryview]) -> int:
+        """Append `pieces` at `offset`, which must be the present end; return the new end.
+
+        Runs in a worker thread, so that a batch is hashed and written in one hop.
+        Raises `OffsetConflict` if the end is elsewhere, `StorageFull` if there is no room; a short
+        write is cut back, so the file holds whole batches only.
+        """
+        ...
+
+    async def truncate(self, size_bytes: int) -> None:
+        """Cut back to `size_bytes`, durably."""
+        ...
+
+    async def sync(self) -> int:
+        """Make what was appended durable; return the durable size."""
+        ...
+
+    async def promote(self, digest: Digest) -> bool:
+        """Give the synced bytes their blob name, durably; say whether a file was replaced.
+
+        The staged bytes stay until `discard`, so this can be repeated. May be slow.
+        """
+        ...
+
+    def read_blocking(self, offset: int, size_bytes: int) -> bytes:
+        """Read staged bytes back; used to continue a hash that another worker began."""
+        ...
+
+    async def discard(self) -> None:
+        """Remove the staging name. The blob, if promoted, is not touched. Closes too."""
+        ...
+
+    async def close(self) -> None:
+        """Release the descriptor and the lock; what is staged stays."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Stored bytes by digest. See the module docstring for the rules that all calls share."""
+
+    traits: Traits
+
+    async def stat(self, digest: Digest) -> BlobInfo:
+        """Size and time of a stored file; raises `BlobNotFound`."""
+        ...
+
+    def open(
+        self, digest: Digest, within: ByteRange | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Stream a file or a part of it; raises `BlobNotFound` before the first piece.
+
+        A file shorter than the range promises raises `Corrupt`.
+        """
+        ...
+
+    def list(self) -> AsyncIterator[BlobInfo]:
+        """Every stored file once, in order of digest; never a staging or quarantine name."""
+        ...
+
+    async def stage(self, session: str) -> StagedWriter:
+        """Begin a staging file that must not exist yet, and lock it."""
+        ...
+
+    async def reopen(self, session: str) -> StagedWriter:
+        """Open a staging file that any process began; raises `UploadNotFound`.
+
+        The lock is not taken: appends take it batch by batch where writers may compete.
+        """
+        ...
+
+    def list_staged(self) -> AsyncIterator[StagedInfo]:
+        """Every staging file."""
+        ...
+
+    async def set_aside(self, digest: Digest, generation: int) -> bool:
+        """Move a stored file to quarantine; say whether there was one to move."""
+        ...
+
+    async def put_back(self, digest: Digest, generation: int) -> None:
+        """Move a quarantined file back to its name; raises `BlobNotFound` if neither exists."""
+        ...
+
+    async def discard_aside(self, digest: Digest, generation: int) -> None:
+        """Remove a quarantined file for good; nothing to remove is no error."""
+        ...
+
+    def list_aside(self) -> AsyncIterator[AsideInfo]:
+        """Every quarantined file."""
+        ...
+
+    def read_blocking(self, digest: Digest, offset: int, size_bytes: int) -> bytes:
+        """Read a part in a worker thread; raises `BlobNotFound`; short at the end of the file."""
+        ...
+
+    async def read_segments(self, digest: Digest) -> bytes | None:
+        """The derived segments file of a blob as written, or None; its content is not trusted."""
+        ...
+
+    async def write_segments(self, digest: Digest, content: bytes) -> None:
+        """Replace the derived segments file; atomic, but not synced: it can be rebuilt."""
+        ...
+
+    async def discard_segments(self, digest: Digest) -> None:
+        """Forget the derived segments file."""
+        ...
+
+    async def free_bytes(self) -> tuple[int, int]:
+        """Free and total bytes of the medium; ``(2**63, 2**63)`` where there is no bound."""
+        ...
+
+    async def close(self) -> None:
+        """Release what the store holds open."""
+        ...
+
+
+@runtime_checkable
+class SupportsLocalPath(Protocol):
+    """A store whose blobs are plain files, so that the kernel can send them by itself."""
+
+    def path_of(self, digest: Digest) -> Path:
+        """Where the file of a blob is; no promise that it exists."""
+        ...

@@ -1,0 +1,101 @@
+"""What a unit of work sees of the database: statements compiled once, and a transaction to run them in.
+
+A **unit of work** is ``async def unit(tx)``.
+It *must* await only methods of its `Tx`, *must not* change anything outside it, and *must* bear being
+run more than once: a batch that fails is replayed unit by unit, and the contract suite runs each
+unit twice, the first time rolled back.
+Arguments (who acts, for which request, a freshly made id) are bound before, with a lambda or
+`functools.partial`, never read from the surroundings inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql import ClauseElement
+
+T = TypeVar("T")
+
+Row: TypeAlias = tuple[Any, ...]
+"""One row as the driver gives it; the modules of rows turn it into a struct at once."""
+
+
+class Statement:
+    """A SQLAlchemy Core construct, compiled for a dialect when it is first run there."""
+
+    __slots__ = ("_sqlite", "construct")
+
+    def __init__(self, construct: ClauseElement) -> None:
+        self.construct = construct
+        self._sqlite: str | None = None
+
+    @property
+    def sqlite(self) -> str:
+        """The SQL text for SQLite, with ``:name`` parameters."""
+        if self._sqlite is None:
+            dialect = sqlite.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+            compiled = self.construct.compile(dialect=dialect)
+            unbound = {
+                name: value
+                for name, value in (compiled.params or {}).items()
+                if value is not None
+            }
+            if unbound:
+                raise ValueError(f"statement has literal parameters {sorted(unbound)}; use bindparam")
+            self._sqlite = str(compiled)
+        return self._sqlite
+
+    def __repr__(self) -> str:
+        return f"Statement({self.construct})"
+
+
+class Tx(Protocol):
+    """One transaction. `now` is the clock's reading at its start, in microseconds since the epoch."""
+
+    now: int
+
+    async def one(self, statement: Statement, /, **values: Any) -> Row | None:
+        """The first row, or None."""
+        ...
+
+    async def all(self, statement: Statement, /, **values: Any) -> list[Row]:
+        """Every row; the statement carries its own LIMIT."""
+        ...
+
+    async def run(self, statement: Statement, /, **values: Any) -> int:
+        """Change rows; return how many were changed."""
+        ...
+
+    async def run_many(self, statement: Statement, rows: Iterable[Mapping[str, Any]], /) -> None:
+        """Run one statement for many rows."""
+        ...
+
+
+Unit: TypeAlias = Callable[[Tx], Awaitable[T]]
+
+
+class Index(Protocol):
+    """The database as everything above it uses it; `store.index.database.Database` is the one."""
+
+    async def run(self, unit: Unit[T]) -> T:
+        """Run a unit that writes; return its result after the commit is durable.
+
+        An exception from the unit rolls back that unit alone and is raised here.
+        Raises `store.errors.Unavailable` if the commit failed or the database is closing,
+        `store.errors.StorageFull` if the disk is.
+        """
+        ...
+
+    async def read(self, unit: Unit[T]) -> T:
+        """Run a unit that only reads, on one consistent snapshot, in a reader thread."""
+        ...
+
+    async def look(self, unit: Unit[T]) -> T:
+        """Run key look-ups on the calling thread where that is possible, else as `read` does."""
+        ...
+
+    def read_blocking(self, unit: Unit[T]) -> T:
+        """Run a unit that only reads, from a worker thread."""
+        ...

@@ -1,0 +1,79 @@
+"""Where things live under the data directory, as pure functions of digests and session ids.
+
+::
+
+    store.json                      store id, layout version, index epoch
+    lock writer.lock leader.lock    process locks
+    index.sqlite3                   the index
+    blobs/sha256/ab/cd/<64 hex>     blobs
+    segments/sha256/ab/cd/<64 hex>  BLAKE3 digests of a blob's segments, derived
+    uploads/<session id>            bytes being received
+    quarantine/<64 hex>.<gen>       damaged or collected blobs
+
+Two levels of 256 shards give 65,536 directories: at ten million blobs each holds about 150 names,
+few enough for every file system to list at once and for `scrub` to take in one piece.
+The last path element is the whole digest, so a file found in ``lost+found`` identifies itself.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from store.digest import Digest, InvalidDigest
+
+LAYOUT_VERSION: Final = 1
+STORE_FILE: Final = "store.json"
+INDEX_FILE: Final = "index.sqlite3"
+PROCESS_LOCK: Final = "lock"
+WRITER_LOCK: Final = "writer.lock"
+LEADER_LOCK: Final = "leader.lock"
+BLOBS: Final = "blobs/sha256"
+SEGMENTS: Final = "segments/sha256"
+UPLOADS: Final = "uploads"
+QUARANTINE: Final = "quarantine"
+
+_SESSION = re.compile(r"[a-z0-9_]{8,64}\Z")
+_ASIDE = re.compile(r"([0-9a-f]{64})\.([0-9]{1,19})\Z")
+
+
+def blob_key(digest: Digest) -> str:
+    """``blobs/sha256/ab/cd/<64 hex>``."""
+    return f"{BLOBS}/{digest.hex[:2]}/{digest.hex[2:4]}/{digest.hex}"
+
+
+def segments_key(digest: Digest) -> str:
+    """``segments/sha256/ab/cd/<64 hex>``."""
+    return f"{SEGMENTS}/{digest.hex[:2]}/{digest.hex[2:4]}/{digest.hex}"
+
+
+def upload_key(session: str) -> str:
+    """``uploads/<session id>``; raises `ValueError` for what no session id of ours looks like."""
+    if _SESSION.match(session) is None:
+        raise ValueError(f"not a session id: {session[:80]!r}")
+    return f"{UPLOADS}/{session}"
+
+
+def quarantine_key(digest: Digest, generation: int) -> str:
+    """``quarantine/<64 hex>.<generation>``."""
+    return f"{QUARANTINE}/{digest.hex}.{generation}"
+
+
+def parse_blob_name(shard: str, name: str) -> Digest | None:
+    """The digest of a file called `name` in the directory ``ab/cd``; None if it is not a blob's."""
+    try:
+        digest = Digest.from_hex(name)
+    except InvalidDigest:
+        return None
+    return digest if shard == f"{name[:2]}/{name[2:4]}" else None
+
+
+def parse_aside_name(name: str) -> tuple[Digest, int] | None:
+    """The digest and generation of a quarantined file's name; None if it is not ours."""
+    match = _ASIDE.match(name)
+    return None if match is None else (Digest(match[1]), int(match[2]))
+
+
+def is_session(name: str) -> bool:
+    """Whether `name` could be the name of a staging file of ours."""
+    return _SESSION.match(name) is not None
