@@ -1,0 +1,275 @@
+"""Starts the real server process, as a person would, and lets a test hurt it.
+
+Use `running_server` where the server should be gone at the end of a block::
+
+    with running_server(tmp_path / "data", workers=2) as server:
+        requests.put(f"{server.url}/blobs/model.bin", data=b"…")
+        server.kill_worker()
+        server.kill_everything()
+        server.start()                      # the same data directory, the same port
+
+Every process is started with an empty environment but PATH, so settings of the machine do not leak
+into tests, and everything it wrote is readable in `Server.log` when a test fails.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 30.0
+POLL_SECONDS = 0.005
+
+
+class ServerDied(AssertionError):
+    """The server ended, or never became ready; carries everything it wrote."""
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """An environment in which only the code under test and `extra` can have an influence."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", ""),
+        **(extra or {}),
+    }
+
+
+def run_digestry(
+    *args: str,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout_seconds: float = 60,
+    **popen: Any,
+) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end and return what it wrote and its exit code."""
+    return subprocess.run(
+        [sys.executable, "-m", "registry", *args],
+        env=environment(env),
+        cwd=cwd,
+        text=True,
+        capture_output=True,
+        timeout=timeout_seconds,
+        check=False,
+        **popen,
+    )
+
+
+def children_of(pid: int) -> list[int]:
+    """The direct children of a process, oldest first."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            stat = Path("/proc", entry, "stat").read_text(encoding="utf-8")
+        except OSError:
+            continue
+        state, parent = stat.rpartition(")")[2].split()[:2]
+        if int(parent) == pid and state != "Z":
+            found.append(int(entry))
+    return sorted(found)
+
+
+def wait_until(
+    condition: Callable[[], Any], what: str = "condition", timeout_seconds: float = START_SECONDS
+) -> Any:
+    """Poll until `condition` answers something true, and return it."""
+    deadline = time.monotonic() + timeout_seconds
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {timeout_seconds} s")
+        time.sleep(POLL_SECONDS)
+    return answer
+
+
+class Server:
+    """One ``digestry serve`` on one data directory; may be killed and started again."""
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        workers: int = 1,
+        port: int = 0,
+        config: str | None = None,
+        env: Mapping[str, str] | None = None,
+        args: Sequence[str] = (),
+        **popen: Any,
+    ) -> None:
+        self.data = data
+        self.workers = workers
+        self.port = port
+        self.config = config
+        self.env = dict(env or {})
+        self.args = tuple(args)
+        self.popen = popen
+        self.log_path = data.parent / f"{data.name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """``http://127.0.0.1:<port>``, without a slash at the end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id."""
+        assert self.process is not None, "the server was not started"
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        """Everything the server wrote to both its streams, over all its starts."""
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def command(self) -> list[str]:
+        config = []
+        if self.config is not None:
+            path = self.data.parent / f"{self.data.name}.toml"
+            path.write_text(self.config, encoding="utf-8")
+            config = ["--config", str(path)]
+        serve = [sys.executable, "-m", "registry", "serve", *config]
+        listen = ["--host", "127.0.0.1", "--port", str(self.port)]
+        rest = ["--data", str(self.data), "--workers", str(self.workers), *self.args]
+        return [*serve, *listen, *rest]
+
+    def launch(self) -> Server:
+        """Start the process and return at once."""
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(),
+                env=environment(self.env),
+                cwd=self.data.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                **self.popen,
+            )
+        return self
+
+    def start(self) -> Server:
+        """Start the process and wait until it is ready; a port, once known, is kept."""
+        self.launch()
+        self.wait_ready()
+        return self
+
+    def wait_ready(self, timeout_seconds: float = START_SECONDS) -> None:
+        """Wait until ``/readyz`` answers 200; raises `ServerDied` if the process ends before."""
+        deadline = time.monotonic() + timeout_seconds
+        while not self.is_ready():
+            if self.process is None or self.process.poll() is not None:
+                code = None if self.process is None else self.process.returncode
+                raise ServerDied(f"server ended with {code}:\n{self.log}")
+            if time.monotonic() > deadline:
+                raise ServerDied(f"not ready after {timeout_seconds} s:\n{self.log}")
+            time.sleep(POLL_SECONDS)
+
+    def is_ready(self) -> bool:
+        """Whether this process (not a predecessor) listens and answers ``/readyz`` with 200."""
+        facts = self.facts()
+        if facts is None or facts["pid"] != self.pid:
+            return False
+        self.port = int(facts["url"].rpartition(":")[2])
+        try:
+            return self.get("/readyz")[0] == 200
+        except OSError:
+            return False
+
+    def facts(self) -> dict[str, Any] | None:
+        """What ``server.json`` says, if it is there."""
+        try:
+            facts: dict[str, Any] = json.loads((self.data / "server.json").read_text("utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return facts
+
+    def get(self, path: str, timeout_seconds: float = 10) -> tuple[int, bytes]:
+        """Status and body of one GET on a connection of its own."""
+        return self.request("GET", path, timeout_seconds=timeout_seconds)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float = 10,
+    ) -> tuple[int, bytes]:
+        """Status and body of one request on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_seconds)
+        try:
+            connection.request(method, path, body=body, headers=dict(headers or {}))
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def worker_pids(self) -> list[int]:
+        """Process ids of the living workers."""
+        return children_of(self.pid)
+
+    def kill_worker(self, index: int = 0) -> int:
+        """SIGKILL one worker and return its process id; the supervisor replaces it."""
+        pid = wait_until(self.worker_pids, "a worker")[index]
+        os.kill(pid, signal.SIGKILL)
+        return int(pid)
+
+    def kill_everything(self) -> None:
+        """SIGKILL the supervisor and every worker, as a power cut would, and wait for it."""
+        assert self.process is not None, "the server was not started"
+        os.kill(self.pid, signal.SIGSTOP)  # so that it starts no worker while we count them
+        workers = children_of(self.pid)
+        for pid in (self.pid, *workers):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(START_SECONDS)
+        wait_until(lambda: not any(_is_alive(pid) for pid in workers), "death of the workers")
+
+    def terminate(self, signum: int = signal.SIGTERM) -> None:
+        """Ask for a drain and return at once."""
+        os.kill(self.pid, signum)
+
+    def wait(self, timeout_seconds: float = START_SECONDS) -> int:
+        """Wait for the end of the supervisor and return its exit code."""
+        assert self.process is not None, "the server was not started"
+        return self.process.wait(timeout_seconds)
+
+    def stop(self) -> int:
+        """Drain and wait; return the exit code."""
+        self.terminate()
+        return self.wait()
+
+    def close(self) -> None:
+        """Leave nothing running, whatever state the server is in."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.kill_everything()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        stat = Path("/proc", str(pid), "stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+@contextmanager
+def running_server(data: Path, **settings: Any) -> Iterator[Server]:
+    """A ready server (arguments as for `Server`) that is killed at the end if it still runs."""
+    server = Server(data, **settings)
+    try:
+        yield server.start()
+    finally:
+        server.close()
