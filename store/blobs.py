@@ -22,7 +22,7 @@ source when it is exhausted or closed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -88,17 +88,28 @@ class StagedWriter(Protocol):
         """How many bytes are staged, durable or not."""
         ...
 
-    def append_blocking(self, offset: int, pieces: Sequence[bytes | memoryview]) -> int:
+    def append_blocking(
+        self,
+        offset: int,
+        pieces: Sequence[bytes | memoryview],
+        fence: Callable[[], None] | None = None,
+    ) -> int:
         """Append `pieces` at `offset`, which must be the present end; return the new end.
 
-        Runs in a worker thread, so that a batch is hashed and written in one hop.
-        Raises `OffsetConflict` if the end is elsewhere, `StorageFull` if there is no room; a short
-        write is cut back, so the file holds whole batches only.
+        Runs in a worker thread, so that a batch is hashed and written in one hop. `fence` runs once
+        the file is locked and before anything is written, and may refuse by raising.
+        Raises `OffsetConflict` if the end is elsewhere, `UploadLocked` if another writer does not
+        let go within two seconds, `StorageFull` if there is no room; a short write is cut back, so
+        the file holds whole batches only.
         """
         ...
 
-    async def truncate(self, size_bytes: int) -> None:
-        """Cut back to `size_bytes`, durably."""
+    async def truncate(self, size_bytes: int, fence: Callable[[], None] | None = None) -> None:
+        """Cut back to `size_bytes` if there are more, durably; `fence` as in `append_blocking`."""
+        ...
+
+    async def sync_name(self) -> None:
+        """Make the staging name durable, for a session that must outlive a crash of the host."""
         ...
 
     async def sync(self) -> int:
@@ -134,9 +145,7 @@ class BlobStore(Protocol):
         """Size and time of a stored file; raises `BlobNotFound`."""
         ...
 
-    def open(
-        self, digest: Digest, within: ByteRange | None = None
-    ) -> AsyncGenerator[bytes, None]:
+    def open(self, digest: Digest, within: ByteRange | None = None) -> AsyncGenerator[bytes, None]:
         """Stream a file or a part of it; raises `BlobNotFound` before the first piece.
 
         A file shorter than the range promises raises `Corrupt`.

@@ -111,11 +111,19 @@ quarantine = Table(
 )
 Index("quarantine_by_collection", quarantine.c.collection)
 
+counters = Table(
+    "counters",
+    metadata,
+    # generation: never repeats; moves: how many times a blob was marked moving.
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 store_state = Table(
     "store_state",
     metadata,
-    # generation: the counter that never repeats; moves: how many blobs were ever marked moving;
-    # store_id, epoch: what store.json says; collection_off: why collection refuses, if it does.
+    # store_id, epoch: what store.json says too; collection_off: why collection refuses, if it does.
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
     sqlite_with_rowid=False,

@@ -1,0 +1,1 @@
+"""Backends put bytes somewhere and get them back, nothing else."""

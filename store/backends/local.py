@@ -1,0 +1,384 @@
+"""Blobs as files in a sharded directory. Moves bytes; knows no rules beyond `store.blobs`.
+
+Locks are advisory locks on the staging file itself, held by an open file description: they vanish
+with the process, and only processes of one machine share a data directory.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import aiofiles
+
+from store import layout
+from store.blobs import (
+    CHUNK_BYTES,
+    AsideInfo,
+    BlobInfo,
+    ByteRange,
+    StagedInfo,
+    StagedWriter,
+    Traits,
+)
+from store.digest import Digest
+from store.durable import Disk, translated
+from store.errors import (
+    BlobNotFound,
+    Corrupt,
+    OffsetConflict,
+    UploadLocked,
+    UploadNotFound,
+)
+from store.threads import Threads, hop
+
+LOCK_POLL_SECONDS: Final = 0.005
+READ_ONLY: Final = 0o444
+
+
+class LocalBlobStore:
+    """A blob store below one directory, which must exist. All its folders lie on one file system."""
+
+    traits = Traits(name="local", survives_restart=True, shared_between_processes=True)
+
+    def __init__(self, root: Path, threads: Threads, disk: Disk | None = None) -> None:
+        self.root = str(root)
+        self._threads = threads
+        self._disk = disk or Disk()
+
+    def path_of(self, digest: Digest) -> Path:
+        return Path(self._blob(digest))
+
+    async def stat(self, digest: Digest) -> BlobInfo:
+        return await hop(self._threads.files, self.stat_blocking, digest)
+
+    def stat_blocking(self, digest: Digest) -> BlobInfo:
+        try:
+            with translated("stat"):
+                found = os.stat(self._blob(digest))
+        except FileNotFoundError:
+            raise BlobNotFound(digest) from None
+        return BlobInfo(digest, found.st_size, found.st_mtime_ns // 1000)
+
+    async def open(
+        self, digest: Digest, within: ByteRange | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        pool = self._threads.reading
+        try:
+            with translated("open"):
+                file = await aiofiles.open(self._blob(digest), "rb", buffering=0, executor=pool)
+        except FileNotFoundError:
+            raise BlobNotFound(digest) from None
+        try:
+            start = within.start if within else 0
+            left = within.size_bytes if within else os.fstat(file.fileno()).st_size
+            await file.seek(start)
+            while left:
+                with translated("read"):
+                    piece = await file.read(min(CHUNK_BYTES, left))
+                if not piece:
+                    raise Corrupt(digest)
+                left -= len(piece)
+                yield piece
+        finally:
+            await file.close()
+
+    async def list(self) -> AsyncIterator[BlobInfo]:
+        pool = self._threads.files
+        for first in await hop(pool, _directory_names, f"{self.root}/{layout.BLOBS}"):
+            for second in await hop(pool, _directory_names, f"{self.root}/{layout.BLOBS}/{first}"):
+                for info in await hop(pool, self._list_shard, f"{first}/{second}"):
+                    yield info
+
+    async def stage(self, session: str) -> StagedWriter:
+        return LocalStagedWriter(self, session, is_new=True)
+
+    async def reopen(self, session: str) -> StagedWriter:
+        writer = LocalStagedWriter(self, session, is_new=False)
+        await hop(self._threads.files, writer.open_blocking)
+        return writer
+
+    async def list_staged(self) -> AsyncIterator[StagedInfo]:
+        for info in await hop(self._threads.files, self._list_staged):
+            yield info
+
+    async def set_aside(self, digest: Digest, generation: int) -> bool:
+        return await hop(self._threads.files, self.set_aside_blocking, digest, generation)
+
+    def set_aside_blocking(self, digest: Digest, generation: int) -> bool:
+        with translated("quarantine"):
+            try:
+                self._disk.move(self._blob(digest), self._aside(digest, generation))
+            except FileNotFoundError:
+                return False
+        return True
+
+    async def put_back(self, digest: Digest, generation: int) -> None:
+        await hop(self._threads.files, self._put_back, digest, generation)
+
+    async def discard_aside(self, digest: Digest, generation: int) -> None:
+        await hop(self._threads.files, self._remove, self._aside(digest, generation))
+
+    async def list_aside(self) -> AsyncIterator[AsideInfo]:
+        for info in await hop(self._threads.files, self._list_aside):
+            yield info
+
+    def read_blocking(self, digest: Digest, offset: int, size_bytes: int) -> bytes:
+        try:
+            with translated("read"):
+                descriptor = os.open(self._blob(digest), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise BlobNotFound(digest) from None
+        try:
+            with translated("read"):
+                return os.pread(descriptor, size_bytes, offset)
+        finally:
+            os.close(descriptor)
+
+    async def read_segments(self, digest: Digest) -> bytes | None:
+        def read() -> bytes | None:
+            with suppress(FileNotFoundError), translated("read segments"):
+                return Path(self._segments(digest)).read_bytes()
+            return None
+
+        return await hop(self._threads.files, read)
+
+    async def write_segments(self, digest: Digest, content: bytes) -> None:
+        def write() -> None:
+            path = self._segments(digest)
+            with translated("write segments"):
+                self._disk.make_directory(os.path.dirname(path), below=self.root)
+                self._disk.write_file(path, content, sync=False)
+
+        await hop(self._threads.files, write)
+
+    async def discard_segments(self, digest: Digest) -> None:
+        def unlink() -> None:
+            with translated("remove segments"):
+                self._disk.unlink_if_there(self._segments(digest))
+
+        await hop(self._threads.files, unlink)
+
+    async def free_bytes(self) -> tuple[int, int]:
+        found = await hop(self._threads.files, os.statvfs, self.root)
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
+    async def close(self) -> None:
+        """Nothing is held open between calls."""
+
+    # Paths and blocking halves.
+
+    def _blob(self, digest: Digest) -> str:
+        return f"{self.root}/{layout.blob_key(digest)}"
+
+    def _segments(self, digest: Digest) -> str:
+        return f"{self.root}/{layout.segments_key(digest)}"
+
+    def _aside(self, digest: Digest, generation: int) -> str:
+        return f"{self.root}/{layout.quarantine_key(digest, generation)}"
+
+    def _put_back(self, digest: Digest, generation: int) -> None:
+        target = self._blob(digest)
+        with translated("put back"):
+            self._disk.make_directory(os.path.dirname(target), below=self.root)
+            try:
+                self._disk.move(self._aside(digest, generation), target)
+            except FileNotFoundError:
+                self.stat_blocking(digest)
+
+    def _remove(self, path: str) -> None:
+        with translated("remove"):
+            self._disk.remove(path)
+
+    def _list_shard(self, shard: str) -> list[BlobInfo]:
+        found = []
+        for entry in _entries(f"{self.root}/{layout.BLOBS}/{shard}"):
+            digest = layout.parse_blob_name(shard, entry.name)
+            if digest is not None and entry.is_file(follow_symlinks=False):
+                with suppress(FileNotFoundError):
+                    stat = entry.stat(follow_symlinks=False)
+                    found.append(BlobInfo(digest, stat.st_size, stat.st_mtime_ns // 1000))
+        return sorted(found, key=lambda info: info.digest)
+
+    def _list_staged(self) -> list[StagedInfo]:
+        found = []
+        for entry in _entries(f"{self.root}/{layout.UPLOADS}"):
+            if layout.is_session(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(FileNotFoundError):
+                    stat = entry.stat(follow_symlinks=False)
+                    found.append(StagedInfo(entry.name, stat.st_size, stat.st_mtime_ns // 1000))
+        return found
+
+    def _list_aside(self) -> list[AsideInfo]:
+        found = []
+        for entry in _entries(f"{self.root}/{layout.QUARANTINE}"):
+            name = layout.parse_aside_name(entry.name)
+            if name is not None:
+                with suppress(FileNotFoundError):
+                    found.append(AsideInfo(*name, entry.stat(follow_symlinks=False).st_size))
+        return found
+
+
+class LocalStagedWriter:
+    """A staging file. A new one is locked as long as it is open, a reopened one batch by batch."""
+
+    def __init__(self, store: LocalBlobStore, session: str, *, is_new: bool) -> None:
+        self.session = session
+        self._store = store
+        self._disk = store._disk
+        self._threads = store._threads
+        self._path = f"{store.root}/{layout.upload_key(session)}"
+        self._is_new = is_new
+        self._descriptor: int | None = None
+        self._end = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return self._end
+
+    def open_blocking(self) -> int:
+        """The descriptor, opened at first use so that opening costs no thread hop of its own."""
+        if self._descriptor is None:
+            try:
+                with translated("stage"):
+                    create = self._disk.create if self._is_new else self._disk.open
+                    self._descriptor = create(self._path)
+                    if self._is_new:
+                        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self._end = os.fstat(self._descriptor).st_size
+            except FileNotFoundError:
+                raise UploadNotFound(self.session) from None
+        return self._descriptor
+
+    def append_blocking(
+        self,
+        offset: int,
+        pieces: Sequence[bytes | memoryview],
+        fence: Callable[[], None] | None = None,
+    ) -> int:
+        descriptor = self.open_blocking()
+        with self._locked(descriptor), translated("append"):
+            if fence is not None:
+                fence()
+            self._end = os.fstat(descriptor).st_size if not self._is_new else self._end
+            if self._end != offset:
+                raise OffsetConflict(self.session, offset, self._end)
+            try:
+                self._end += self._disk.write(descriptor, self._path, pieces, offset)
+            except OSError:
+                self._disk.truncate(descriptor, self._path, offset)
+                raise
+        return self._end
+
+    async def truncate(self, size_bytes: int, fence: Callable[[], None] | None = None) -> None:
+        def cut() -> None:
+            descriptor = self.open_blocking()
+            with self._locked(descriptor), translated("truncate"):
+                if fence is not None:
+                    fence()
+                if os.fstat(descriptor).st_size > size_bytes:
+                    self._disk.truncate(descriptor, self._path, size_bytes)
+                    self._disk.sync_data(descriptor, self._path)
+                self._end = os.fstat(descriptor).st_size
+
+        await hop(self._threads.sync, cut)
+
+    async def sync(self) -> int:
+        return await hop(self._threads.sync, self.sync_blocking)
+
+    def sync_blocking(self) -> int:
+        descriptor = self.open_blocking()
+        end = self._end
+        with translated("sync"):
+            self._disk.sync_data(descriptor, self._path)
+        return end
+
+    async def sync_name(self) -> None:
+        def sync() -> None:
+            self.open_blocking()
+            with translated("sync"):
+                self._disk.sync_directory(os.path.dirname(self._path))
+
+        await hop(self._threads.sync, sync)
+
+    async def promote(self, digest: Digest) -> bool:
+        return await hop(self._threads.sync, self.promote_blocking, digest)
+
+    def promote_blocking(self, digest: Digest) -> bool:
+        target = self._store._blob(digest)
+        descriptor = self.open_blocking()
+        with translated("promote"):
+            os.fchmod(descriptor, READ_ONLY)
+            self._disk.make_directory(os.path.dirname(target), below=self._store.root)
+            return self._disk.promote(self._path, target)
+
+    def read_blocking(self, offset: int, size_bytes: int) -> bytes:
+        with translated("read"):
+            return os.pread(self.open_blocking(), size_bytes, offset)
+
+    async def discard(self) -> None:
+        await hop(self._threads.files, self.discard_blocking)
+
+    def discard_blocking(self) -> None:
+        with translated("discard"):
+            self._disk.unlink_if_there(self._path)
+        self.close_blocking()
+
+    async def close(self) -> None:
+        await hop(self._threads.files, self.close_blocking)
+
+    def close_blocking(self) -> None:
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+
+    @contextmanager
+    def _locked(self, descriptor: int) -> Iterator[None]:
+        """Hold the file against other writers; they hold it for one batch at a time."""
+        if self._is_new:
+            yield
+            return
+        deadline = time.monotonic() + 2.0
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                if time.monotonic() > deadline:
+                    raise UploadLocked(self.session) from None
+                time.sleep(LOCK_POLL_SECONDS)
+        try:
+            yield
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def prepare(root: Path, disk: Disk) -> None:
+    """Make the folders of a local store below an existing directory, durably; blocking."""
+    with translated("prepare the data directory"):
+        for folder in (layout.BLOBS, layout.SEGMENTS, layout.UPLOADS, layout.QUARANTINE):
+            disk.make_directory(f"{root}/{folder}", below=str(root))
+
+
+def _entries(path: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
+
+
+def _directory_names(path: str) -> list[str]:
+    return sorted(
+        entry.name
+        for entry in _entries(path)
+        if len(entry.name) == 2 and entry.is_dir(follow_symlinks=False)
+    )

@@ -1,0 +1,217 @@
+"""Filesystem operations that have reached the disk when they return; the only user of fsync.
+
+The happy path of storing a blob, as the kernel sees it::
+
+    openat(uploads/<session>, O_CREAT|O_EXCL)  pwritev ...  fdatasync
+    [mkdir ab, fsync parent, mkdir ab/cd, fsync ab]         once per shard and process
+    linkat(uploads/<session>, blobs/.../<digest>)           fails if a file is there: then
+    linkat(uploads/<session>, ...<digest>.new) renameat     the new one replaces it
+    fsync(blobs/sha256/ab/cd)
+    ... the index commits ...
+    unlinkat(uploads/<session>)
+
+**Why the directory is synced after the rename.** The name is data of the directory; without the sync
+a crash may bring back the time before the name, with the index already saying otherwise.
+
+**Why parents are synced even when the directory existed.** Another process may have made it a moment
+ago and not have synced its parent yet, or have died before it could. Once per process is enough.
+
+**What a failed sync means.** The kernel drops dirty pages and forgets the error, so reading back or
+syncing again proves nothing (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+Whatever was being written is thrown away and the caller starts over.
+
+**The hole that remains.** A sync that the drive acknowledges from a volatile cache and loses at a
+power cut. No system call tells; scrub finds it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from store.errors import StorageFull, StorageReadOnly, StoreError, TooManyOpenFiles, Unavailable
+
+IOV_MAX = 1024
+
+_KINDS: dict[int, type[StoreError]] = {
+    errno.EROFS: StorageReadOnly,
+    errno.EACCES: StorageReadOnly,
+    errno.EPERM: StorageReadOnly,
+    errno.EMFILE: TooManyOpenFiles,
+    errno.ENFILE: TooManyOpenFiles,
+}
+
+
+@contextmanager
+def translated(operation: str) -> Iterator[None]:
+    """Turn an `OSError` inside into the store's kind of failure; a missing file passes through."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull from error
+        kind = _KINDS.get(error.errno or 0)
+        if kind is None:
+            raise Unavailable(f"{operation} ({error.strerror})") from error
+        raise kind(operation) from error  # type: ignore[call-arg]  # these take the operation
+
+
+class Disk:
+    """Primitive calls, one method each so that a test can record or refuse them, and their sums.
+
+    Paths are absolute. `relaxed` leaves out every sync: a named choice of the operator, for data
+    that can be made again.
+    """
+
+    def __init__(self, *, relaxed: bool = False) -> None:
+        self._relaxed = relaxed
+        self._made: set[str] = set()
+
+    # Primitives.
+
+    def create(self, path: str) -> int:
+        """Open a new file for reading and writing; it must not exist."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def open(self, path: str) -> int:
+        """Open an existing file for reading and writing."""
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def write(
+        self, descriptor: int, path: str, pieces: Sequence[bytes | memoryview], at: int
+    ) -> int:
+        """Write all `pieces` at an offset; return the number of bytes."""
+        total = 0
+        pending = list(pieces)
+        while pending:
+            some, pending = pending[:IOV_MAX], pending[IOV_MAX:]
+            wanted = sum(map(len, some))
+            done = os.pwritev(descriptor, some, at + total)
+            total += done
+            if done < wanted:
+                pending = _rest(some, done) + pending
+        return total
+
+    def truncate(self, descriptor: int, path: str, size_bytes: int) -> None:
+        os.ftruncate(descriptor, size_bytes)
+
+    def sync_data(self, descriptor: int, path: str) -> None:
+        """Make the content of an open file durable."""
+        if not self._relaxed:
+            os.fdatasync(descriptor)
+
+    def sync_directory(self, path: str) -> None:
+        """Make the names in a directory durable."""
+        if self._relaxed:
+            return
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def link(self, source: str, target: str) -> None:
+        """Give a file a second name; raises `FileExistsError`."""
+        os.link(source, target)
+
+    def rename(self, source: str, target: str) -> None:
+        os.rename(source, target)
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)
+
+    def mkdir(self, path: str) -> bool:
+        """Make one directory; say whether it was missing."""
+        try:
+            os.mkdir(path, 0o755)
+        except FileExistsError:
+            return False
+        return True
+
+    # Sums.
+
+    def make_directory(self, path: str, *, below: str) -> None:
+        """Make `path` and its parents down from `below`, and sync every parent.
+
+        Done once per directory and process; `below` must exist.
+        """
+        if path in self._made or path == below:
+            return
+        parent = os.path.dirname(path)
+        self.make_directory(parent, below=below)
+        self.mkdir(path)
+        self.sync_directory(parent)
+        self._made.add(path)
+
+    def promote(self, source: str, target: str) -> bool:
+        """Give synced bytes their final name, replacing what is there; say whether that was so.
+
+        The source keeps its name, so the call can be repeated until somebody recorded its success.
+        """
+        try:
+            self.link(source, target)
+            replaced = False
+        except FileExistsError:
+            fresh = f"{target}.{os.path.basename(source)}"
+            self.unlink_if_there(fresh)
+            self.link(source, fresh)
+            # Renaming between two names of one inode does nothing and leaves both.
+            self.rename(fresh, target)
+            self.unlink_if_there(fresh)
+            replaced = True
+        self.sync_directory(os.path.dirname(target))
+        return replaced
+
+    def move(self, source: str, target: str) -> None:
+        """Rename across directories; both are synced."""
+        self.rename(source, target)
+        self.sync_directory(os.path.dirname(target))
+        self.sync_directory(os.path.dirname(source))
+
+    def remove(self, path: str) -> None:
+        """Remove a name, durably; nothing to remove is no error."""
+        if self.unlink_if_there(path):
+            self.sync_directory(os.path.dirname(path))
+
+    def unlink_if_there(self, path: str) -> bool:
+        try:
+            self.unlink(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def write_file(
+        self, path: str, content: bytes, *, mode: int = 0o644, sync: bool = True
+    ) -> None:
+        """Replace a small file as a whole; with `sync` it is durable."""
+        fresh = f"{path}.new.{os.getpid()}"
+        self.unlink_if_there(fresh)
+        descriptor = self.create(fresh)
+        try:
+            os.fchmod(descriptor, mode)
+            self.write(descriptor, fresh, [content], 0)
+            if sync:
+                self.sync_data(descriptor, fresh)
+        finally:
+            os.close(descriptor)
+        self.rename(fresh, path)
+        if sync:
+            self.sync_directory(os.path.dirname(path))
+
+
+def _rest(pieces: Sequence[bytes | memoryview], done: int) -> list[bytes | memoryview]:
+    """What a short write left over."""
+    rest: list[bytes | memoryview] = []
+    for piece in pieces:
+        if done >= len(piece):
+            done -= len(piece)
+        elif done:
+            rest.append(memoryview(piece)[done:])
+            done = 0
+        else:
+            rest.append(piece)
+    return rest

@@ -1,0 +1,268 @@
+"""The one SQLite of this process: connections with their pragmas, a transaction to drive units in,
+and the translation of its errors.
+
+The module used is `pysqlite3`, which carries a current SQLite; the interpreter's own may be older
+than 3.51.3, where several connections can corrupt a WAL. Nothing else in the project may open the
+index: two copies of SQLite in one process would drop each other's POSIX locks.
+
+What each pragma buys:
+
+- ``journal_mode=WAL``: readers never wait for a writer, nor it for them.
+- ``synchronous=FULL``: a commit has reached the disk when it returns.
+- ``foreign_keys``: the catalog's keys are checked.
+- ``wal_autocheckpoint=0``: no commit pays for a checkpoint; only `Database.checkpoint` does.
+- ``journal_size_limit``: a WAL that grew is cut back when it restarts, but keeps enough allocated
+  blocks for deletes to work on a full disk.
+- ``query_only`` on readers: a unit that only reads cannot change anything by mistake.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from store.errors import (
+    IndexConflict,
+    StorageFull,
+    StorageReadOnly,
+    StoreError,
+    StoreRefused,
+    TooManyOpenFiles,
+    Unavailable,
+)
+
+if TYPE_CHECKING:
+    import sqlite3 as sqlite  # pysqlite3 has the same interface and no annotations
+
+    import aiosqlite
+
+    from store.index.transactions import Row, Statement, Unit
+else:
+    import pysqlite3.dbapi2 as sqlite
+
+T = TypeVar("T")
+
+SAFE_VERSION: Final = (3, 51, 3)
+"""The first SQLite in which several connections cannot corrupt a WAL."""
+
+WAL_KEPT_BYTES: Final = 64 << 20
+"""How much of a WAL stays allocated after it restarts."""
+
+_PROGRESS_STEPS: Final = 20_000
+_STATEMENTS: Final = 512
+
+
+def connect(
+    path: Path | None,
+    *,
+    busy_seconds: float,
+    cache_kib: int = 2048,
+    is_reader: bool = False,
+) -> sqlite.Connection:
+    """Open a connection that any one thread at a time may use; None opens a new memory database."""
+    if path is not None and sqlite.sqlite_version_info < SAFE_VERSION:
+        raise StoreRefused(
+            f"SQLite {sqlite.sqlite_version} can corrupt an index that several connections write; "
+            f"install pysqlite3 with SQLite {'.'.join(map(str, SAFE_VERSION))} or newer"
+        )
+    try:
+        connection = sqlite.connect(
+            ":memory:" if path is None else str(path),
+            timeout=busy_seconds,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=_STATEMENTS,
+        )
+    except sqlite.Error as error:
+        raise translated(error, "opening the index", path) from error
+    try:
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "wal_autocheckpoint=0",
+            f"journal_size_limit={WAL_KEPT_BYTES}",
+            f"cache_size=-{cache_kib}",
+            f"query_only={'ON' if is_reader else 'OFF'}",
+        ):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+    except sqlite.Error as error:
+        connection.close()
+        raise translated(error, "opening the index", path) from error
+    return connection
+
+
+async def connect_thread(connector: Callable[[], sqlite.Connection]) -> aiosqlite.Connection:
+    """Open a connection with a thread of its own.
+
+    aiosqlite takes the connector that makes its connection, so it works on our SQLite although it
+    was imported with the interpreter's; `sys.modules` stays as it is.
+    """
+    import aiosqlite
+
+    return await aiosqlite.Connection(connector, iter_chunk_size=64)
+
+
+async def hop(connection: aiosqlite.Connection, function: Callable[[], T]) -> T:
+    """Run a function in the connection's thread: one hop, however many statements it runs.
+
+    The public methods of aiosqlite cost one hop a statement, 36 to 85 µs each. This is the only
+    place that knows its private way in; the version is pinned for it.
+    """
+    return await connection._execute(function)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def raw(connection: aiosqlite.Connection) -> sqlite.Connection:
+    """The driver's connection, to be touched only inside `hop`."""
+    return connection._conn
+
+
+class Transaction:
+    """A `store.index.transactions.Tx` on one connection; its methods never suspend.
+
+    Everything runs on one cursor, so that starting a statement resets the one before: a statement
+    left half read would keep its snapshot and stop the WAL from restarting.
+    """
+
+    __slots__ = ("_cursor", "_path", "deadline", "is_reader", "now", "statements")
+
+    def __init__(
+        self, connection: sqlite.Connection, path: Path | None, *, is_reader: bool
+    ) -> None:
+        self._cursor = connection.cursor()
+        self._path = path
+        self.is_reader = is_reader
+        self.now = 0
+        self.statements = 0
+        self.deadline: float | None = None
+
+    async def one(self, statement: Statement, /, **values: Any) -> Row | None:
+        self.statements += 1
+        try:
+            row: Row | None = self._cursor.execute(statement.sqlite, values).fetchone()
+        except sqlite.Error as error:
+            raise self._translated(error) from error
+        return row
+
+    async def all(self, statement: Statement, /, **values: Any) -> list[Row]:
+        self.statements += 1
+        self._check_time()
+        try:
+            return self._cursor.execute(statement.sqlite, values).fetchall()
+        except sqlite.Error as error:
+            raise self._translated(error) from error
+
+    async def run(self, statement: Statement, /, **values: Any) -> int:
+        self.statements += 1
+        try:
+            count = self._cursor.execute(statement.sqlite, values).rowcount
+            if count < 0:  # the driver does not count for statements that begin with WITH
+                count = self._cursor.execute("SELECT changes()").fetchone()[0]
+        except sqlite.Error as error:
+            raise self._translated(error) from error
+        return count
+
+    async def run_many(self, statement: Statement, rows: Iterable[Mapping[str, Any]], /) -> None:
+        self.statements += 1
+        try:
+            self._cursor.executemany(statement.sqlite, rows)
+        except sqlite.Error as error:
+            raise self._translated(error) from error
+
+    def control(self, sql: str) -> None:
+        """Run a statement that begins or ends something; errors of the driver pass."""
+        self._cursor.execute(sql)
+
+    def expire(self) -> int:
+        """The progress handler: anything but 0 interrupts the running statement."""
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def _check_time(self) -> None:
+        if self.expire():
+            raise Unavailable("a read of the index that takes so long")
+
+    def _translated(self, error: sqlite.Error) -> Exception:
+        if self.is_reader and primary_code(error) == sqlite.SQLITE_READONLY:
+            return RuntimeError("a unit that may only read tried to write")
+        return translated(error, "a statement of the index", self._path)
+
+
+def bound_time(connection: sqlite.Connection, transaction: Transaction) -> None:
+    """Interrupt statements of this connection once its transaction's deadline is over."""
+    connection.set_progress_handler(transaction.expire, _PROGRESS_STEPS)
+
+
+def drive(unit: Unit[T], transaction: Transaction) -> T:
+    """Run a unit to its end on the calling thread.
+
+    The methods of `Transaction` never suspend, so one step must reach the end; a unit that awaited
+    anything else would hold the database for as long as that takes, and is refused.
+    """
+    steps = unit(transaction).__await__()
+    try:
+        next(steps)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    close = getattr(steps, "close", None)
+    if close is not None:
+        close()
+    raise RuntimeError(f"{unit!r} awaited something other than its transaction")
+
+
+def primary_code(error: sqlite.Error) -> int:
+    """SQLite's result code without its extension; 0 if SQLite did not raise this."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def translated(error: sqlite.Error, operation: str, path: Path | None) -> Exception:
+    """The store's word for an error of the driver; a programming error is returned as it is."""
+    code = primary_code(error)
+    if code == sqlite.SQLITE_CONSTRAINT:
+        return IndexConflict(str(error))
+    if code == sqlite.SQLITE_READONLY:
+        return StorageReadOnly(operation)
+    if code in (sqlite.SQLITE_CORRUPT, sqlite.SQLITE_NOTADB):
+        return StoreRefused(f"the index is damaged ({error}); rebuild it from the blobs with fsck")
+    if code in (sqlite.SQLITE_FULL, sqlite.SQLITE_IOERR, sqlite.SQLITE_CANTOPEN):
+        return _of_the_medium(code, operation, path)
+    if code in (
+        sqlite.SQLITE_BUSY,
+        sqlite.SQLITE_LOCKED,
+        sqlite.SQLITE_INTERRUPT,
+        sqlite.SQLITE_PROTOCOL,
+        sqlite.SQLITE_NOMEM,
+        sqlite.SQLITE_PERM,
+    ):
+        return Unavailable(operation)
+    return error
+
+
+def _of_the_medium(code: int, operation: str, path: Path | None) -> StoreError:
+    if code == sqlite.SQLITE_FULL or (path is not None and _is_full(path.parent)):
+        return StorageFull()
+    if _is_out_of_descriptors():
+        return TooManyOpenFiles(operation)
+    return Unavailable(operation)
+
+
+def _is_full(directory: Path) -> bool:
+    # SQLite says "I/O error", not "full", when its shared memory or a sync meets a full disk.
+    try:
+        room = os.statvfs(directory)
+    except OSError:
+        return False
+    return room.f_bavail * room.f_frsize < 1 << 20
+
+
+def _is_out_of_descriptors() -> bool:
+    # SQLite does not pass errno on; asking for one more descriptor tells.
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False

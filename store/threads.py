@@ -1,0 +1,60 @@
+"""Bounded thread pools, one for each kind of blocking work.
+
+They are apart because they must not wait for each other: a look at a small file waited more than a
+second behind large writes when both shared a pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Threads:
+    """The pools of one process. Close them after everything that uses them."""
+
+    def __init__(self, *, ingest: int = 4, sync: int = 8, reading: int = 4, files: int = 4) -> None:
+        self.ingest = ThreadPoolExecutor(ingest, "ingest")
+        """Hashing and writing what arrives, a batch at a time."""
+        self.sync = ThreadPoolExecutor(sync, "sync")
+        """Waiting for the disk."""
+        self.reading = ThreadPoolExecutor(reading, "reading")
+        """Reading and verifying what leaves, and scrubbing."""
+        self.files = ThreadPoolExecutor(files, "files")
+        """Short calls: stat, open, close, unlink."""
+
+    def close(self) -> None:
+        for pool in (self.ingest, self.sync, self.reading, self.files):
+            pool.shutdown(wait=True)
+
+
+async def hop(
+    pool: ThreadPoolExecutor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Run a blocking function in `pool` and wait for it, to its end even when cancelled.
+
+    A thread cannot be interrupted, so a cancelled caller must not free what the thread still uses:
+    the cancellation is delivered once the thread is done.
+    """
+    future = asyncio.wrap_future(pool.submit(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await settled(future)
+        raise
+
+
+async def settled(future: asyncio.Future[T]) -> None:
+    """Wait until `future` is done, whatever its outcome, through any number of cancellations."""
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            continue
+    if not future.cancelled():
+        future.exception()

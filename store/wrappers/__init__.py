@@ -1,0 +1,1 @@
+"""Wrappers change one behaviour of any blob store."""
