@@ -1,0 +1,328 @@
+"""What can be wrong with a request, in the product's own terms and without a word of HTTP.
+
+::
+
+    RegistryError(code)
+      Invalid(field, reason)                something in the request is not what it must be
+        BodyMalformed(reason)               the body cannot be read as what it claims to be
+      NotFound(kind, name)                  missing, or hidden from whoever asks
+        RouteNotFound(path)
+      Gone(kind, name)                      it was here and will not come back
+      Conflict(kind, name, reason)          the request is fine, what it found is not
+        ContentMissing(digests)             named blobs that the caller cannot use
+      PreconditionFailed(field)             the thing changed since the caller looked
+      PolicyViolation(policy, reason)       a rule set by somebody forbids it
+      Denied(action, name)
+        ForeignOrigin(reason)               a web page of another origin asked
+        UnnamedProxy(header)                forwarded by a proxy that is not configured
+      WrongHost(host)                       addressed to a host that is not ours
+      Unauthenticated()
+      Throttled(retry_after_seconds)
+      LimitReached(limit, allowed)          too many of something at once
+      BodyTooLarge(limit_bytes)
+      LengthRequired()
+      UnsupportedMedia(expected, received)
+      UnsupportedEncoding(received)
+      ExpectationFailed(received)
+      MethodNotAllowed(method, allowed)
+      Stalled(reason)                       the client sent too slowly
+      ClientGone()                          the client left; there is nobody to answer
+      Draining()                            this process is on its way out
+
+Errors carry fields; ``str()`` makes one plain sentence of them.
+`RegistryError.code` is the stable word that clients may test for; a kind that covers several cases
+takes it as an argument. `RegistryError.details` are further facts for machines, JSON-encodable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class RegistryError(Exception):
+    """Root of everything the registry raises on purpose."""
+
+    code: str = "error"
+    title: ClassVar[str] = "Error"
+
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        code: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        if code is not None:
+            self.code = code
+        self.details: Mapping[str, Any] = details or {}
+        super().__init__(sentence)
+
+
+class Invalid(RegistryError):
+    """``problems`` lists every bad field when there are several; the first gives the sentence."""
+
+    code = "invalid"
+    title = "The request is not valid"
+
+    def __init__(
+        self,
+        field: str,
+        reason: str,
+        *,
+        code: str | None = None,
+        problems: Sequence[tuple[str, str]] = (),
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.field = field
+        self.reason = reason
+        self.problems: Sequence[tuple[str, str]] = problems or ((field, reason),)
+        super().__init__(f"{field}: {reason}", code=code, details=details)
+
+
+class BodyMalformed(Invalid):
+    code = "body_malformed"
+    title = "The body cannot be read"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("body", reason)
+
+
+class NotFound(RegistryError):
+    code = "not_found"
+    title = "Not found"
+
+    def __init__(self, kind: str, name: str, *, code: str | None = None) -> None:
+        self.kind = kind
+        self.name = name
+        super().__init__(f"no {kind} {name}", code=code)
+
+
+class RouteNotFound(NotFound):
+    code = "route_not_found"
+    title = "There is nothing at this address"
+
+    def __init__(self, path: str) -> None:
+        super().__init__("route", path)
+
+
+class Gone(RegistryError):
+    code = "gone"
+    title = "Gone"
+
+    def __init__(self, kind: str, name: str, *, code: str | None = None) -> None:
+        self.kind = kind
+        self.name = name
+        super().__init__(f"{kind} {name} is gone", code=code)
+
+
+class Conflict(RegistryError):
+    code = "conflict"
+    title = "The request conflicts with what is there"
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        reason: str,
+        *,
+        code: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.name = name
+        self.reason = reason
+        super().__init__(f"{kind} {name}: {reason}", code=code, details=details)
+
+
+class ContentMissing(Conflict):
+    """Some named blobs are not here, or not the caller's to use: the two look alike."""
+
+    code = "content_missing"
+    title = "Some of the content is missing"
+
+    def __init__(self, kind: str, name: str, digests: Iterable[object]) -> None:
+        self.digests = [str(digest) for digest in digests]
+        super().__init__(
+            kind,
+            name,
+            f"{len(self.digests)} of the named blobs are missing; upload them first",
+            details={"missing": self.digests},
+        )
+
+
+class PreconditionFailed(RegistryError):
+    code = "precondition_failed"
+    title = "A precondition does not hold"
+
+    def __init__(self, field: str, *, details: Mapping[str, Any] | None = None) -> None:
+        self.field = field
+        super().__init__(f"the condition in {field} does not hold", details=details)
+
+
+class PolicyViolation(RegistryError):
+    code = "policy_violation"
+    title = "A policy forbids this"
+
+    def __init__(self, policy: str, reason: str, *, code: str | None = None) -> None:
+        self.policy = policy
+        self.reason = reason
+        super().__init__(f"{policy}: {reason}", code=code, details={"policy": policy})
+
+
+class Denied(RegistryError):
+    code = "denied"
+    title = "Not allowed"
+
+    def __init__(
+        self, action: str, name: str, *, sentence: str | None = None, code: str | None = None
+    ) -> None:
+        self.action = action
+        self.name = name
+        super().__init__(sentence or f"{action} is not allowed on {name}", code=code)
+
+
+class ForeignOrigin(Denied):
+    code = "foreign_origin"
+    title = "Another web site may not do this"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("request", "this server", sentence=reason)
+
+
+class UnnamedProxy(Denied):
+    code = "unnamed_proxy"
+    title = "The proxy is not configured"
+
+    def __init__(self, header: str) -> None:
+        self.header = header
+        super().__init__(
+            "request",
+            "this server",
+            sentence=f"the header {header} comes from a proxy that server.trusted_proxies does not "
+            "name, and this server does not ask who calls",
+        )
+
+
+class WrongHost(RegistryError):
+    code = "wrong_host"
+    title = "This server does not answer to that host name"
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        super().__init__(f"host {host[:200]!r} is not ours; name it in server.allowed_hosts")
+
+
+class Unauthenticated(RegistryError):
+    code = "unauthenticated"
+    title = "Who are you?"
+
+    def __init__(self) -> None:
+        super().__init__("this needs a login or a token")
+
+
+class Throttled(RegistryError):
+    code = "throttled"
+    title = "Too many requests"
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(f"too many requests; try again in {retry_after_seconds} s")
+
+
+class LimitReached(RegistryError):
+    """``limit`` is the configuration key, so that the reader knows what to change."""
+
+    code = "limit_reached"
+    title = "A limit is reached"
+
+    def __init__(self, limit: str, allowed: int, *, code: str | None = None) -> None:
+        self.limit = limit
+        self.allowed = allowed
+        super().__init__(
+            f"{limit} allows {allowed}", code=code, details={"limit": limit, "allowed": allowed}
+        )
+
+
+class BodyTooLarge(RegistryError):
+    code = "body_too_large"
+    title = "The body is too large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            f"the body is larger than {limit_bytes} bytes", details={"limit_bytes": limit_bytes}
+        )
+
+
+class LengthRequired(RegistryError):
+    code = "length_required"
+    title = "Content-Length is required"
+
+    def __init__(self) -> None:
+        super().__init__("send the size of the body as Content-Length")
+
+
+class UnsupportedMedia(RegistryError):
+    code = "unsupported_media_type"
+    title = "The media type is not accepted here"
+
+    def __init__(self, expected: str, received: str) -> None:
+        self.expected = expected
+        self.received = received
+        super().__init__(f"expected Content-Type {expected}, received {received[:100] or 'none'!r}")
+
+
+class UnsupportedEncoding(RegistryError):
+    code = "unsupported_encoding"
+    title = "The content encoding is not accepted here"
+
+    def __init__(self, received: str) -> None:
+        self.received = received
+        super().__init__(
+            f"Content-Encoding {received[:100]!r} is not accepted; send the bytes as they are"
+        )
+
+
+class ExpectationFailed(RegistryError):
+    code = "expectation_failed"
+    title = "The expectation cannot be met"
+
+    def __init__(self, received: str) -> None:
+        self.received = received
+        super().__init__(f"Expect: {received[:100]!r} is not known; only 100-continue is")
+
+
+class MethodNotAllowed(RegistryError):
+    code = "method_not_allowed"
+    title = "This address does not take that method"
+
+    def __init__(self, method: str, allowed: Iterable[str]) -> None:
+        self.method = method
+        self.allowed = tuple(sorted(allowed))
+        super().__init__(f"{method[:32]} is not one of {', '.join(self.allowed)}")
+
+
+class Stalled(RegistryError):
+    code = "stalled"
+    title = "The body arrived too slowly"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class ClientGone(RegistryError):
+    code = "client_gone"
+    title = "The client closed the connection"
+
+    def __init__(self) -> None:
+        super().__init__("the client closed the connection")
+
+
+class Draining(RegistryError):
+    code = "draining"
+    title = "The server is shutting down"
+
+    def __init__(self) -> None:
+        super().__init__("this server is shutting down; try again")

@@ -1,0 +1,1 @@
+"""HTTP mechanics that every adapter shares: routes, problems, bodies, ranges; no domain."""

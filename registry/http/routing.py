@@ -1,0 +1,94 @@
+"""A route says what it needs before it exists: method, path, permission, and who words its errors.
+
+`register` is the only way a handler reaches the application. It puts the handler behind `guard`,
+which checks the permission of the request's principal first; a test walks the router and fails on
+anything that did not come this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Literal, TypeAlias
+
+import msgspec
+from aiohttp import hdrs, web
+
+from registry.auth.policy import allows
+from registry.domain.permissions import PERMISSIONS, Permission
+from registry.errors import Denied, ExpectationFailed, UnsupportedEncoding, UnsupportedMedia
+from registry.http.adapters import Adapter
+from registry.keys import PRINCIPAL
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Body: TypeAlias = Literal["none", "json", "bytes"]
+
+_ROUTE = "digestry_route"
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One method on one path.
+
+    ``body`` says what the handler reads. ``json`` routes refuse other media types, because a web
+    page of another site can send ``text/plain`` without asking first. ``bytes`` routes take any type
+    and refuse a content encoding: what is stored is what was sent.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    permission: Permission
+    adapter: Adapter
+    body: Body = "none"
+
+
+def guard(route: Route) -> Handler:
+    """The handler of `route` behind the check of its permission and of its body's headers."""
+    if route.permission not in PERMISSIONS:
+        raise ValueError(f"{route.method} {route.path} needs a word of registry.domain.permissions")
+    handler, word, reads = route.handler, route.permission, route.body
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        if not allows(request[PRINCIPAL], word):
+            raise Denied(word, request.path)
+        if reads != "none":
+            check_body_headers(request, reads)
+        return await handler(request)
+
+    setattr(guarded, _ROUTE, route)  # a function, because aiohttp warns about callable objects
+    return guarded
+
+
+def check_body_headers(request: web.Request, reads: Body) -> None:
+    """Refuse, before a byte of the body is read, a body that this route would misread."""
+    expected = request.headers.get(hdrs.EXPECT, "").strip().lower()
+    if expected and expected != "100-continue":
+        raise ExpectationFailed(expected)
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING)
+    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+        raise UnsupportedEncoding(encoding)
+    if reads == "json" and request.body_exists:
+        received = request.headers.get(hdrs.CONTENT_TYPE, "")
+        media = received.partition(";")[0].strip().lower()
+        if media != "application/json" and not media.endswith("+json"):
+            raise UnsupportedMedia("application/json", received)
+
+
+def register(app: web.Application, routes: Iterable[Route]) -> None:
+    """Add routes in order; among paths that both match, the first one added wins."""
+    for route in routes:
+        app.router.add_route(
+            route.method, route.path, guard(route), expect_handler=_leave_expect_to_handler
+        )
+
+
+def route_of(handler: object) -> Route | None:
+    """The declaration behind a registered handler; None for what did not come through `register`."""
+    route = getattr(handler, _ROUTE, None)
+    return route if isinstance(route, Route) else None
+
+
+async def _leave_expect_to_handler(request: web.Request) -> None:
+    """Say nothing yet: whether the body may travel is the handler's to decide.
+
+    aiohttp would answer 100 here, before we know whether the bytes are wanted at all.
+    """
