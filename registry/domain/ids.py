@@ -1,0 +1,78 @@
+"""Identifiers: a prefix that says of what, then 26 characters that sort by time of making.
+
+The first ten characters are milliseconds since the epoch, the rest is random, both in base 32
+without letters that look like digits. Rows made together lie together in the index.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Final
+
+MODEL: Final = "mdl_"
+VERSION: Final = "ver_"
+FOLDER: Final = "fld_"
+FOLDER_UPLOAD: Final = "fup_"
+
+PREFIXES: Final = frozenset(
+    (
+        MODEL,
+        VERSION,
+        FOLDER,
+        FOLDER_UPLOAD,
+        "als_",
+        "aud_",
+        "bnd_",
+        "dep_",
+        "env_",
+        "exp_",
+        "grt_",
+        "imp_",
+        "lin_",
+        "nsp_",
+        "pol_",
+        "rev_",
+        "run_",
+        "scr_",
+        "tag_",
+        "tea_",
+        "tok_",
+        "upl_",
+        "usr_",
+        "whk_",
+    )
+)
+"""Every prefix in use or set aside; no model's name may start with one."""
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_TIME_DIGITS: Final = 10
+_RANDOM_DIGITS: Final = 16
+_ID: Final = re.compile(r"[a-z]{3}_[0-9a-hjkmnp-tv-z]{26}\Z")
+
+
+def new_id(prefix: str, now: int) -> str:
+    """A fresh id; `now` is in microseconds since the epoch."""
+    time = _digits(now // 1000, _TIME_DIGITS)
+    return prefix + time + _digits(secrets.randbits(5 * _RANDOM_DIGITS), _RANDOM_DIGITS)
+
+
+def new_revision_id() -> str:
+    """40 random hexadecimal digits, never all decimal: such a one would read as a number."""
+    while True:
+        found = secrets.token_hex(20)
+        if not found.isdecimal():
+            return found
+
+
+def is_id(text: str, prefix: str) -> bool:
+    """Whether `text` has the form of an id with this prefix."""
+    return text.startswith(prefix) and _ID.match(text) is not None
+
+
+def _digits(value: int, width: int) -> str:
+    found = []
+    for _ in range(width):
+        found.append(_ALPHABET[value & 31])
+        value >>= 5
+    return "".join(reversed(found))
