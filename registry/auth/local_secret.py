@@ -27,7 +27,7 @@ class LocalSecret:
         return "LocalSecret(…)"
 
     def admits(self, authorization: str | None, peer: str | None) -> bool:
-        """Whether a request with this ``Authorization`` header, from this address, is a local command's."""
+        """Whether this ``Authorization`` header, from this address, is a local command's."""
         if self._value is None or authorization is None or not _is_loopback(peer):
             return False
         scheme, _, offered = authorization.partition(" ")

@@ -1,0 +1,24 @@
+"""Log lines of the supervisor, in the form that the workers' log has, with the standard library only."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import msgspec
+
+
+def log(level: str, event: str, /, **facts: object) -> None:
+    """Write one JSON line to the error stream; facts that are None are left out."""
+    seconds, fraction = divmod(time.time_ns() // 1000, 1_000_000)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    line = {
+        "event": event,
+        "level": level,
+        "timestamp": f"{stamp}.{fraction:06d}Z",
+        "pid": os.getpid(),
+        **{name: value for name, value in facts.items() if value is not None},
+    }
+    sys.stderr.write(msgspec.json.encode(line).decode() + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,198 @@
+"""``digestry serve``: everything from the command line to the first worker.
+
+The order is the order of refusals, cheapest and clearest first: settings, file limit, data directory,
+port, index. Nothing is written into a directory that is not ours, and no worker is started before
+the port is proved free.
+
+This module and what it imports are the start-up budget of the supervisor: the standard library and
+msgspec only. Whatever needs more runs in a forked child.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from registry.cli import directory, presence
+from registry.cli.exits import CLEAN, FAILED, REFUSED, CommandError, complain
+from registry.cli.flags import ServeFlags
+from registry.cli.journal import log
+from registry.cli.listening import listen, url_of
+from registry.cli.supervisor import Supervisor
+from registry.config import Config, ConfigError, load
+
+LEAST_FILES: Final = 128
+"""Descriptors below which a server could not even import what it needs."""
+
+_METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    """What a worker is told by the supervisor it was forked from."""
+
+    config: Config
+    listener: socket.socket
+    url: str
+    secret: str
+
+
+def serve(flags: ServeFlags) -> int:
+    """Run a server until it is asked to end; return the exit code."""
+    try:
+        return _serve(_configure(flags))
+    except CommandError as error:
+        complain(error)
+        return error.code
+
+
+def _configure(flags: ServeFlags) -> Config:
+    try:
+        return load(
+            flags.config,
+            os.environ,
+            {
+                "server.host": flags.host,
+                "server.port": flags.port,
+                "server.workers": flags.workers,
+                "store.data": flags.data,
+            },
+        )
+    except ConfigError as error:
+        raise CommandError(str(error)) from error
+
+
+def _serve(config: Config) -> int:
+    raise_file_limit()
+    if config.store.backend == "memory":
+        return _run(config, None)
+    claimed = directory.claim(Path(config.store.data).resolve(), create=True)
+    try:
+        return _run(config, claimed.root)
+    finally:
+        claimed.release()
+
+
+def _run(config: Config, data: Path | None) -> int:
+    server = config.server
+    listener = listen(server.host, server.port)
+    url = url_of(listener, server.host)
+    if data is not None:
+        _migrate(data)
+    secret = presence.new_secret()
+    metrics = _metrics_directory(data) if server.workers > 1 else None
+    assignment = Assignment(config, listener, url, secret)
+    try:
+        if data is not None:
+            presence.announce(data, presence.Presence(os.getpid(), url, secret))
+        outcome = Supervisor(
+            lambda slot, channel: _work(assignment, slot, channel),
+            server.workers,
+            listener=listener,
+            drain_seconds=server.drain_seconds,
+            on_ready=lambda: _greet(config, url),
+        ).run()
+    except OSError as error:
+        raise CommandError(f"cannot start: {error}", FAILED) from error
+    finally:
+        if data is not None:
+            presence.withdraw(data)
+        if metrics is not None:
+            shutil.rmtree(metrics, ignore_errors=True)
+    if outcome.sentence:
+        complain(outcome.sentence)
+    else:
+        log("info", "ended")
+    return outcome.code
+
+
+def _work(assignment: Assignment, slot: int, channel: socket.socket) -> int:
+    from registry.cli.worker import work
+
+    return work(assignment, slot, channel)
+
+
+def _greet(config: Config, url: str) -> None:
+    """The one line for the person who typed the command; the log goes to the error stream."""
+    where = "memory" if config.store.backend == "memory" else config.store.data
+    print(
+        f"digestry serves {where} at {url} - try: curl -T model.safetensors {url}/blobs/",
+        file=sys.stdout,
+        flush=True,
+    )
+
+
+def raise_file_limit() -> None:
+    """Take as many descriptors as the hard limit gives: every connection and open blob needs one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):  # macOS refuses what it calls infinity
+            hard = soft
+    if hard != resource.RLIM_INFINITY and hard < LEAST_FILES:
+        raise CommandError(
+            f"this process may open only {hard} files; raise the limit (ulimit -n) to at least "
+            f"{LEAST_FILES}, better 65536"
+        )
+
+
+def _migrate(data: Path) -> None:
+    """Bring the index up to date in a child of its own, so that this process never opens it."""
+    from registry.cli.schema import is_current, upgrade
+
+    if is_current(data):
+        return
+    log("info", "upgrading the index")
+    code = run_apart(lambda: upgrade(data))
+    if code != CLEAN:
+        raise CommandError("the index could not be upgraded; nothing was changed", code)
+
+
+def run_apart(function: Callable[[], None]) -> int:
+    """Run `function` in a forked child and return its exit code; its complaint is already printed."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code = FAILED
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        function()
+        code = CLEAN
+    except CommandError as error:
+        complain(error)
+        code = error.code
+    except Exception as error:
+        complain(f"{type(error).__name__}: {error}")
+        code = REFUSED if isinstance(error, ValueError) else FAILED
+    finally:
+        os._exit(code)
+
+
+def _metrics_directory(data: Path | None) -> Path:
+    """A fresh directory through which workers share their counters, named in the environment.
+
+    In memory where there is a memory file system: the files are mapped, and a full disk would kill
+    whoever touches a new page of one. The name is the data directory's, whose lock we hold, so what
+    a killed predecessor left is found and removed.
+    """
+    shared = Path("/dev/shm")  # noqa: S108  # made 0700 below, and refused if it is another's
+    parent = shared if os.access(shared, os.W_OK) else Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108  # as above
+    stat = None if data is None else data.stat()
+    name = f"{os.getpid()}" if stat is None else f"{stat.st_dev:x}-{stat.st_ino:x}"
+    path = parent / f"digestry-{os.geteuid()}-{name}"
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        path.mkdir(mode=0o700)
+    except OSError as error:
+        raise CommandError(f"cannot make {path}: {error.strerror}") from error
+    os.environ[_METRICS_VARIABLE] = str(path)
+    return path
