@@ -7,7 +7,6 @@ share: as long as one of them lives, nobody else can take the directory.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import time
@@ -18,7 +17,7 @@ from typing import Final
 import msgspec
 
 from registry.cli import presence
-from registry.cli.exits import FAILED, CommandError
+from registry.cli.exits import CommandError
 from store import layout
 
 _MODE: Final = 0o700
@@ -31,8 +30,11 @@ _HARMLESS: Final = frozenset(
 _ON_ONE_DISK: Final = ("uploads", "blobs", "quarantine")
 
 _OVER_THE_NETWORK: Final = frozenset(
-    "9p afs beegfs ceph cifs coda davfs fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs glusterfs "
-    "lustre ncpfs nfs nfs4 orangefs smb3 smbfs".split()
+    (
+        *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "glusterfs", "lustre", "ncpfs"),
+        *("nfs", "nfs4", "orangefs", "smb3", "smbfs"),
+        *("fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
+    )
 )
 
 ORPHAN_SECONDS: Final = 5.0
@@ -89,7 +91,7 @@ def check(root: Path) -> None:
 def mount_of(path: Path, mounts: str) -> tuple[str, str]:
     """Mount point and type of the file system that `path` (absolute, resolved) lies on.
 
-    `mounts` is the text of ``/proc/self/mountinfo``; of several mounts on one point the last counts.
+    `mounts` is the text of ``/proc/self/mountinfo``; of mounts on one point the last counts.
     """
     best, kind = "", ""
     for line in mounts.splitlines():
@@ -124,21 +126,20 @@ def _make(root: Path, *, create: bool) -> None:
 
 
 def _check_ours(root: Path) -> None:
+    path = root / layout.STORE_FILE
     try:
-        facts = msgspec.json.decode((root / layout.STORE_FILE).read_bytes(), type=StoreFacts)
+        facts = msgspec.json.decode(path.read_bytes(), type=StoreFacts)
     except FileNotFoundError:
         _check_empty(root)
         return
     except msgspec.DecodeError as error:
-        raise CommandError(
-            f"{root / layout.STORE_FILE} is not readable as ours: {error}"
-        ) from error
+        raise CommandError(f"{path} is not readable as ours: {error}") from error
     except OSError as error:
-        raise CommandError(f"cannot read {root / layout.STORE_FILE}: {error.strerror}") from error
+        raise CommandError(f"cannot read {path}: {error.strerror}") from error
     if facts.layout_version > layout.LAYOUT_VERSION:
         raise CommandError(
-            f"{root} was written by a newer digestry (layout {facts.layout_version}, this one knows "
-            f"up to {layout.LAYOUT_VERSION}); upgrade to open it"
+            f"{root} was written by a newer digestry (layout {facts.layout_version}; this one "
+            f"knows up to {layout.LAYOUT_VERSION}); upgrade to open it"
         )
 
 
@@ -152,8 +153,8 @@ def _check_empty(root: Path) -> None:
         return
     if layout.INDEX_FILE in names or "blobs" in names:
         raise CommandError(
-            f"{root} holds data of digestry but no {layout.STORE_FILE}; restore that file, it tells "
-            "which store this is"
+            f"{root} holds data of digestry but no {layout.STORE_FILE}; restore that file, it "
+            "tells which store this is"
         )
     raise CommandError(
         f"{root} is not empty and not a data directory of digestry (it holds {foreign[0]!r}); "
@@ -196,11 +197,7 @@ def _lock(root: Path, sleep: Callable[[float], None]) -> int:
             sleep(0.02)
         except OSError as error:
             os.close(descriptor)
-            code = FAILED if error.errno == errno.EIO else None
-            sentence = f"cannot lock {path}: {error.strerror}"
-            raise (
-                CommandError(sentence) if code is None else CommandError(sentence, code)
-            ) from error
+            raise CommandError(f"cannot lock {path}: {error.strerror}") from error
         else:
             return descriptor
 

@@ -1,4 +1,4 @@
-"""Log lines of the supervisor, in the form that the workers' log has, with the standard library only."""
+"""Log lines of the supervisor, in the form of the workers' log, without their libraries."""
 
 from __future__ import annotations
 

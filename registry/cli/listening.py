@@ -1,7 +1,7 @@
 """The one listening socket of a server, bound before anything else is touched.
 
-It is bound plainly, without ``SO_REUSEPORT``: that option would let a second server on the same port
-take half of the requests without anybody noticing. Workers inherit the socket.
+It is bound plainly, without ``SO_REUSEPORT``: that option would let a second server on the same
+port take half of the requests without anybody noticing. Workers inherit the socket.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BACKLOG: Final = 1024
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind and listen; a name with several addresses is listened on at the first, IPv4 before IPv6."""
+    """Bind and listen; of a name's several addresses the first one counts, IPv4 before IPv6."""
     try:
         found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG

@@ -2,8 +2,8 @@
 
 The file tells the process id, the URL and a random secret which the server accepts, from this
 machine only, as an administrator's. It *must* be readable by the owner alone. It is written once
-the server listens and removed when it ends; one that is left behind by a kill means nothing, because
-only the lock says that a server is running.
+the server listens and removed when it ends; one that is left behind by a kill means nothing,
+because only the lock says that a server is running.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``digestry serve``: everything from the command line to the first worker.
 
-The order is the order of refusals, cheapest and clearest first: settings, file limit, data directory,
-port, index. Nothing is written into a directory that is not ours, and no worker is started before
+The order is the order of refusals, cheapest and clearest first: settings, file limit, data
+directory, port, index. Nothing is written into a directory that is not ours, and no worker is started before
 the port is proved free.
 
 This module and what it imports are the start-up budget of the supervisor: the standard library and
@@ -131,7 +131,7 @@ def _greet(config: Config, url: str) -> None:
 
 
 def raise_file_limit() -> None:
-    """Take as many descriptors as the hard limit gives: every connection and open blob needs one."""
+    """Take as many descriptors as the hard limit gives: connections and open blobs need them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
@@ -158,7 +158,7 @@ def _migrate(data: Path) -> None:
 
 
 def run_apart(function: Callable[[], None]) -> int:
-    """Run `function` in a forked child and return its exit code; its complaint is already printed."""
+    """Run `function` in a forked child; return its exit code, its complaint is printed."""
     pid = os.fork()
     if pid:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

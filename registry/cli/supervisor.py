@@ -5,20 +5,20 @@ imports the standard library only, runs one thread, holds no database handle and
 for deaths and for what workers say over their channel.
 
 **Channel.** One socket pair per worker, one line per message.
-The worker says ``ready``, ``stopped`` (it accepts no more) and, if it cannot start for a reason that
-trying again will not change, ``refused <reason>``.
-The supervisor says ``stop`` (accept no more), ``close`` (finish what is in hand and end) and ``abort``
-(end at once). If the supervisor dies, the channel ends and the worker ends at once, because a
-successor is waiting for the directory and the port.
+The worker says ``ready``, ``stopped`` (it accepts no more) and, if it cannot start for a reason
+that trying again will not change, ``refused <reason>``.
+The supervisor says ``stop`` (accept no more), ``close`` (finish what is in hand and end) and
+``abort`` (end at once). If the supervisor dies, the channel ends and the worker ends at once,
+because a successor is waiting for the directory and the port.
 
 **Drain.** ``stop`` goes to all workers first, and only when each has answered or died is the
-listening socket closed and ``close`` sent: otherwise a new connection could still reach a worker that
-stays a moment longer, or be lost between two. A second signal sends ``abort``. Whoever has not ended
-some seconds after its time is killed.
+listening socket closed and ``close`` sent: otherwise a new connection could still reach a worker
+that stays a moment longer, or be lost between two. A second signal sends ``abort``. Whoever has not
+ended some seconds after its time is killed.
 
-**Deaths.** A worker that dies is replaced at once, then with growing pauses. Workers that keep dying
-before they were ready, or right after, end the server with a loud message: restarting for ever would
-hide the fault. A worker killed from outside after it was ready counts for nothing.
+**Deaths.** A worker that dies is replaced at once, then with growing pauses. Workers that keep
+dying before they were ready, or right after, end the server with a loud message: restarting for
+ever would hide the fault. A worker killed from outside after it was ready counts for nothing.
 """
 
 from __future__ import annotations
