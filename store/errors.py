@@ -11,8 +11,9 @@
       StorageReadOnly(operation)               the directory cannot be written
       TooManyOpenFiles(operation)
       Corrupt(digest)                          stored bytes no longer match their digest
+      IndexConflict(constraint)                a row breaks a rule of the schema
       Unavailable(operation)                   the only kind that is worth repeating as it is
-      StoreRefused(reason)                     a directory that is not ours, newer than us, or in use
+      StoreRefused(reason)                     a directory not ours, newer than us, or in use
       CollectionRefused(reason)                something looks wrong; nothing was removed
       UploadError(session)
         UploadNotFound
@@ -88,6 +89,14 @@ class Corrupt(StoreError):
     def __init__(self, digest: Digest) -> None:
         self.digest = digest
         super().__init__(f"the stored bytes of {digest} are damaged")
+
+
+class IndexConflict(StoreError):
+    """A unit of work tried to keep a row that a key, a check or a foreign key forbids."""
+
+    def __init__(self, constraint: str) -> None:
+        self.constraint = constraint
+        super().__init__(f"the index refuses a row ({constraint})")
 
 
 class Unavailable(StoreError):

@@ -8,7 +8,8 @@ index: two copies of SQLite in one process would drop each other's POSIX locks.
 What each pragma buys:
 
 - ``journal_mode=WAL``: readers never wait for a writer, nor it for them.
-- ``synchronous=FULL``: a commit has reached the disk when it returns.
+- ``synchronous=FULL``: a commit has reached the disk when it returns. Relaxed, it is NORMAL: a host
+  crash takes the last commits away and leaves the rest whole.
 - ``foreign_keys``: the catalog's keys are checked.
 - ``wal_autocheckpoint=0``: no commit pays for a checkpoint; only `Database.checkpoint` does.
 - ``journal_size_limit``: a WAL that grew is cut back when it restarts, but keeps enough allocated
@@ -36,11 +37,13 @@ from store.errors import (
 )
 
 if TYPE_CHECKING:
-    import sqlite3 as sqlite  # pysqlite3 has the same interface and no annotations
+    import sqlite3
 
     import aiosqlite
 
     from store.index.transactions import Row, Statement, Unit
+
+    sqlite = sqlite3  # pysqlite3 has the same interface and no annotations
 else:
     import pysqlite3.dbapi2 as sqlite
 
@@ -52,6 +55,9 @@ SAFE_VERSION: Final = (3, 51, 3)
 WAL_KEPT_BYTES: Final = 64 << 20
 """How much of a WAL stays allocated after it restarts."""
 
+WAITING: Final = frozenset({sqlite.SQLITE_BUSY, sqlite.SQLITE_LOCKED, sqlite.SQLITE_PROTOCOL})
+"""Result codes that mean: somebody else is at it right now."""
+
 _PROGRESS_STEPS: Final = 20_000
 _STATEMENTS: Final = 512
 
@@ -62,6 +68,7 @@ def connect(
     busy_seconds: float,
     cache_kib: int = 2048,
     is_reader: bool = False,
+    is_relaxed: bool = False,
 ) -> sqlite.Connection:
     """Open a connection that any one thread at a time may use; None opens a new memory database."""
     if path is not None and sqlite.sqlite_version_info < SAFE_VERSION:
@@ -82,7 +89,7 @@ def connect(
     try:
         for pragma in (
             "journal_mode=WAL",
-            "synchronous=FULL",
+            f"synchronous={'NORMAL' if is_relaxed else 'FULL'}",
             "foreign_keys=ON",
             "wal_autocheckpoint=0",
             f"journal_size_limit={WAL_KEPT_BYTES}",
@@ -121,6 +128,21 @@ def raw(connection: aiosqlite.Connection) -> sqlite.Connection:
     return connection._conn
 
 
+class TimeLimit:
+    """Until when one read may go on, by the monotonic clock; whoever gives up on it sets 0."""
+
+    __slots__ = ("deadline",)
+
+    def __init__(self, seconds: float) -> None:
+        self.deadline = time.monotonic() + seconds
+
+    def is_over(self) -> bool:
+        return time.monotonic() > self.deadline
+
+    def give_up(self) -> None:
+        self.deadline = 0.0
+
+
 class Transaction:
     """A `store.index.transactions.Tx` on one connection; its methods never suspend.
 
@@ -128,20 +150,23 @@ class Transaction:
     left half read would keep its snapshot and stop the WAL from restarting.
     """
 
-    __slots__ = ("_cursor", "_path", "deadline", "is_reader", "now", "statements")
+    __slots__ = ("_connection", "_cursor", "_path", "is_reader", "limit", "now", "statements")
 
     def __init__(
         self, connection: sqlite.Connection, path: Path | None, *, is_reader: bool
     ) -> None:
+        self._connection = connection
         self._cursor = connection.cursor()
         self._path = path
         self.is_reader = is_reader
         self.now = 0
         self.statements = 0
-        self.deadline: float | None = None
+        self.limit: TimeLimit | None = None
 
     async def one(self, statement: Statement, /, **values: Any) -> Row | None:
         self.statements += 1
+        if self.limit is not None:
+            self._check_time(self.limit)
         try:
             row: Row | None = self._cursor.execute(statement.sqlite, values).fetchone()
         except sqlite.Error as error:
@@ -150,13 +175,15 @@ class Transaction:
 
     async def all(self, statement: Statement, /, **values: Any) -> list[Row]:
         self.statements += 1
-        self._check_time()
+        if self.limit is not None:
+            self._check_time(self.limit)
         try:
             return self._cursor.execute(statement.sqlite, values).fetchall()
         except sqlite.Error as error:
             raise self._translated(error) from error
 
     async def run(self, statement: Statement, /, **values: Any) -> int:
+        self._check_alive()
         self.statements += 1
         try:
             count = self._cursor.execute(statement.sqlite, values).rowcount
@@ -167,6 +194,7 @@ class Transaction:
         return count
 
     async def run_many(self, statement: Statement, rows: Iterable[Mapping[str, Any]], /) -> None:
+        self._check_alive()
         self.statements += 1
         try:
             self._cursor.executemany(statement.sqlite, rows)
@@ -177,12 +205,23 @@ class Transaction:
         """Run a statement that begins or ends something; errors of the driver pass."""
         self._cursor.execute(sql)
 
-    def expire(self) -> int:
-        """The progress handler: anything but 0 interrupts the running statement."""
-        return self.deadline is not None and time.monotonic() > self.deadline
+    def query(self, sql: str) -> Row:
+        """The one row of a pragma; errors of the driver pass."""
+        row: Row = self._cursor.execute(sql).fetchone()
+        return row
 
-    def _check_time(self) -> None:
-        if self.expire():
+    @property
+    def is_active(self) -> bool:
+        return self._connection.in_transaction
+
+    def _check_alive(self) -> None:
+        # On a full disk SQLite may give up the whole transaction; a unit that swallowed that error
+        # would go on outside of one.
+        if not self._connection.in_transaction:
+            raise Unavailable("a write in a transaction that was given up")
+
+    def _check_time(self, limit: TimeLimit) -> None:
+        if limit.is_over():
             raise Unavailable("a read of the index that takes so long")
 
     def _translated(self, error: sqlite.Error) -> Exception:
@@ -192,8 +231,12 @@ class Transaction:
 
 
 def bound_time(connection: sqlite.Connection, transaction: Transaction) -> None:
-    """Interrupt statements of this connection once its transaction's deadline is over."""
-    connection.set_progress_handler(transaction.expire, _PROGRESS_STEPS)
+    """Interrupt statements of this connection once its transaction's time limit is over."""
+
+    def is_over() -> bool:  # anything but 0 interrupts
+        return transaction.limit is not None and transaction.limit.is_over()
+
+    connection.set_progress_handler(is_over, _PROGRESS_STEPS)
 
 
 def drive(unit: Unit[T], transaction: Transaction) -> T:
