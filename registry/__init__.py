@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as _installed
-
-try:
-    __version__ = _installed("digestry")
-except PackageNotFoundError:  # run from a checkout that was never installed
-    __version__ = "0.0.0"
-
 __all__ = ["__version__"]
+
+__version__: str
+
+
+def __getattr__(name: str) -> str:
+    # Looked up when asked for: the metadata of packages take 25 ms to import, and every start pays.
+    if name != "__version__":
+        raise AttributeError(name)
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("digestry")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "0.0.0"

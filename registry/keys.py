@@ -10,11 +10,12 @@ from registry.config import Config
 from registry.domain.principals import Principal
 
 if TYPE_CHECKING:
+    from store.opening import Store
+
     from registry.auth.local_secret import LocalSecret
     from registry.http.draining import Drain
     from registry.metrics import Metrics
     from registry.services.operations import Operations
-    from store.opening import Store
 
     CONFIG: Final[web.AppKey[Config]]
     STORE: Final[web.AppKey[Store]]

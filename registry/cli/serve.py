@@ -1,8 +1,8 @@
 """``digestry serve``: everything from the command line to the first worker.
 
 The order is the order of refusals, cheapest and clearest first: settings, file limit, data
-directory, port, index. Nothing is written into a directory that is not ours, and no worker is started before
-the port is proved free.
+directory, port, index. Nothing is written into a directory that is not ours, and no worker is
+started before the port is proved free.
 
 This module and what it imports are the start-up budget of the supervisor: the standard library and
 msgspec only. Whatever needs more runs in a forked child.
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -106,7 +106,7 @@ def _run(config: Config, data: Path | None) -> int:
         if data is not None:
             presence.withdraw(data)
         if metrics is not None:
-            shutil.rmtree(metrics, ignore_errors=True)
+            _remove(metrics)
     if outcome.sentence:
         complain(outcome.sentence)
     else:
@@ -189,10 +189,18 @@ def _metrics_directory(data: Path | None) -> Path:
     stat = None if data is None else data.stat()
     name = f"{os.getpid()}" if stat is None else f"{stat.st_dev:x}-{stat.st_ino:x}"
     path = parent / f"digestry-{os.geteuid()}-{name}"
-    shutil.rmtree(path, ignore_errors=True)
+    _remove(path)
     try:
         path.mkdir(mode=0o700)
     except OSError as error:
         raise CommandError(f"cannot make {path}: {error.strerror}") from error
     os.environ[_METRICS_VARIABLE] = str(path)
     return path
+
+
+def _remove(path: Path) -> None:
+    """Remove a flat directory of ours, if it is there."""
+    with suppress(OSError):
+        for file in path.iterdir():
+            file.unlink(missing_ok=True)
+        path.rmdir()

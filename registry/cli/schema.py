@@ -1,0 +1,38 @@
+"""Whether the index needs a migration, told from sixteen bytes of its header.
+
+The supervisor must neither import the database nor open it: a handle that crosses a fork, or a
+descriptor closed beside one, breaks SQLite's locks. The header of the file may be older than the
+log beside it, never newer; so a number that is current there is current, and workers, who open the
+database for real, refuse an index that is newer than they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from store import layout
+
+SCHEMA_NUMBER: Final = 1001
+"""What ``PRAGMA user_version`` of a current index is; a test compares it with the migrations."""
+
+_MAGIC: Final = b"SQLite format 3\x00"
+_AT: Final = 60
+
+
+def is_current(data: Path) -> bool:
+    """Whether the index under `data` exists and is as this program writes it."""
+    try:
+        with (data / layout.INDEX_FILE).open("rb", buffering=0) as file:
+            header = file.read(_AT + 4)
+    except OSError:
+        return False
+    return header.startswith(_MAGIC) and int.from_bytes(header[_AT:], "big") == SCHEMA_NUMBER
+
+
+def upgrade(data: Path) -> None:
+    """Create or migrate the index; loads the database, so it runs in a process of its own."""
+    from registry.catalog.migrations import CHAINS
+    from store.index import upgrade as index
+
+    index.upgrade(data / layout.INDEX_FILE, CHAINS)
