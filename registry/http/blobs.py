@@ -1,0 +1,365 @@
+"""Answer with the bytes of a blob: ranges, conditions, headers, and the way the bytes leave.
+
+**Ways out.** A small blob leaves from memory in one write with its headers. A larger one leaves by
+``sendfile`` in slices of at most one MiB with a turn of the event loop after each: a single call to
+a fast reader stayed in the kernel for a third of a second, with every other request behind it. The
+next slice is verified, and read into the page cache if it is not there, in a thread while this one
+leaves. TLS, stores without files and the strict mode get buffers instead, written in pieces.
+
+**Headers.** These are bytes of users, so no browser may run them: ``nosniff``, a sandbox that
+allows nothing, same-origin use only, and a download instead of a page for everything but raster
+images and plain text. The media type comes from the path, never from whoever uploaded.
+
+**Never a clean short end.** When damage, a stalled reader or anything else stops a body that has
+begun, the connection is aborted. The response cannot be replaced any more, so it is returned as it
+is, with the reason under `ABORTED` for the access log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
+from urllib.parse import quote
+
+import msgspec
+from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from registry.domain.media import DEFAULT
+from registry.errors import PreconditionFailed
+from registry.http.conditional import (
+    Verdict,
+    check_preconditions,
+    etag_of,
+    range_applies,
+    repr_digest_of,
+)
+from registry.http.ranges import UNSATISFIABLE, content_range, parse_range
+from registry.http.receiving import Pace, Watch
+from registry.keys import CONFIG
+from store.blobs import ByteRange
+from store.digest import Digest
+from store.errors import RangeNotSatisfiable, StoreError
+from store.index.blobs import BlobRow
+from store.reading import OpenBlob, Reading
+
+Cache: TypeAlias = Literal["immutable", "revalidate", "no-store"]
+
+SLICE_BYTES: Final = 1 << 20
+"""The most that one ``sendfile`` call may move; the loop gets a turn after each."""
+
+PIECE_BYTES: Final = 256 << 10
+"""How much is handed to the transport at a time where the kernel cannot send by itself."""
+
+ABORTED: Final = web.RequestKey("aborted", str)
+"""Why a body that had begun was not sent to its end; absent when it was."""
+
+_INLINE: Final = frozenset(
+    ("image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "text/plain")
+)
+_YEAR: Final = 31_536_000
+_CACHE: Final[dict[Cache, str]] = {
+    "immutable": f"max-age={_YEAR}, immutable",
+    "revalidate": "no-cache",
+    "no-store": "no-store",
+}
+
+_log = logging.getLogger(__name__)
+
+
+class Presentation(msgspec.Struct, frozen=True):
+    """How a door shows a blob. The default is that of a URL that names the digest."""
+
+    filename: str | None = None
+    media_type: str = DEFAULT
+    cache: Cache = "immutable"
+    """``immutable`` only where the URL can never mean other bytes: digest, revision, version."""
+    is_public: bool = False
+    """Whether anonymous callers may read it, so that shared caches may keep it."""
+
+
+BY_DIGEST: Final = Presentation()
+
+
+async def send_blob(
+    request: web.Request,
+    row: BlobRow,
+    reading: Reading,
+    presentation: Presentation = BY_DIGEST,
+    *,
+    extra: Mapping[str, str] | None = None,
+) -> web.StreamResponse:
+    """Answer GET or HEAD with the blob of a ``present`` row that the caller may read.
+
+    `extra` headers are added and win. Raises `PreconditionFailed`, `RangeNotSatisfiable` and,
+    before the first byte has left, `Corrupt` and `BlobNotFound`.
+    """
+    headers = CIMultiDict(_headers(row.digest, presentation))
+    if extra:
+        headers.update(extra)
+    asked = request.headers
+    if (hdrs.IF_MATCH in asked or hdrs.IF_NONE_MATCH in asked) and _is_unmodified(asked, headers):
+        return _not_modified(headers)
+    if request.method == hdrs.METH_HEAD:
+        headers[hdrs.CONTENT_LENGTH] = str(row.size_bytes)
+        return web.Response(headers=headers)
+    within = _range(asked, headers[hdrs.ETAG], row)
+    content = reading.small(row)
+    if content is not None:
+        return _whole(content, within, headers)
+    async with await reading.open(row) as blob:
+        if blob.content is not None:
+            return _whole(blob.content, within, headers)
+        return await _send_open(request, blob, within, headers)
+
+
+@functools.lru_cache(maxsize=4096)
+def _headers(digest: Digest, presentation: Presentation) -> CIMultiDictProxy[str]:
+    """Everything that does not depend on the request; made once for a blob in demand."""
+    scope = "public" if presentation.is_public else "private"
+    cache = _CACHE[presentation.cache]
+    headers = CIMultiDict(
+        {
+            hdrs.CONTENT_TYPE: presentation.media_type,
+            hdrs.ETAG: etag_of(digest),
+            "Repr-Digest": repr_digest_of(digest),
+            hdrs.ACCEPT_RANGES: "bytes",
+            hdrs.CACHE_CONTROL: cache if cache == "no-store" else f"{scope}, {cache}",
+            hdrs.CONTENT_DISPOSITION: disposition(presentation.media_type, presentation.filename),
+            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "sandbox; default-src 'none'",
+            "Cross-Origin-Resource-Policy": "same-origin",
+        }
+    )
+    if not presentation.is_public:
+        headers[hdrs.VARY] = "Authorization, Cookie"
+    return CIMultiDictProxy(headers)
+
+
+def disposition(media_type: str, filename: str | None) -> str:
+    """``Content-Disposition`` of RFC 6266, with a plain and an encoded name where they differ."""
+    kind = "inline" if media_type.partition(";")[0].strip() in _INLINE else "attachment"
+    if filename is None:
+        return kind
+    plain = "".join(
+        letter if " " <= letter <= "~" and letter not in '"\\%' else "_" for letter in filename
+    )
+    if plain == filename:
+        return f'{kind}; filename="{plain}"'
+    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
+
+
+def _is_unmodified(asked: Mapping[str, str], headers: Mapping[str, str]) -> bool:
+    verdict = check_preconditions(
+        headers[hdrs.ETAG],
+        if_match=asked.get(hdrs.IF_MATCH),
+        if_none_match=asked.get(hdrs.IF_NONE_MATCH),
+        is_read=True,
+    )
+    if verdict is Verdict.FAILED:
+        raise PreconditionFailed(hdrs.IF_MATCH)
+    return verdict is Verdict.NOT_MODIFIED
+
+
+def _not_modified(headers: CIMultiDict[str]) -> web.Response:
+    for name in (hdrs.CONTENT_TYPE, hdrs.CONTENT_DISPOSITION):
+        headers.popall(name, None)
+    return web.Response(status=304, headers=headers)
+
+
+def _range(asked: Mapping[str, str], etag: str, row: BlobRow) -> ByteRange | None:
+    header = asked.get(hdrs.RANGE)
+    if header is None or not range_applies(asked.get(hdrs.IF_RANGE), etag):
+        return None
+    within = parse_range(header, row.size_bytes)
+    if within is UNSATISFIABLE:
+        raise RangeNotSatisfiable(row.digest, row.size_bytes)
+    return within if isinstance(within, ByteRange) else None
+
+
+def _whole(content: bytes, within: ByteRange | None, headers: CIMultiDict[str]) -> web.Response:
+    if within is None:
+        return web.Response(body=content, headers=headers)
+    headers[hdrs.CONTENT_RANGE] = content_range(within, len(content))
+    return web.Response(status=206, body=content[within.start : within.stop], headers=headers)
+
+
+async def _send_open(
+    request: web.Request, blob: OpenBlob, within: ByteRange | None, headers: CIMultiDict[str]
+) -> web.StreamResponse:
+    part = within or ByteRange(0, blob.size_bytes)
+    if within is not None:
+        headers[hdrs.CONTENT_RANGE] = content_range(within, blob.size_bytes)
+    headers[hdrs.CONTENT_LENGTH] = str(part.size_bytes)
+    # The first slice is verified while a proper error can still be answered.
+    await blob.make_ready(part.start, _slice_end(part.start, part.stop))
+    response = web.StreamResponse(status=200 if within is None else 206, headers=headers)
+    writer = await response.prepare(request)
+    if writer is None:
+        return response
+    try:
+        await _Sending(request, writer, blob).run(part)
+        await response.write_eof()
+    except (StoreError, OSError, _GivenUp) as error:
+        _abort(request, blob, error)
+    except asyncio.CancelledError:
+        _abort(request, blob, None)
+        raise
+    return response
+
+
+def _abort(request: web.Request, blob: OpenBlob, error: Exception | None) -> None:
+    """Break the connection, so that the client cannot take what it has for the whole."""
+    reason = "cancelled" if error is None else str(error) or type(error).__name__
+    request[ABORTED] = reason
+    if isinstance(error, ConnectionError):
+        _log.debug("client left while %s was sent: %s", blob.row.digest, reason)
+    else:
+        _log.warning("sending %s was aborted: %s", blob.row.digest, reason)
+    if request.transport is not None:
+        request.transport.abort()
+
+
+class _GivenUp(Exception):
+    """The client takes what we send too slowly."""
+
+
+class _Sending:
+    """One body on its way out."""
+
+    def __init__(self, request: web.Request, writer: AbstractStreamWriter, blob: OpenBlob) -> None:
+        self._request = request
+        self._writer = writer
+        self._blob = blob
+        self._loop = asyncio.get_running_loop()
+        self._watch = Watch(Pace.of(request.app[CONFIG].server), self._give_up)
+        self._given_up: str | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def run(self, part: ByteRange) -> None:
+        try:
+            transport = self._request.transport
+            if transport is None:
+                raise ConnectionResetError("the client left")
+            sock = transport.get_extra_info("socket")
+            is_plain = transport.get_extra_info("sslcontext") is None
+            if self._blob.fileno is None or sock is None or not is_plain:
+                await self._write(part)
+            else:
+                await self._send_file(transport, sock, part)
+        finally:
+            self._watch.close()
+        if self._given_up is not None:
+            raise _GivenUp(self._given_up)
+
+    def _give_up(self, reason: str) -> None:
+        self._given_up = reason
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(_GivenUp(reason))
+        elif self._request.transport is not None:
+            self._request.transport.abort()
+
+    async def _write(self, part: ByteRange) -> None:
+        """Hand verified buffers to the transport, waiting whenever it has enough."""
+        progress, time = self._watch.progress, self._loop.time
+        async for buffer in self._blob.stream(part.start, part.stop):
+            view = memoryview(buffer)
+            for start in range(0, len(view), PIECE_BYTES):
+                piece = view[start : start + PIECE_BYTES]
+                progress.waits(time())
+                await self._writer.write(piece)
+                progress.moved(len(piece), time())
+        self._watch.progress.waits(time())
+        await self._writer.drain()
+
+    async def _send_file(
+        self, transport: asyncio.Transport, sock: socket.socket, part: ByteRange
+    ) -> None:
+        await self._flush(transport)
+        # The loop refuses to watch a descriptor that a transport owns, so we watch a duplicate. It
+        # also keeps the number ours if the connection is lost under our hands.
+        try:
+            out = os.dup(sock.fileno())
+        except OSError as error:
+            raise ConnectionResetError("the client left") from error
+        ahead: asyncio.Task[None] | None = None
+        try:
+            start = part.start
+            stop = _slice_end(start, part.stop)
+            while start < part.stop:
+                after = _slice_end(stop, part.stop)
+                if stop < part.stop and not self._blob.is_ready(stop, after):
+                    ahead = self._loop.create_task(self._blob.make_ready(stop, after))
+                await self._send_slice(transport, out, start, stop)
+                if ahead is not None:
+                    await ahead
+                    ahead = None
+                start, stop = stop, after
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+                await asyncio.gather(ahead, return_exceptions=True)
+            os.close(out)
+
+    async def _flush(self, transport: asyncio.Transport) -> None:
+        """Wait until the headers have left the transport's own buffer."""
+        if not transport.get_write_buffer_size():
+            return
+        self._watch.progress.waits(self._loop.time())
+        transport.set_write_buffer_limits(high=0)
+        try:
+            while transport.get_write_buffer_size():
+                await self._writer.drain()
+                await asyncio.sleep(0)
+                if transport.is_closing():
+                    raise ConnectionResetError("the client left")
+        finally:
+            transport.set_write_buffer_limits()
+        self._watch.progress.moved(0, self._loop.time())
+
+    async def _send_slice(
+        self, transport: asyncio.Transport, out: int, start: int, stop: int
+    ) -> None:
+        source = self._blob.fileno
+        assert source is not None
+        while start < stop:
+            if transport.is_closing():
+                raise ConnectionResetError("the client left")
+            try:
+                sent = os.sendfile(out, source, start, stop - start)
+            except BlockingIOError:
+                await self._writable(out)
+                continue
+            if not sent:
+                raise self._blob.damaged()
+            start += sent
+            # Access logs and metrics count what the writer put out.
+            self._writer.output_size += sent
+            self._watch.progress.moved(sent, self._loop.time())
+        await asyncio.sleep(0)
+
+    async def _writable(self, out: int) -> None:
+        self._waiter = waiter = self._loop.create_future()
+        self._watch.progress.waits(self._loop.time())
+        self._loop.add_writer(out, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            self._loop.remove_writer(out)
+            self._waiter = None
+
+
+def _slice_end(start: int, stop: int) -> int:
+    """Slices end where segments end, so that each segment is verified with one slice."""
+    return min(stop, (start // SLICE_BYTES + 1) * SLICE_BYTES)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

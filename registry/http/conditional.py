@@ -1,0 +1,108 @@
+"""Entity tags, digests in headers, and the preconditions of RFC 9110 section 13.
+
+Every blob, tree and version has a strong tag made of its digest, so only strong tags are made here.
+The functions are pure; who calls them knows the resource's tag, or None where nothing exists yet.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from binascii import Error as BadBase64
+from enum import Enum
+from typing import Final
+
+from store.digest import Digest
+
+_TAG: Final = re.compile(r'[ \t]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,|\Z)')
+_SHA256: Final = re.compile(r"(?:^|,)[ \t]*sha-256[ \t]*=[ \t]*:([A-Za-z0-9+/=]*):", re.IGNORECASE)
+
+
+class Verdict(Enum):
+    """What the preconditions of a request say about it."""
+
+    PROCEED = "proceed"
+    NOT_MODIFIED = "not modified"
+    FAILED = "precondition failed"
+
+
+class InvalidDigestField(ValueError):
+    """A ``Repr-Digest`` or ``Content-Digest`` names sha-256 but carries no SHA-256."""
+
+
+def etag_of(digest: Digest) -> str:
+    """The strong entity tag of the bytes that hash to `digest`."""
+    return f'"{digest}"'
+
+
+def repr_digest_of(digest: Digest) -> str:
+    """The ``Repr-Digest`` of RFC 9530 for `digest`."""
+    return f"sha-256=:{b64encode(digest.raw).decode('ascii')}:"
+
+
+def parse_digest_field(header: str) -> Digest | None:
+    """The SHA-256 that a ``Repr-Digest`` or ``Content-Digest`` names; None if it names others only.
+
+    Raises `InvalidDigestField` when the sha-256 member is not 32 bytes of base64.
+    """
+    match = _SHA256.search(header)
+    if match is None:
+        if re.search(r"(?:^|,)[ \t]*sha-256[ \t]*=", header, re.IGNORECASE):
+            raise InvalidDigestField(header)
+        return None
+    try:
+        raw = b64decode(match[1], validate=True)
+    except BadBase64 as error:
+        raise InvalidDigestField(header) from error
+    if len(raw) != 32:
+        raise InvalidDigestField(header)
+    return Digest.from_raw(raw)
+
+
+def tags_in(header: str) -> list[tuple[str, bool]]:
+    """The quoted tags of a list, each with whether it is weak; what is malformed ends the list."""
+    found: list[tuple[str, bool]] = []
+    position = 0
+    while position < len(header):
+        match = _TAG.match(header, position)
+        if match is None:
+            break
+        found.append((f'"{match[2]}"', match[1] is not None))
+        position = match.end()
+    return found
+
+
+def matches_strongly(header: str, etag: str | None) -> bool:
+    """Whether ``If-Match`` holds: ``*`` for anything that exists, else one equal strong tag."""
+    if etag is None:
+        return False
+    if header.strip() == "*":
+        return True
+    return any(tag == etag and not is_weak for tag, is_weak in tags_in(header))
+
+
+def matches_weakly(header: str, etag: str | None) -> bool:
+    """Whether a tag of ``If-None-Match`` is the resource's, weak or strong; ``*`` if it exists."""
+    if etag is None:
+        return False
+    if header.strip() == "*":
+        return True
+    return any(tag == etag for tag, _ in tags_in(header))
+
+
+def check_preconditions(
+    etag: str | None, *, if_match: str | None, if_none_match: str | None, is_read: bool
+) -> Verdict:
+    """Decide by the order of RFC 9110 section 13.2.2; we send no dates, so dates decide nothing."""
+    if if_match is not None and not matches_strongly(if_match, etag):
+        return Verdict.FAILED
+    if if_none_match is not None and matches_weakly(if_none_match, etag):
+        return Verdict.NOT_MODIFIED if is_read else Verdict.FAILED
+    return Verdict.PROCEED
+
+
+def range_applies(if_range: str | None, etag: str) -> bool:
+    """Whether a ``Range`` counts: always, unless ``If-Range`` has other than our strong tag."""
+    if if_range is None:
+        return True
+    return if_range.strip() == etag

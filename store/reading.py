@@ -1,0 +1,618 @@
+"""Give out stored bytes, verified segment by segment before they leave.
+
+**When a segment is verified.** In mode ``boot`` every segment is compared with its BLAKE3 before
+it leaves, unless it was since the machine booted and within the last ``again_seconds``: by this
+process (a bitmap per blob), or as a whole by whoever wrote the row. Verifying cached pages proves
+what leaves, not what the disk holds: that is the business of `store.scrub`.
+In ``strict`` the very buffer that is handed out is verified, each time, so no descriptor is given
+to the kernel. In ``scrub`` nothing is verified here.
+
+**Damage.** A segment that does not match, a file that is missing or has another size: the blob is
+*suspect*, the reader gets `Corrupt` at once, and `Reading.on_suspect` is told in the background.
+Only SHA-256 convicts, and only `store.scrub` computes it for that purpose.
+
+**Descriptors** are shared between readers of one (digest, generation). Idle ones are few and closed
+after a while, in a thread: closing the last descriptor of an unlinked file of 1 GiB held the event
+loop for 150 ms.
+
+**Closing.** Whoever gets an `OpenBlob` closes it, best with ``async with``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from types import TracebackType
+from typing import Final, Literal, TypeAlias
+
+from store.blobs import BlobStore, SupportsLocalPath
+from store.clock import SECOND, Clock, boot_id, system_clock
+from store.digest import Digest
+from store.errors import BlobNotFound, Corrupt, StoreError, TooManyOpenFiles, Unavailable
+from store.index.blobs import BlobRow, find_blob, set_verified
+from store.index.transactions import Index, Tx
+from store.segments import (
+    SEGMENT_BYTES,
+    SegmentHasher,
+    Segments,
+    decode,
+    from_row,
+    segment_count,
+)
+from store.threads import Threads, hop
+
+Mode: TypeAlias = Literal["boot", "strict", "scrub"]
+Suspect: TypeAlias = Callable[[Digest], Awaitable[object]]
+Key: TypeAlias = tuple[Digest, int]
+
+SMALL_BYTES: Final = 64 << 10
+"""Blobs up to this size are read at once and kept in memory while they are in demand."""
+
+_SMALL_TOTAL_BYTES: Final = 16 << 20
+_KNOWN_TOTAL_BYTES: Final = 16 << 20
+_IDLE_DESCRIPTORS: Final = 128
+_IDLE_SECONDS: Final = 30.0
+_SCRATCH: Final = threading.local()
+
+_log = logging.getLogger(__name__)
+
+
+class _Known:
+    """Which segments of one blob were found good, and the digests to find out about the others."""
+
+    __slots__ = ("good", "is_whole", "lock", "missing", "segments", "since")
+
+    def __init__(self, size_bytes: int, *, is_whole: bool, since: int) -> None:
+        self.is_whole = is_whole
+        self.missing = 0 if is_whole else segment_count(size_bytes)
+        self.good = bytearray(0 if is_whole else self.missing)
+        self.segments: Segments | None = None
+        self.since = since
+        self.lock = asyncio.Lock()
+        """Held while the segment digests are loaded or rebuilt, so that this happens once."""
+
+    @property
+    def cost_bytes(self) -> int:
+        return 256 + len(self.good) + (0 if self.segments is None else len(self.segments.digests))
+
+    def mark(self, index: int) -> None:
+        if not self.is_whole and not self.good[index]:
+            self.good[index] = 1
+            self.missing -= 1
+            if not self.missing:
+                self.is_whole = True
+                self.good = bytearray()
+                self.segments = None
+
+
+class _Descriptor:
+    """An open file and how many readers use it; only the event loop's thread counts."""
+
+    __slots__ = ("fileno", "idle_since", "users")
+
+    def __init__(self, fileno: int) -> None:
+        self.fileno = fileno
+        self.users = 1
+        self.idle_since = 0.0
+
+
+class OpenBlob:
+    """A present blob, ready to be read. Offsets are of the whole blob, ``stop`` is exclusive."""
+
+    __slots__ = ("_descriptor", "_known", "_reading", "content", "row")
+
+    def __init__(
+        self,
+        reading: Reading,
+        row: BlobRow,
+        known: _Known,
+        *,
+        content: bytes | None,
+        descriptor: _Descriptor | None,
+    ) -> None:
+        self._reading = reading
+        self._known = known
+        self._descriptor = descriptor
+        self.row = row
+        self.content = content
+        """All bytes of a small blob, verified as the mode says; None for a larger one."""
+
+    @property
+    def size_bytes(self) -> int:
+        return self.row.size_bytes
+
+    @property
+    def fileno(self) -> int | None:
+        """A descriptor for the kernel to send from, after `verify`; None: use `read`."""
+        if self._descriptor is None or self._reading.mode == "strict":
+            return None
+        return self._descriptor.fileno
+
+    def is_verified(self, start: int, stop: int) -> bool:
+        """Whether `verify` would have nothing to do, so that a caller can spare the wait."""
+        if self._known.is_whole or self._reading.mode == "scrub":
+            return True
+        good = self._known.good
+        last = (max(stop, start + 1) - 1) // SEGMENT_BYTES
+        return all(good[index] for index in range(start // SEGMENT_BYTES, last + 1))
+
+    async def verify(self, start: int, stop: int) -> None:
+        """Return once every segment that the range touches is known to be good, or `Corrupt`."""
+        if not self.is_verified(start, stop):
+            await self._reading._verify(self, start, stop)
+
+    async def read(self, start: int, stop: int) -> bytes:
+        """The bytes of a range of at most a few segments, verified; raises `Corrupt`."""
+        if self.content is not None:
+            return self.content[start:stop]
+        return await self._reading._read(self, start, stop)
+
+    async def stream(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        """The bytes of a range in pieces that end where segments end; raises `Corrupt`."""
+        while start < stop:
+            end = min(stop, (start // SEGMENT_BYTES + 1) * SEGMENT_BYTES)
+            yield await self.read(start, end)
+            start = end
+
+    def is_ready(self, start: int, stop: int) -> bool:
+        """Whether `make_ready` would have nothing to do, so that a caller can spare the wait."""
+        return self.is_verified(start, stop) and self._is_cached(start, stop)
+
+    async def make_ready(self, start: int, stop: int) -> None:
+        """Verify a part and bring it into the page cache, so that sending it reads no disk.
+
+        Sending what is not there would hold the event loop until the disk has answered.
+        """
+        await self.verify(start, stop)
+        if not self._is_cached(start, stop):
+            await hop(self._reading.threads.reading, self._warm_blocking, start, stop)
+
+    def damaged(self) -> Corrupt:
+        """The error for a reader who found the file shorter than it was; has the blob checked."""
+        return self._reading._suspect(self.row)
+
+    def _is_cached(self, start: int, stop: int) -> bool:
+        """Whether the ends of a part are in the page cache, as far as the kernel tells."""
+        if self._descriptor is None or not self._reading.can_probe:
+            return True
+        try:
+            for offset in (start, stop - 1):
+                os.preadv(self._descriptor.fileno, [bytearray(1)], offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            # The file system does not answer the question; memory file systems do not need to.
+            self._reading.can_probe = False
+        return True
+
+    def _warm_blocking(self, start: int, stop: int) -> None:
+        view = memoryview(_scratch())
+        while start < stop:
+            end = min(stop, start + SEGMENT_BYTES)
+            if not self._pread_blocking(view[: end - start], start):
+                return
+            start = end
+
+    def close(self) -> None:
+        """Give the descriptor back. Repeating it does nothing."""
+        if self._descriptor is not None:
+            self._reading._give_back((self.row.digest, self.row.generation), self._descriptor)
+            self._descriptor = None
+
+    async def __aenter__(self) -> OpenBlob:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _pread_blocking(self, into: memoryview, offset: int) -> int:
+        """Fill `into` from `offset`; return how many bytes there were."""
+        if self._descriptor is None:
+            digest = self.row.digest
+            piece = self._reading.blobs.read_blocking(digest, offset, len(into))
+            into[: len(piece)] = piece
+            return len(piece)
+        filled = 0
+        while filled < len(into):
+            count = os.preadv(self._descriptor.fileno, [into[filled:]], offset + filled)
+            if not count:
+                break
+            filled += count
+        return filled
+
+
+class Reading:
+    """Opens blobs for readers. One for each process; close it before the store it reads from."""
+
+    def __init__(
+        self,
+        blobs: BlobStore,
+        index: Index,
+        threads: Threads,
+        *,
+        clock: Clock = system_clock,
+        mode: Mode = "boot",
+        again_seconds: int = 7 * 86400,
+        on_suspect: Suspect | None = None,
+    ) -> None:
+        self.blobs = blobs
+        self.index = index
+        self.threads = threads
+        self.mode: Mode = mode
+        self.can_probe = hasattr(os, "RWF_NOWAIT")
+        self.on_suspect = on_suspect
+        """Told of a blob whose bytes look wrong or are missing; assigned by who assembles."""
+        self._clock = clock
+        self._again = again_seconds * SECOND
+        self._boot = boot_id()
+        self._small: OrderedDict[Key, bytes] = OrderedDict()
+        self._small_bytes = 0
+        self._known: OrderedDict[Key, _Known] = OrderedDict()
+        self._known_bytes = 0
+        self._descriptors: dict[Key, _Descriptor] = {}
+        self._idle: OrderedDict[Key, _Descriptor] = OrderedDict()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._background: set[asyncio.Future[object]] = set()
+        self._checking: set[Digest] = set()
+
+    def small(self, row: BlobRow) -> bytes | None:
+        """The bytes of a small blob if they are in memory, without waiting."""
+        key = (row.digest, row.generation)
+        content = self._small.get(key)
+        if content is not None:
+            self._small.move_to_end(key)
+        return content
+
+    async def open(self, row: BlobRow) -> OpenBlob:
+        """Open the blob of a ``present`` row.
+
+        Raises `BlobNotFound` if the blob went away since the row was read, `Corrupt` if the row
+        still promises it but the file is missing, has another size or (a small blob) other bytes.
+        """
+        if row.size_bytes <= SMALL_BYTES:
+            known = _Known(0, is_whole=True, since=0)
+            content = self.small(row) or await self._load_small(row)
+            return OpenBlob(self, row, known, content=content, descriptor=None)
+        known = self._know(row)
+        descriptor = None
+        if isinstance(self.blobs, SupportsLocalPath):
+            descriptor = await self._take_descriptor(self.blobs, row)
+        return OpenBlob(self, row, known, content=None, descriptor=descriptor)
+
+    def forget(self, digest: Digest) -> None:
+        """Drop what is remembered of a blob: it was found damaged, or moved away."""
+        for key in [key for key in self._small if key[0] == digest]:
+            self._small_bytes -= len(self._small.pop(key))
+        for known_key in [key for key in self._known if key[0] == digest]:
+            self._known_bytes -= self._known.pop(known_key).cost_bytes
+        for idle_key in [key for key in self._idle if key[0] == digest]:
+            self._drop_idle(idle_key)
+
+    async def settle(self) -> None:
+        """Wait for what runs in the background: closed descriptors, checks of suspects."""
+        while self._background:
+            await asyncio.wait(list(self._background))
+
+    async def close(self) -> None:
+        """Close every idle descriptor and wait for the background."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        for key in list(self._idle):
+            self._drop_idle(key)
+        await self.settle()
+
+    # Small blobs.
+
+    async def _load_small(self, row: BlobRow) -> bytes:
+        size = row.size_bytes
+        try:
+            # One byte more than there should be, so that a file that grew is found too.
+            content = await hop(
+                self.threads.reading, self.blobs.read_blocking, row.digest, 0, size + 1
+            )
+        except BlobNotFound:
+            raise await self._missing(row) from None
+        if self.mode != "scrub" and not _is_small_intact(row, content):
+            raise self._suspect(row)
+        if len(content) != size:
+            raise self._suspect(row)
+        self._keep_small((row.digest, row.generation), content)
+        return content
+
+    def _keep_small(self, key: Key, content: bytes) -> None:
+        if key in self._small:
+            return
+        self._small[key] = content
+        self._small_bytes += len(content)
+        while self._small_bytes > _SMALL_TOTAL_BYTES:
+            self._small_bytes -= len(self._small.popitem(last=False)[1])
+
+    # Descriptors.
+
+    async def _take_descriptor(self, blobs: SupportsLocalPath, row: BlobRow) -> _Descriptor:
+        key = (row.digest, row.generation)
+        descriptor = self._descriptors.get(key)
+        if descriptor is not None:
+            descriptor.users += 1
+            self._idle.pop(key, None)
+            return descriptor
+        path = os.fspath(blobs.path_of(row.digest))
+        try:
+            fileno = await hop(self.threads.files, _open_blocking, path, row.size_bytes)
+        except FileNotFoundError:
+            raise await self._missing(row) from None
+        except _WrongSize:
+            raise self._suspect(row) from None
+        descriptor = _Descriptor(fileno)
+        if key in self._descriptors:
+            # Somebody opened it meanwhile; the second one is used once and not shared.
+            return descriptor
+        self._descriptors[key] = descriptor
+        return descriptor
+
+    def _give_back(self, key: Key, descriptor: _Descriptor) -> None:
+        descriptor.users -= 1
+        if descriptor.users:
+            return
+        if self._descriptors.get(key) is not descriptor:
+            self._close_later(descriptor.fileno)
+            return
+        loop = asyncio.get_running_loop()
+        descriptor.idle_since = loop.time()
+        self._idle[key] = descriptor
+        while len(self._idle) > _IDLE_DESCRIPTORS:
+            self._drop_idle(next(iter(self._idle)))
+        if self._sweep is None:
+            self._sweep = loop.call_later(_IDLE_SECONDS, self._close_idle)
+
+    def _close_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweep = None
+        for key, descriptor in list(self._idle.items()):
+            if loop.time() - descriptor.idle_since < _IDLE_SECONDS:
+                self._sweep = loop.call_later(_IDLE_SECONDS, self._close_idle)
+                return
+            self._drop_idle(key)
+
+    def _drop_idle(self, key: Key) -> None:
+        descriptor = self._idle.pop(key)
+        del self._descriptors[key]
+        self._close_later(descriptor.fileno)
+
+    def _close_later(self, fileno: int) -> None:
+        self._in_background(hop(self.threads.files, os.close, fileno))
+
+    def _in_background(self, work: Awaitable[object]) -> None:
+        future = asyncio.ensure_future(work)
+        self._background.add(future)
+        future.add_done_callback(self._background.discard)
+
+    # Verification.
+
+    def _know(self, row: BlobRow) -> _Known:
+        key = (row.digest, row.generation)
+        now = self._clock()
+        known = self._known.get(key)
+        if known is not None and now - known.since < self._again:
+            self._known.move_to_end(key)
+            return known
+        if known is not None:
+            self._known_bytes -= self._known.pop(key).cost_bytes
+        is_whole = (
+            row.verified_at is not None
+            and row.verified_boot == self._boot
+            and now - row.verified_at < self._again
+        )
+        since = row.verified_at if is_whole and row.verified_at is not None else now
+        known = _Known(row.size_bytes, is_whole=is_whole, since=since)
+        self._known[key] = known
+        self._recount()
+        return known
+
+    def _recount(self) -> None:
+        """Keep what is remembered within its bound; few entries change size, so count afresh."""
+        self._known_bytes = sum(known.cost_bytes for known in self._known.values())
+        while self._known_bytes > _KNOWN_TOTAL_BYTES and len(self._known) > 1:
+            self._known_bytes -= self._known.popitem(last=False)[1].cost_bytes
+
+    async def _verify(self, blob: OpenBlob, start: int, stop: int) -> None:
+        known = blob._known
+        segments = await self._segments(blob)
+        if known.is_whole:
+            return
+        first, last = start // SEGMENT_BYTES, (stop - 1) // SEGMENT_BYTES
+        unknown = [index for index in range(first, last + 1) if not known.good[index]]
+        is_good = await hop(self.threads.reading, _check_blocking, blob, segments, unknown)
+        if not is_good:
+            raise self._suspect(blob.row)
+        for index in unknown:
+            known.mark(index)
+        if known.is_whole:
+            self._in_background(self._remember(blob.row, segments))
+
+    async def _read(self, blob: OpenBlob, start: int, stop: int) -> bytes:
+        if self.mode != "strict":
+            await blob.verify(start, stop)
+            content = await hop(self.threads.reading, _read_blocking, blob, start, stop)
+            if len(content) != stop - start:
+                raise self._suspect(blob.row)
+            return content
+        segments = await self._segments(blob)
+        buffer = await hop(
+            self.threads.reading, _read_checked_blocking, blob, segments, start, stop
+        )
+        if buffer is None:
+            raise self._suspect(blob.row)
+        return buffer
+
+    async def _segments(self, blob: OpenBlob) -> Segments:
+        """The digests to verify with: from the row, from the segments file, or made anew."""
+        known = blob._known
+        if known.segments is not None:
+            return known.segments
+        async with known.lock:
+            if known.segments is None:
+                known.segments = await self._load_segments(blob)
+                self._recount()
+            return known.segments
+
+    async def _load_segments(self, blob: OpenBlob) -> Segments:
+        row = blob.row
+        if row.segments is not None:
+            segments = from_row(row.segments, row.size_bytes)
+            if segments is not None:
+                return segments
+            content = await self.blobs.read_segments(row.digest)
+            if content is not None:
+                segments = decode(content, row.segments, row.size_bytes)
+                if segments is not None:
+                    return segments
+        return await self._rebuild_segments(blob)
+
+    async def _rebuild_segments(self, blob: OpenBlob) -> Segments:
+        """Hash the whole file; what it hashes to says whether its segments may be believed."""
+        row = blob.row
+        digest, segments = await hop(self.threads.reading, _hash_blocking, blob)
+        if digest != row.digest:
+            raise self._suspect(row)
+        if segments.needs_file:
+            await self.blobs.write_segments(row.digest, segments.encode())
+        for index in range(segments.count):
+            blob._known.mark(index)
+        await self._remember(row, segments)
+        return segments
+
+    async def _remember(self, row: BlobRow, segments: Segments) -> None:
+        """Write to the row that the whole blob was found good, for the other workers."""
+        own = segments.own
+
+        async def unit(tx: Tx) -> None:
+            await set_verified(tx, row.digest, row.generation, own, self._boot)
+
+        try:
+            await self.index.run(unit)
+        except StoreError as error:
+            # A hint that could not be written costs a verification, nothing else.
+            _log.warning("could not note that %s was verified: %s", row.digest, error)
+
+    # Damage.
+
+    async def _missing(self, row: BlobRow) -> Exception:
+        """Why a file is not where its row promised: gone since, or lost."""
+
+        async def unit(tx: Tx) -> BlobRow | None:
+            return await find_blob(tx, row.digest)
+
+        now = await self.index.look(unit)
+        if now is None or not now.is_present:
+            return BlobNotFound(row.digest)
+        if now.generation != row.generation:
+            return Unavailable("reading a blob that was replaced meanwhile")
+        return self._suspect(row)
+
+    def _suspect(self, row: BlobRow) -> Corrupt:
+        """Have the blob checked in the background; the error is for the caller to raise."""
+        self.forget(row.digest)
+        if self.on_suspect is not None and row.digest not in self._checking:
+            self._checking.add(row.digest)
+            self._in_background(self._check(self.on_suspect, row.digest))
+        return Corrupt(row.digest)
+
+    async def _check(self, check: Suspect, digest: Digest) -> None:
+        try:
+            await check(digest)
+        finally:
+            self._checking.discard(digest)
+
+
+class _WrongSize(Exception):
+    """The file exists but is not as long as its row says."""
+
+
+def _is_small_intact(row: BlobRow, content: bytes) -> bool:
+    segments = None if row.segments is None else from_row(row.segments, row.size_bytes)
+    if segments is None:
+        return hashlib.sha256(content).hexdigest() == row.digest.hex
+    return len(content) == row.size_bytes and segments.matches(0, content)
+
+
+def _open_blocking(path: str, size_bytes: int) -> int:
+    try:
+        fileno = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise TooManyOpenFiles("opening a blob") from error
+        raise
+    if os.fstat(fileno).st_size != size_bytes:
+        os.close(fileno)
+        raise _WrongSize
+    return fileno
+
+
+def _scratch() -> bytearray:
+    """One buffer of a segment for each thread, so that verifying allocates nothing."""
+    buffer: bytearray | None = getattr(_SCRATCH, "buffer", None)
+    if buffer is None:
+        buffer = _SCRATCH.buffer = bytearray(SEGMENT_BYTES)
+    return buffer
+
+
+def _check_blocking(blob: OpenBlob, segments: Segments, indexes: list[int]) -> bool:
+    view = memoryview(_scratch())
+    for index in indexes:
+        start = index * SEGMENT_BYTES
+        length = min(SEGMENT_BYTES, blob.size_bytes - start)
+        if blob._pread_blocking(view[:length], start) != length:
+            return False
+        if not segments.matches(index, view[:length]):
+            return False
+    return True
+
+
+def _read_blocking(blob: OpenBlob, start: int, stop: int) -> bytes:
+    buffer = bytearray(stop - start)
+    filled = blob._pread_blocking(memoryview(buffer), start)
+    return bytes(memoryview(buffer)[:filled])
+
+
+def _read_checked_blocking(
+    blob: OpenBlob, segments: Segments, start: int, stop: int
+) -> bytes | None:
+    first = start // SEGMENT_BYTES
+    lower = first * SEGMENT_BYTES
+    upper = min(blob.size_bytes, ((stop - 1) // SEGMENT_BYTES + 1) * SEGMENT_BYTES)
+    buffer = bytearray(upper - lower)
+    view = memoryview(buffer)
+    if blob._pread_blocking(view, lower) != len(view):
+        return None
+    for index in range(first, first + segment_count(len(view))):
+        piece = view[(index - first) * SEGMENT_BYTES : (index - first + 1) * SEGMENT_BYTES]
+        if not segments.matches(index, piece):
+            return None
+    return bytes(view[start - lower : stop - lower])
+
+
+def _hash_blocking(blob: OpenBlob) -> tuple[Digest, Segments]:
+    view = memoryview(_scratch())
+    sha256, hasher = hashlib.sha256(), SegmentHasher()
+    offset = 0
+    while offset < blob.size_bytes:
+        count = blob._pread_blocking(view[: min(SEGMENT_BYTES, blob.size_bytes - offset)], offset)
+        if not count:
+            break
+        sha256.update(view[:count])
+        hasher.update(view[:count])
+        offset += count
+    return Digest(sha256.hexdigest()), hasher.finish()
