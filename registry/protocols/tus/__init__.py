@@ -7,14 +7,14 @@ creation, creation-with-upload, creation-defer-length, checksum, expiration, ter
 
 Absent on purpose:
 
-- *concatenation*: parts would have to be stored, hashed and read again; ``Upload-Concat`` is refused
-  instead of being taken for an ordinary upload.
+- *concatenation*: parts would have to be stored, hashed and read again; ``Upload-Concat`` is
+  refused instead of being taken for an ordinary upload.
 - *checksum-trailer*: our HTTP parser drops trailers, and a check that silently does not happen is
   worse than none; an announced trailer is refused.
 - *GET of an upload*: bytes are read as a blob, under their digest.
-- *skipping bytes that are already stored*: a creation never answers that everything is there. tuspy
-  1.1 and tus-js-client ignore ``Upload-Offset`` in the answer to a plain POST and go on with a PATCH
-  at 0, which then fails with 409. Clients that know the digest ask ``/api/v1/blobs/missing`` or HEAD
+- *skipping bytes that are already stored*: a creation never answers that everything is there.
+  tuspy 1.1 does not look at ``Upload-Offset`` in the answer to a POST and goes on with a PATCH at
+  0, which would fail with 409. Clients that know the digest ask ``/api/v1/blobs/missing`` or HEAD
   ``/blobs/{digest}`` first.
 
 Their words and ours:
@@ -39,7 +39,9 @@ What holds here beyond the specification:
    is answered like the one that completed it: tuspy's retry sends exactly that.
 2. What a broken PATCH delivered is kept. With ``Upload-Checksum`` it is dropped whole.
 3. A session belongs to its principal; for everybody else it does not exist.
-4. A creation that fails (bytes that do not arrive, a wrong checksum) leaves no session behind, since
-   the client was never told its URL.
-5. A wrong ``digest`` discards the session: nothing could make those bytes right.
+4. A creation that fails (bytes that do not arrive, a wrong checksum) leaves no session behind,
+   since the client was never told its URL.
+5. ``Upload-Offset`` equals the length only once the blob is visible, because clients read that as
+   success: HEAD finishes a session whose server died between the last byte and the blob.
+6. A wrong ``digest`` discards the session: nothing could make those bytes right.
 """

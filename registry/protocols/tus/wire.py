@@ -1,6 +1,6 @@
 """The headers of tus 1.0 as values: every function reads or writes text and touches nothing else.
 
-What a client sent wrongly raises `registry.errors.Invalid` with the name of the header as its field.
+What a client sent wrongly raises `registry.errors.Invalid` with the header's name as its field.
 Numbers are ASCII digits only: ``int()`` alone would also take signs, underscores, spaces and the
 digits of other scripts, and two servers of one upload must never read one header differently.
 """
@@ -152,7 +152,7 @@ def _digest(value: bytes | None) -> Digest | None:
 
 
 def _filename(value: bytes | None) -> str | None:
-    """A label for people; it never becomes a path, so only what breaks a line or a log is refused."""
+    """A label for people that never becomes a path: only what breaks a line or a log is refused."""
     if value is None:
         return None
     try:

@@ -25,7 +25,8 @@ def test_numbers_are_read(text: str, number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-1", "+1", " 1", "1 ", "1_0", "1.0", "0x1", "٣", "1e3", "1,1", str(2**63), "9" * 40]
+    "text",
+    ["", "-1", "+1", " 1", "1 ", "1_0", "1.0", "0x1", "٣", "1e3", "1,1", str(2**63), "9" * 40],
 )
 def test_what_is_not_plain_digits_is_refused(text: str) -> None:
     with pytest.raises(Invalid) as refused:
@@ -64,7 +65,9 @@ def test_no_metadata_is_fine(lines: list[str]) -> None:
 
 
 def test_metadata_is_understood_and_unknown_keys_are_kept() -> None:
-    header = f"filename {b64('modèle.bin')}, digest {b64(str(MODEL))},is_confidential,note {b64('x')}"
+    header = (
+        f"filename {b64('modèle.bin')}, digest {b64(str(MODEL))},is_confidential,note {b64('x')}"
+    )
 
     metadata = wire.parse_metadata([header])
 

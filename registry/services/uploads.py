@@ -1,0 +1,225 @@
+"""Upload sessions as the product sees them: whose they are, and how much of them somebody may have.
+
+A session belongs to the principal that made it; for everybody else it *must* look as if it did not
+exist.
+
+Limits are asked before a session is made and while its bytes arrive. Bytes in this process that no
+offset counts yet are known exactly; those that other workers are receiving at the same moment are
+not, so all of them together may pass the limit by what is in flight there between two looks.
+
+**All bytes here, not finished.** A process may die between the last byte and the blob. Clients read
+an offset equal to the length as success and send nothing more, so `find_upload` *must* not report
+that of a session that is not finished: it waits for whoever may be finishing it, and then finishes
+it itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+import msgspec
+
+from registry.domain.principals import Principal
+from registry.errors import BodyTooLarge, Invalid, LimitReached
+from store.digest import Digest
+from store.errors import OffsetConflict, UploadNotFound, UploadTooLarge
+from store.ingest import Source
+from store.uploads import Checksum, Upload, Uploads
+
+LOOK_AGAIN_BYTES: Final = 64 << 20
+"""How many bytes may arrive in one upload before the owner's staged bytes are counted again."""
+
+
+FINISH_WAIT_SECONDS: Final = 5.0
+"""How long somebody else may take to finish a session that has all its bytes."""
+
+FINISH_POLL_SECONDS: Final = 0.02
+
+
+class UploadLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """0 means without limit, as in the configuration."""
+
+    blob_bytes: int = 0
+    sessions: int = 0
+    staged_bytes: int = 0
+
+    @property
+    def largest_upload(self) -> int | None:
+        """The longest upload that could ever be finished here; None without limit."""
+        return min((limit for limit in (self.blob_bytes, self.staged_bytes) if limit), default=None)
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """The bytes of one request: what was declared of them, and where they come from."""
+
+    source: Source
+    size_bytes: int | None = None
+    checksum: Checksum | None = None
+
+
+class UploadSessions:
+    """The use cases of resumable uploads; one per application, because it counts what arrives."""
+
+    def __init__(self, uploads: Uploads, limits: UploadLimits) -> None:
+        self._uploads = uploads
+        self._arriving: Counter[str] = Counter()
+        self.limits = limits
+        self.finish_wait_seconds = FINISH_WAIT_SECONDS
+
+    async def create_upload(
+        self,
+        principal: Principal,
+        *,
+        length: int | None,
+        expected: Digest | None = None,
+        metadata: str = "",
+        first: Arrival | None = None,
+    ) -> Upload:
+        """Begin a session, with its first bytes if they come along; no bytes to come finish it.
+
+        When the first bytes fail, the session goes: whoever sent them was never told its name.
+        """
+        await self._admit(principal, length)
+        upload = await self._uploads.create(
+            principal.id, length=length, expected=expected, metadata=metadata
+        )
+        if first is None and length != 0:
+            return upload
+        try:
+            return await self._receive(upload, 0, first or Arrival(_nothing(), 0), None)
+        except Exception:
+            await self._discard(upload.id)
+            raise
+
+    async def find_upload(self, principal: Principal, session: str) -> Upload:
+        """A session of this principal; raises `UploadNotFound` for everybody else's.
+
+        A session that has all its bytes is finished first, with what that may raise.
+        """
+        upload = await self._own(principal, session)
+        deadline = asyncio.get_running_loop().time() + self.finish_wait_seconds
+        while _awaits_its_end(upload) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(FINISH_POLL_SECONDS)
+            upload = await self._own(principal, session)
+        if _awaits_its_end(upload):
+            return await self._uploads.append(session, upload.offset, _nothing())
+        return upload
+
+    async def append_to_upload(
+        self,
+        principal: Principal,
+        session: str,
+        offset: int,
+        arrival: Arrival,
+        *,
+        length: int | None = None,
+    ) -> Upload:
+        """Take bytes in at `offset`; `length` ends the deferring of a length, once."""
+        upload = await self._own(principal, session)
+        if length is not None:
+            self._settle_length(upload, length)
+        if upload.is_finished:
+            return await _repeat_the_end(upload, offset, arrival.source)
+        return await self._receive(upload, offset, arrival, length)
+
+    async def cancel_upload(self, principal: Principal, session: str) -> None:
+        """Forget a session and its staged bytes; a blob it made stays with its pin."""
+        await self._own(principal, session)
+        await self._uploads.cancel(session)
+
+    async def _own(self, principal: Principal, session: str) -> Upload:
+        upload = await self._uploads.get(session)
+        if upload.owner != principal.id:
+            raise UploadNotFound(session)
+        return upload
+
+    async def _admit(self, principal: Principal, length: int | None) -> None:
+        self._check_length(length or 0)
+        sessions, staged = await self._uploads.count(principal.id)
+        if 0 < self.limits.sessions <= sessions:
+            raise LimitReached("limits.uploads_per_principal", self.limits.sessions)
+        if 0 < self.limits.staged_bytes < staged + (length or 0):
+            raise self._staged_limit_reached()
+
+    def _settle_length(self, upload: Upload, length: int) -> None:
+        if upload.length is not None and upload.length != length:
+            raise Invalid("Upload-Length", f"was {upload.length} before and cannot change")
+        if length < upload.offset:
+            raise Invalid("Upload-Length", f"is below the {upload.offset} bytes already here")
+        self._check_length(length)
+
+    def _check_length(self, length: int) -> None:
+        largest = self.limits.largest_upload
+        if largest is not None and length > largest:
+            raise BodyTooLarge(largest)
+
+    async def _receive(
+        self, upload: Upload, offset: int, arrival: Arrival, length: int | None
+    ) -> Upload:
+        end = upload.length if length is None else length
+        declared = offset + (arrival.size_bytes or 0)
+        if offset == upload.offset:  # else the answer is about the offset, which is worth more
+            if end is not None and declared > end:
+                raise UploadTooLarge(upload.id, end)
+            self._check_length(declared)
+        async with aclosing(self._limited(upload.owner, offset, arrival.source)) as source:
+            return await self._uploads.append(
+                upload.id, offset, source, checksum=arrival.checksum, length=length
+            )
+
+    async def _limited(
+        self, owner: str, offset: int, source: Source
+    ) -> AsyncGenerator[bytes, None]:
+        """Pass pieces on while they fit the limits; counts them as arriving until it is closed."""
+        received = unlooked = 0
+        try:
+            async for piece in source:
+                received += len(piece)
+                self._arriving[owner] += len(piece)
+                self._check_length(offset + received)
+                unlooked -= len(piece)
+                if self.limits.staged_bytes and unlooked < 0:
+                    unlooked = min(LOOK_AGAIN_BYTES, await self._room(owner))
+                    if unlooked < 0:
+                        raise self._staged_limit_reached()
+                yield piece
+        finally:
+            self._arriving[owner] -= received
+            if not self._arriving[owner]:
+                del self._arriving[owner]
+
+    async def _room(self, owner: str) -> int:
+        _, staged = await self._uploads.count(owner)
+        return self.limits.staged_bytes - staged - self._arriving[owner]
+
+    def _staged_limit_reached(self) -> LimitReached:
+        return LimitReached("limits.staged_bytes_per_principal", self.limits.staged_bytes)
+
+    async def _discard(self, session: str) -> None:
+        try:
+            await self._uploads.cancel(session)
+        except UploadNotFound:
+            return  # a wrong digest has already taken it away
+
+
+def _awaits_its_end(upload: Upload) -> bool:
+    return not upload.is_finished and upload.offset == upload.length
+
+
+async def _repeat_the_end(upload: Upload, offset: int, source: Source) -> Upload:
+    """Answer a retry after a lost answer: nothing more to send, at the end, is fine."""
+    if offset != upload.offset:
+        raise OffsetConflict(upload.id, expected=offset, actual=upload.offset)
+    async for piece in source:
+        if piece:
+            raise UploadTooLarge(upload.id, upload.offset)
+    return upload
+
+
+async def _nothing() -> AsyncGenerator[bytes, None]:
+    for piece in ():
+        yield piece
