@@ -5,8 +5,8 @@ the references that keep its bytes become true together. Times are microseconds 
 UTC, digests are 32 raw bytes, both as in `store.index.schema`.
 
 Only the columns that publishing needs exist so far; what DESIGN section 10 adds comes by migration,
-under the names it gives. Enumerations and lengths are checked here as well as in the domain, because
-a restored or hand-edited database has not passed through the domain.
+under the names it gives. Enumerations and lengths are checked here as well as in the domain,
+because a restored or hand-edited database has not passed through the domain.
 
 `alias_events` only ever grows: no statement of `registry.catalog` changes or removes a row of it.
 """
@@ -165,9 +165,12 @@ aliases = Table(
     Column("folded", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("revision", Text, ForeignKey("revisions.id"), nullable=False),
+    # 1: moved by hand, so only an eligible publish or the end of its target moves it again.
+    Column("held", Integer, nullable=False),
     Column("moved_at", BigInteger, nullable=False),
     Column("moved_by", Text, nullable=False),
     CheckConstraint("length(name) BETWEEN 1 AND 128", name="alias_name"),
+    CheckConstraint("held IN (0, 1)", name="alias_held"),
     sqlite_with_rowid=False,
 )
 Index("aliases_by_revision", aliases.c.revision)

@@ -1,11 +1,12 @@
 """Names people choose: of models, and of the labels and aliases that point at versions.
 
-A model's name is one or more segments joined by ``/``; the first one is its namespace, and a name of
-one segment lies in ``default``, so ``bert`` and ``default/bert`` are one model. Each segment is
-printable Unicode in normal form C without ``/ : @ ~ \\ % # ?``, at most 96 characters; the whole is at
-most 200. Where a slash cannot go it is written ``~``.
+A model's name is one or more segments joined by ``/``; the first one is its namespace, and a name
+of one segment lies in ``default``, so ``bert`` and ``default/bert`` are one model. Each segment is
+printable Unicode in normal form C without ``/ : @ ~ \\ % # ?``, at most 96 characters; the whole is
+at most 200. Where a slash cannot go it is written ``~``.
 
-Names are unique under case folding: `ModelName.folded` is the key, `ModelName.text` what was written.
+Names are unique under case folding: `ModelName.folded` is the key, `ModelName.text` what was
+written.
 """
 
 from __future__ import annotations

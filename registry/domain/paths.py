@@ -3,8 +3,8 @@
 A path is UTF-8 text in Unicode normal form C, its segments joined by ``/``. It *must* name a file
 that can be unpacked on any file system under the directory it is unpacked in: no empty, ``.``,
 ``..`` or ``.git`` segment, no backslash, NUL, line break or other control character, no segment
-above 255 bytes, no path above 1024 bytes. Case matters; `differing_in_case` finds what a file system
-that ignores case would mix up, which is kept and flagged.
+above 255 bytes, no path above 1024 bytes. Case matters; `differing_in_case` finds what a file
+system that ignores case would mix up, which is kept and flagged.
 """
 
 from __future__ import annotations

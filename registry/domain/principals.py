@@ -1,7 +1,7 @@
 """Who acts, and what of the store that lets them see.
 
-Every service takes a `Principal`; every read takes a `Visibility`. Both exist from the first day, so
-that identity can be added without touching a service.
+Every service takes a `Principal`; every read takes a `Visibility`. Both exist from the first day,
+so that identity can be added without touching a service.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How a version is asked for, and in which order the ways are tried.
 
 ``@alias``, number, label, alias, ``sha256:`` tree, 40-hex revision, ``ver_`` id. The forms barely
-overlap: a label is never digits only, never 40 hexadecimal digits and never starts with ``ver_``, so
-parsing decides everything except label against alias, which is looked up in that order.
+overlap: a label is never digits only, never 40 hexadecimal digits and never starts with ``ver_``,
+so parsing decides everything except label against alias, which is looked up in that order.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ VersionReference: TypeAlias = ByAlias | ByNumber | ByName | ByTree | ByRevision 
 
 
 def parse_reference(text: str, *, field: str = "version") -> VersionReference:
-    """Read any way of asking for a version; raises `Invalid`, code ``version_reference_invalid``."""
+    """Read any way of asking; raises `Invalid`, code ``version_reference_invalid``."""
     try:
         return _parse(text)
     except (Invalid, InvalidDigest) as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -52,9 +53,9 @@ class TreeHasher:
 
 
 def sorted_files(files: Iterable[TreeFile]) -> list[TreeFile]:
-    """Files in a tree's order; raises `Invalid` for a path twice or one that is also a directory."""
+    """Files in order; raises `Invalid` for a path twice or one that is also a directory."""
     found = sorted(files, key=lambda file: order(file.path))
-    for one, other in zip(found, found[1:], strict=False):
+    for one, other in pairwise(found):
         if one.path == other.path:
             raise Invalid("files", f"{one.path!r} appears twice", code="path_twice")
     clash = file_that_is_a_directory(file.path for file in found)

@@ -1,0 +1,173 @@
+"""Rows of aliases and of every move they made. `move_alias` is the one way an alias changes."""
+
+from __future__ import annotations
+
+from sqlalchemy import bindparam, delete, insert, select, update
+
+from registry.catalog.schema import alias_events, aliases
+from registry.domain.models import Alias, AliasEvent
+from registry.domain.names import fold
+from store.index.transactions import Row, Statement, Tx
+
+_COLUMNS = (
+    aliases.c.name,
+    aliases.c.revision,
+    aliases.c.held,
+    aliases.c.moved_at,
+    aliases.c.moved_by,
+)
+_FIND = Statement(
+    select(*_COLUMNS).where(
+        aliases.c.model == bindparam("model"), aliases.c.folded == bindparam("folded")
+    )
+)
+_PAGE = Statement(
+    select(*_COLUMNS)
+    .where(aliases.c.model == bindparam("model"), aliases.c.folded > bindparam("after"))
+    .order_by(aliases.c.folded)
+    .limit(bindparam("limit"))
+)
+_OF_REVISION = Statement(
+    select(*_COLUMNS)
+    .where(aliases.c.revision == bindparam("revision"), aliases.c.model == bindparam("model"))
+    .order_by(aliases.c.folded)
+    .limit(1000)
+)
+_INSERT = Statement(
+    insert(aliases).values(
+        model=bindparam("model"),
+        folded=bindparam("folded"),
+        name=bindparam("name"),
+        revision=bindparam("revision"),
+        held=bindparam("held"),
+        moved_at=bindparam("now"),
+        moved_by=bindparam("actor"),
+    )
+)
+_UPDATE = Statement(
+    update(aliases)
+    .where(aliases.c.model == bindparam("model_"), aliases.c.folded == bindparam("folded_"))
+    .values(
+        revision=bindparam("revision"),
+        held=bindparam("held"),
+        moved_at=bindparam("now"),
+        moved_by=bindparam("actor"),
+    )
+)
+_DELETE = Statement(
+    delete(aliases).where(
+        aliases.c.model == bindparam("model_"), aliases.c.folded == bindparam("folded_")
+    )
+)
+_APPEND = Statement(
+    insert(alias_events).values(
+        model=bindparam("model"),
+        folded=bindparam("folded"),
+        name=bindparam("name"),
+        from_revision=bindparam("from_revision"),
+        to_revision=bindparam("to_revision"),
+        actor=bindparam("actor"),
+        reason=bindparam("reason"),
+        created_at=bindparam("now"),
+    )
+)
+_EVENTS = Statement(
+    select(
+        alias_events.c.id,
+        alias_events.c.name,
+        alias_events.c.from_revision,
+        alias_events.c.to_revision,
+        alias_events.c.actor,
+        alias_events.c.reason,
+        alias_events.c.created_at,
+    )
+    .where(
+        alias_events.c.model == bindparam("model"),
+        alias_events.c.folded == bindparam("folded"),
+        alias_events.c.id < bindparam("before"),
+    )
+    .order_by(alias_events.c.id.desc())
+    .limit(bindparam("limit"))
+)
+
+
+def _alias(row: Row) -> Alias:
+    return Alias(row[0], row[1], bool(row[2]), row[3], row[4])
+
+
+async def find_alias(tx: Tx, model_id: str, folded: str) -> Alias | None:
+    row = await tx.one(_FIND, model=model_id, folded=folded)
+    return None if row is None else _alias(row)
+
+
+async def aliases_after(tx: Tx, model_id: str, after: str, limit: int) -> list[Alias]:
+    """A page of a model's aliases in order of folded name; start with ``""``."""
+    return [_alias(row) for row in await tx.all(_PAGE, model=model_id, after=after, limit=limit)]
+
+
+async def aliases_of_revision(tx: Tx, model_id: str, revision: str) -> list[Alias]:
+    return [_alias(row) for row in await tx.all(_OF_REVISION, model=model_id, revision=revision)]
+
+
+async def move_alias(
+    tx: Tx,
+    model_id: str,
+    name: str,
+    to: str | None,
+    *,
+    actor: str,
+    reason: str,
+    is_held: bool,
+) -> bool:
+    """Point an alias at a revision, or with None remove it, and append to its history.
+
+    Says whether it moved; staying where it is leaves no trace in the history.
+    """
+    key = fold(name)
+    found = await find_alias(tx, model_id, key)
+    before = None if found is None else found.revision
+    if to is None:
+        await tx.run(_DELETE, model_=model_id, folded_=key)
+    elif found is None:
+        await tx.run(
+            _INSERT,
+            model=model_id,
+            folded=key,
+            name=name,
+            revision=to,
+            held=int(is_held),
+            now=tx.now,
+            actor=actor,
+        )
+    elif before != to or found.is_held != is_held:
+        await tx.run(
+            _UPDATE,
+            model_=model_id,
+            folded_=key,
+            revision=to,
+            held=int(is_held),
+            now=tx.now,
+            actor=actor,
+        )
+    if before == to:
+        return False
+    await tx.run(
+        _APPEND,
+        model=model_id,
+        folded=key,
+        name=name if found is None else found.name,
+        from_revision=before,
+        to_revision=to,
+        actor=actor,
+        reason=reason,
+        now=tx.now,
+    )
+    return True
+
+
+async def alias_events_before(
+    tx: Tx, model_id: str, folded: str, before: int, limit: int
+) -> list[AliasEvent]:
+    """A page of an alias's history, newest first; start with a number above all ids."""
+    rows = await tx.all(_EVENTS, model=model_id, folded=folded, before=before, limit=limit)
+    return [AliasEvent(*row) for row in rows]

@@ -1,0 +1,274 @@
+"""Rows of drafts: folders, the files in them, and the uploads running into them.
+
+An upload registers under the folded names of model and label, because neither needs to exist before
+bytes have arrived whole.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import bindparam, delete, func, insert, select, update
+
+from registry.catalog.schema import folder_files, folder_uploads, folders
+from registry.domain.models import Draft, RunningUpload
+from registry.domain.paths import parents
+from registry.domain.trees import TreeFile, TreeHasher
+from store.digest import Digest
+from store.index.schema import blobs
+from store.index.transactions import Row, Statement, Tx
+
+_COLUMNS = (
+    folders.c.id,
+    folders.c.model,
+    folders.c.label,
+    folders.c.created_at,
+    folders.c.created_by,
+    folders.c.touched_at,
+)
+_FIND = Statement(
+    select(*_COLUMNS).where(
+        folders.c.model == bindparam("model"), folders.c.folded == bindparam("folded")
+    )
+)
+_BY_ID = Statement(select(*_COLUMNS).where(folders.c.id == bindparam("id")))
+_IDLE = Statement(
+    select(*_COLUMNS)
+    .where(folders.c.touched_at < bindparam("before"))
+    .order_by(folders.c.touched_at, folders.c.id)
+    .limit(bindparam("limit"))
+)
+_INSERT = Statement(
+    insert(folders).values(
+        id=bindparam("id"),
+        model=bindparam("model"),
+        kind="draft",
+        label=bindparam("label"),
+        folded=bindparam("folded"),
+        created_at=bindparam("now"),
+        created_by=bindparam("actor"),
+        touched_at=bindparam("now"),
+    )
+)
+_TOUCH = Statement(
+    update(folders).where(folders.c.id == bindparam("id_")).values(touched_at=bindparam("now"))
+)
+_DELETE = Statement(delete(folders).where(folders.c.id == bindparam("id_")))
+
+_FILE = Statement(
+    select(folder_files.c.path, folder_files.c.digest, folder_files.c.size).where(
+        folder_files.c.folder == bindparam("folder"), folder_files.c.path == bindparam("path")
+    )
+)
+_PAGE = Statement(
+    select(folder_files.c.path, folder_files.c.digest, folder_files.c.size)
+    .where(folder_files.c.folder == bindparam("folder"), folder_files.c.path > bindparam("after"))
+    .order_by(folder_files.c.path)
+    .limit(bindparam("limit"))
+)
+_WITHIN = Statement(
+    select(folder_files.c.path)
+    .where(
+        folder_files.c.folder == bindparam("folder"),
+        folder_files.c.path > bindparam("first"),
+        folder_files.c.path < bindparam("beyond"),
+    )
+    .limit(1)
+)
+_INSERT_FILE = Statement(
+    insert(folder_files).values(
+        folder=bindparam("folder"),
+        path=bindparam("path"),
+        digest=bindparam("digest"),
+        size=bindparam("size"),
+        put_at=bindparam("now"),
+    )
+)
+_DELETE_FILE = Statement(
+    delete(folder_files).where(
+        folder_files.c.folder == bindparam("folder_"), folder_files.c.path == bindparam("path_")
+    )
+)
+_DELETE_FILES = Statement(delete(folder_files).where(folder_files.c.folder == bindparam("folder_")))
+_NOT_PRESENT = Statement(
+    select(folder_files.c.digest)
+    .join(blobs, blobs.c.digest == folder_files.c.digest, isouter=True)
+    .where(
+        folder_files.c.folder == bindparam("folder"),
+        func.coalesce(blobs.c.state, "absent") != "present",
+    )
+    .limit(bindparam("limit"))
+)
+_TOTALS = Statement(
+    select(func.count(), func.coalesce(func.sum(folder_files.c.size), 0)).where(
+        folder_files.c.folder == bindparam("folder")
+    )
+)
+
+_REGISTER = Statement(
+    insert(folder_uploads).values(
+        id=bindparam("id"),
+        model_folded=bindparam("model"),
+        label_folded=bindparam("label"),
+        path=bindparam("path"),
+        principal=bindparam("principal"),
+        started_at=bindparam("now"),
+        expires_at=bindparam("expires_at"),
+    )
+)
+_RENEW = Statement(
+    update(folder_uploads)
+    .where(folder_uploads.c.id == bindparam("id_"))
+    .values(expires_at=bindparam("expires_at"))
+)
+_UNREGISTER = Statement(delete(folder_uploads).where(folder_uploads.c.id == bindparam("id_")))
+_LAPSE = Statement(delete(folder_uploads).where(folder_uploads.c.expires_at <= bindparam("now")))
+_RUNNING = Statement(
+    select(folder_uploads.c.path, folder_uploads.c.principal, folder_uploads.c.started_at)
+    .where(
+        folder_uploads.c.model_folded == bindparam("model"),
+        folder_uploads.c.label_folded == bindparam("label"),
+        folder_uploads.c.expires_at > bindparam("now"),
+        folder_uploads.c.id != bindparam("besides"),
+    )
+    .order_by(folder_uploads.c.path, folder_uploads.c.id)
+    .limit(bindparam("limit"))
+)
+
+_PAGE_ROWS = 1000
+_LISTED_UPLOADS = 1000
+
+
+def _file(row: Row) -> TreeFile:
+    return TreeFile(row[0], Digest(row[1].hex()), row[2])
+
+
+async def find_draft(tx: Tx, model_id: str, folded: str) -> Draft | None:
+    row = await tx.one(_FIND, model=model_id, folded=folded)
+    return None if row is None else Draft(*row)
+
+
+async def find_draft_by_id(tx: Tx, id: str) -> Draft | None:
+    row = await tx.one(_BY_ID, id=id)
+    return None if row is None else Draft(*row)
+
+
+async def idle_drafts(tx: Tx, before: int, limit: int) -> list[Draft]:
+    """Drafts that nobody touched since `before`, longest idle first."""
+    return [Draft(*row) for row in await tx.all(_IDLE, before=before, limit=limit)]
+
+
+async def insert_draft(
+    tx: Tx, id: str, model_id: str, label: str, folded: str, actor: str
+) -> Draft:
+    await tx.run(
+        _INSERT, id=id, model=model_id, label=label, folded=folded, now=tx.now, actor=actor
+    )
+    return Draft(id, model_id, label, tx.now, actor, tx.now)
+
+
+async def touch_draft(tx: Tx, id: str) -> None:
+    """Start the idle time anew."""
+    await tx.run(_TOUCH, id_=id, now=tx.now)
+
+
+async def delete_draft(tx: Tx, id: str) -> None:
+    """Remove a draft and its list of files; the references are the caller's."""
+    await tx.run(_DELETE_FILES, folder_=id)
+    await tx.run(_DELETE, id_=id)
+
+
+async def find_draft_file(tx: Tx, folder: str, path: str) -> TreeFile | None:
+    row = await tx.one(_FILE, folder=folder, path=path)
+    return None if row is None else _file(row)
+
+
+async def draft_files_after(tx: Tx, folder: str, after: str, limit: int) -> list[TreeFile]:
+    """A page of files in order of path; start with ``""``."""
+    return [_file(row) for row in await tx.all(_PAGE, folder=folder, after=after, limit=limit)]
+
+
+async def draft_totals(tx: Tx, folder: str) -> tuple[int, int]:
+    """How many files and bytes a draft holds."""
+    row = await tx.one(_TOTALS, folder=folder)
+    assert row is not None, "an aggregate has one row"
+    return row[0], row[1]
+
+
+async def unreadable_in_draft(tx: Tx, folder: str, limit: int = 100) -> list[Digest]:
+    """Blobs of the draft that are not present right now."""
+    rows = await tx.all(_NOT_PRESENT, folder=folder, limit=limit)
+    return [Digest(row[0].hex()) for row in rows]
+
+
+async def file_in_the_way(tx: Tx, folder: str, path: str) -> str | None:
+    """A file that would be a directory if `path` were added, or the other way round."""
+    for parent in parents(path):
+        if await tx.one(_FILE, folder=folder, path=parent) is not None:
+            return parent
+    # '0' is the character after '/', so this is everything below the path.
+    row = await tx.one(_WITHIN, folder=folder, first=path + "/", beyond=path + "0")
+    return None if row is None else str(row[0])
+
+
+async def put_draft_file(tx: Tx, folder: str, file: TreeFile) -> None:
+    """Set what a path of a draft holds; the references are the caller's."""
+    await tx.run(_DELETE_FILE, folder_=folder, path_=file.path)
+    await tx.run(
+        _INSERT_FILE,
+        folder=folder,
+        path=file.path,
+        digest=file.digest.raw,
+        size=file.size_bytes,
+        now=tx.now,
+    )
+
+
+async def delete_draft_file(tx: Tx, folder: str, path: str) -> None:
+    await tx.run(_DELETE_FILE, folder_=folder, path_=path)
+
+
+async def hash_draft(tx: Tx, folder: str) -> TreeHasher:
+    """The tree that the draft's files make, page by page."""
+    hasher = TreeHasher()
+    after = ""
+    while True:
+        rows = await tx.all(_PAGE, folder=folder, after=after, limit=_PAGE_ROWS)
+        for path, digest, size in rows:
+            hasher.update(path, digest.hex(), size)
+        if len(rows) < _PAGE_ROWS:
+            return hasher
+        after = rows[-1][0]
+
+
+async def register_upload(
+    tx: Tx, id: str, model: str, label: str, path: str, principal: str, *, expires_at: int
+) -> None:
+    """Announce an upload; entries of dead workers are swept on the way."""
+    await tx.run(_LAPSE, now=tx.now)
+    await tx.run(
+        _REGISTER,
+        id=id,
+        model=model,
+        label=label,
+        path=path,
+        principal=principal,
+        now=tx.now,
+        expires_at=expires_at,
+    )
+
+
+async def renew_upload(tx: Tx, id: str, *, expires_at: int) -> None:
+    await tx.run(_RENEW, id_=id, expires_at=expires_at)
+
+
+async def unregister_upload(tx: Tx, id: str) -> None:
+    await tx.run(_UNREGISTER, id_=id)
+
+
+async def running_uploads(
+    tx: Tx, model: str, label: str, *, besides: str = ""
+) -> list[RunningUpload]:
+    """Uploads into one draft that are under way, the caller's own excepted."""
+    rows = await tx.all(
+        _RUNNING, model=model, label=label, now=tx.now, besides=besides, limit=_LISTED_UPLOADS
+    )
+    return [RunningUpload(*row) for row in rows]
