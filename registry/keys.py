@@ -1,4 +1,7 @@
-"""The typed names under which the application and a request carry things; no strings elsewhere."""
+"""The typed names under which the application and a request carry things; no strings elsewhere.
+
+Types above this module are imported for the checker alone, so that anybody may import the keys.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +9,27 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from registry.config import Config
-from registry.domain.principals import Principal
-
 if TYPE_CHECKING:
-    from store.opening import Store
-
     from registry.auth.local_secret import LocalSecret
+    from registry.config import Config
+    from registry.domain.principals import Principal
+    from registry.http.addresses import Addresses
     from registry.http.draining import Drain
     from registry.metrics import Metrics
+    from registry.services.condition import Condition
     from registry.services.operations import Operations
+    from store.opening import Store
 
-    CONFIG: Final[web.AppKey[Config]]
-    STORE: Final[web.AppKey[Store]]
-    METRICS: Final[web.AppKey[Metrics]]
-    DRAIN: Final[web.AppKey[Drain]]
-    LOCAL_SECRET: Final[web.AppKey[LocalSecret]]
-    OPERATIONS: Final[web.AppKey[Operations]]
+CONFIG: Final[web.AppKey[Config]] = web.AppKey("config")
+STORE: Final[web.AppKey[Store]] = web.AppKey("store")
+METRICS: Final[web.AppKey[Metrics]] = web.AppKey("metrics")
+DRAIN: Final[web.AppKey[Drain]] = web.AppKey("drain")
+CONDITION: Final[web.AppKey[Condition]] = web.AppKey("condition")
+ADDRESSES: Final[web.AppKey[Addresses]] = web.AppKey("addresses")
+LOCAL_SECRET: Final[web.AppKey[LocalSecret]] = web.AppKey("local_secret")
+OPERATIONS: Final[web.AppKey[Operations]] = web.AppKey("operations")
 
-# The types are named as text where importing them would pull a layer above into this module.
-CONFIG = web.AppKey("config", Config)
-STORE = web.AppKey("store", object)  # type: ignore[assignment]  # the declared type is above
-METRICS = web.AppKey("metrics", object)  # type: ignore[assignment]  # the declared type is above
-DRAIN = web.AppKey("drain", object)  # type: ignore[assignment]  # the declared type is above
-LOCAL_SECRET = web.AppKey("local_secret", object)  # type: ignore[assignment]  # as above
-OPERATIONS = web.AppKey("operations", object)  # type: ignore[assignment]  # as above
-
-REQUEST_ID: Final = web.RequestKey("request_id", str)
-PRINCIPAL: Final = web.RequestKey("principal", Principal)
-ORIGIN: Final = web.RequestKey("origin", str)
+REQUEST_ID: Final[web.RequestKey[str]] = web.RequestKey("request_id")
+PRINCIPAL: Final[web.RequestKey[Principal]] = web.RequestKey("principal")
+ORIGIN: Final[web.RequestKey[str]] = web.RequestKey("origin")
 """The foreign origin that configuration allows to read the answer; absent otherwise."""
