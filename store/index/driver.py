@@ -35,6 +35,7 @@ from store.errors import (
     TooManyOpenFiles,
     Unavailable,
 )
+from store.index.stats import Checkpoint
 
 if TYPE_CHECKING:
     import sqlite3
@@ -87,8 +88,9 @@ def connect(
     except sqlite.Error as error:
         raise translated(error, "opening the index", path) from error
     try:
+        if path is not None and not is_reader:
+            _require_wal(connection, path)
         for pragma in (
-            "journal_mode=WAL",
             f"synchronous={'NORMAL' if is_relaxed else 'FULL'}",
             "foreign_keys=ON",
             "wal_autocheckpoint=0",
@@ -97,10 +99,21 @@ def connect(
             f"query_only={'ON' if is_reader else 'OFF'}",
         ):
             connection.execute(f"PRAGMA {pragma}").fetchall()
-    except sqlite.Error as error:
+    except BaseException as error:
         connection.close()
-        raise translated(error, "opening the index", path) from error
+        if isinstance(error, sqlite.Error):
+            raise translated(error, "opening the index", path) from error
+        raise
     return connection
+
+
+def _require_wal(connection: sqlite.Connection, path: Path) -> None:
+    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode != "wal":
+        raise StoreRefused(
+            f"the file system of {path.parent} cannot hold an index: SQLite stays in "
+            f"{mode!r} mode there, as it does on network file systems"
+        )
 
 
 async def connect_thread(connector: Callable[[], sqlite.Connection]) -> aiosqlite.Connection:
@@ -255,6 +268,25 @@ def drive(unit: Unit[T], transaction: Transaction) -> T:
     if close is not None:
         close()
     raise RuntimeError(f"{unit!r} awaited something other than its transaction")
+
+
+def wal_bytes(path: Path | None) -> int:
+    """Size of the WAL of the database at `path`; 0 if it has none."""
+    if path is None:
+        return 0
+    try:
+        return os.stat(f"{path}-wal").st_size
+    except FileNotFoundError:
+        return 0
+
+
+def checkpoint_blocking(transaction: Transaction, path: Path | None) -> Checkpoint:
+    """Copy what can be copied without waiting for anybody."""
+    try:
+        _, frames, copied = transaction.query("PRAGMA wal_checkpoint(PASSIVE)")
+    except sqlite.Error as error:
+        raise translated(error, "a checkpoint of the index", path) from error
+    return Checkpoint(frames=frames, copied=copied, wal_bytes=wal_bytes(path))
 
 
 def primary_code(error: sqlite.Error) -> int:

@@ -1,0 +1,32 @@
+"""What the database counts, for metrics and benches."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Stats(msgspec.Struct):
+    """Counts since the database was opened, of this process only."""
+
+    units: int = 0
+    commits: int = 0
+    largest_batch: int = 0
+    lost_transactions: int = 0
+    looks: int = 0
+    looks_that_waited: int = 0
+    reads: int = 0
+    checkpoints: int = 0
+    forced_checkpoints: int = 0
+    """Made by a writer because the WAL was too long or the disk full."""
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """What a checkpoint left: frames in the WAL, how many are in the database file, file size."""
+
+    frames: int
+    copied: int
+    wal_bytes: int
+
+    @property
+    def is_complete(self) -> bool:
+        return self.frames == self.copied

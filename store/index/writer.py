@@ -1,0 +1,264 @@
+"""Group commit: units queue while the database thread is busy and share the next commit.
+
+Everything that queued goes into the next batch: one hop, one file lock, one transaction, one sync
+for all. Each unit runs in a savepoint and answers only after the commit. A unit that raises is
+rolled back alone.
+
+**When a transaction is lost.** On a full disk SQLite may give up the whole transaction, at a
+statement or at the commit. The units are then replayed one by one, after a checkpoint that lets
+the WAL start over in blocks it already has: those that still fit (deletes) succeed, the others fail
+with `StorageFull`. The same happens when a constraint is only checked at the commit. If a commit
+fails in any other way, all units of the batch fail with `Unavailable`, and nobody knows whether
+they are kept: frames written before a failed sync may come back after a crash. Hence retries must
+be safe.
+
+**The lock.** ``writer.lock`` is held from before BEGIN until after COMMIT, in the database thread
+only. It exists because SQLite's own busy handler starved one of two processes 28 to 1. No other
+lock is taken under it and nothing there waits for the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from store.clock import Clock
+from store.errors import IndexConflict, StorageFull, StoreError, Unavailable
+from store.index import driver
+from store.index.driver import Transaction, drive, sqlite, translated
+from store.index.stats import Checkpoint, Stats
+from store.index.transactions import Unit
+
+if TYPE_CHECKING:
+    import aiosqlite
+
+T = TypeVar("T")
+
+Observer = Callable[[str, "sqlite.Connection"], None]
+"""Called with "commit" in the database thread, still under the lock, after each durable commit."""
+
+BATCH_UNITS: Final = 256
+"""At most so many units share one commit; more would make the first of them wait too long."""
+
+WAL_LIMIT_BYTES: Final = 256 << 20
+"""From here on writers checkpoint themselves, which slows them: back-pressure for a lost leader."""
+
+
+class _Work:
+    """A queued unit and what became of it; written by the database thread, settled by the loop."""
+
+    __slots__ = ("error", "future", "result", "unit")
+
+    def __init__(self, unit: Unit[Any], future: asyncio.Future[Any]) -> None:
+        self.unit = unit
+        self.future = future
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.error is not None:
+            self.fail(self.error)
+        elif not self.future.done():  # a cancelled caller's unit is committed all the same
+            self.future.set_result(self.result)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Writer:
+    """The only connection of this process that changes the index, and the queue in front of it."""
+
+    def __init__(
+        self,
+        thread: aiosqlite.Connection,
+        path: Path | None,
+        lock: int | None,
+        *,
+        clock: Clock,
+        stats: Stats,
+        observer: Observer | None,
+    ) -> None:
+        self.connection = driver.raw(thread)
+        self.transaction = Transaction(self.connection, path, is_reader=False)
+        self._thread = thread
+        self._path = path
+        self._lock = lock
+        self._clock = clock
+        self._stats = stats
+        self._observer = observer
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[_Work] = deque()
+        self._drainer: asyncio.Task[None] | None = None
+        self._closing = False
+
+    async def run(self, unit: Unit[T]) -> T:
+        if self._closing:
+            raise _closing()
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.append(_Work(unit, future))
+        if self._drainer is None:
+            self._drainer = self._loop.create_task(self._drain())
+        return await future
+
+    async def hop(self, function: Callable[[], T]) -> T:
+        """Run a function in the database thread, between two batches."""
+        return await driver.hop(self._thread, function)
+
+    async def checkpoint(self) -> Checkpoint:
+        """Checkpoint under the lock, where no new frames appear meanwhile."""
+        return await self.hop(self._checkpoint_blocking)
+
+    async def close(self) -> None:
+        """Commit what is queued, then close; the last connection of all checkpoints on closing."""
+        self._closing = True
+        try:
+            if self._drainer is not None:
+                await asyncio.wait([self._drainer])
+        finally:
+            await self._thread.close()
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+
+    # On the event loop
+
+    async def _drain(self) -> None:
+        """Commit batch after batch until nothing is queued."""
+        try:
+            while self._queue:
+                count = min(len(self._queue), BATCH_UNITS)
+                batch = [self._queue.popleft() for _ in range(count)]
+                batch = [work for work in batch if not work.future.done()]
+                if batch:
+                    await self._commit(batch)
+        finally:
+            self._drainer = None
+            for work in self._queue:  # left over only if this task was cancelled: the loop ends
+                work.fail(_closing())
+            self._queue.clear()
+
+    async def _commit(self, batch: list[_Work]) -> None:
+        try:
+            await self.hop(partial(self._commit_blocking, batch))
+        except BaseException as error:
+            # The thread may still be at work on the batch: what becomes of it is unknown.
+            for work in batch:
+                failure = Unavailable("a write to the index")
+                failure.__cause__ = error
+                work.fail(failure)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for work in batch:
+                work.settle()
+
+    # In the database thread
+
+    def _commit_blocking(self, batch: list[_Work]) -> None:
+        """Run a batch under the lock; every work has its result or its error afterwards."""
+        try:
+            with self._locked():
+                if driver.wal_bytes(self._path) > WAL_LIMIT_BYTES:
+                    self._make_room()
+                failure = self._transact(batch)
+                if isinstance(failure, StorageFull):
+                    self._make_room()
+                elif failure is None or len(batch) == 1:
+                    return
+                for work in batch:
+                    self._transact([work])
+        except OSError as error:
+            for work in batch:
+                work.error = Unavailable("locking the index")
+                work.error.__cause__ = error
+
+    def _transact(self, batch: list[_Work]) -> StoreError | None:
+        """Run units in one transaction.
+
+        Returns why it was lost if each of them alone may do better, else None. Every work has its
+        result or its error in either case.
+        """
+        transaction = self.transaction
+        try:
+            transaction.control("BEGIN IMMEDIATE")
+            transaction.now = self._clock()
+            for work in batch:
+                self._apply(work)
+                if not transaction.is_active:
+                    return self._lose(batch, work.error)
+            if all(work.error is not None for work in batch):
+                transaction.control("ROLLBACK")
+                return None
+            transaction.control("COMMIT")
+        except sqlite.Error as error:
+            failure = translated(error, "a write to the index", self._path)
+            failure.__cause__ = error
+            return self._lose(batch, failure)
+        self._count(batch)
+        return None
+
+    def _apply(self, work: _Work) -> None:
+        """Run one unit in its savepoint."""
+        transaction = self.transaction
+        work.error = None
+        transaction.control("SAVEPOINT unit")
+        try:
+            work.result = drive(work.unit, transaction)
+        except BaseException as error:  # whatever it is, it belongs to whoever awaits the unit
+            work.error = error
+            if transaction.is_active:
+                transaction.control("ROLLBACK TO unit")
+        if transaction.is_active:
+            transaction.control("RELEASE unit")
+
+    def _lose(self, batch: list[_Work], failure: BaseException | None) -> StoreError | None:
+        """Fail every unit of a lost transaction; returns what `_transact` does."""
+        if self.transaction.is_active:
+            with suppress(sqlite.Error):  # lost either way
+                self.transaction.control("ROLLBACK")
+        self._stats.lost_transactions += 1
+        if failure is None:  # a unit swallowed the error that ended the transaction
+            failure = StorageFull()
+        for work in batch:
+            work.error = failure
+        return failure if isinstance(failure, (StorageFull, IndexConflict)) else None
+
+    def _count(self, batch: list[_Work]) -> None:
+        self._stats.units += len(batch)
+        self._stats.commits += 1
+        self._stats.largest_batch = max(self._stats.largest_batch, len(batch))
+        if self._observer is not None:
+            self._observer("commit", self.connection)
+
+    def _checkpoint_blocking(self) -> Checkpoint:
+        with self._locked():
+            return driver.checkpoint_blocking(self.transaction, self._path)
+
+    def _make_room(self) -> None:
+        """Checkpoint, so that the next frames overwrite the WAL from its beginning."""
+        self._stats.forced_checkpoints += 1
+        with suppress(StoreError):  # what is not copied now stays in the WAL, safely
+            driver.checkpoint_blocking(self.transaction, self._path)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        if self._lock is None:
+            yield
+            return
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+
+def _closing() -> Unavailable:
+    return Unavailable("a write to an index that is closing")
