@@ -5,9 +5,9 @@ comment on what it does. `load` is the only reader of the file and of ``DIGESTRY
 does not look for a file by itself: a ``config.toml`` that happens to lie in the working directory
 must not change a server, so the path is given with ``--config`` or ``DIGESTRY_CONFIG``.
 
-An unknown key is an error that names the nearest known one, and a wrong value is an error that names
-the key, where it came from and what is accepted: a setting that silently does not apply is worse
-than a server that does not start.
+An unknown key is an error that names the nearest known one, and a wrong value is an error that
+names the key, where it came from and what is accepted: a setting that silently does not apply is
+worse than a server that does not start.
 
 The supervisor imports this module before anything else, so it needs msgspec and the standard
 library alone.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from registry.http.addresses import Addresses
     from registry.http.draining import Drain
     from registry.metrics import Metrics
+    from registry.services.blobs import Blobs
     from registry.services.condition import Condition
     from registry.services.operations import Operations
     from store.opening import Store
@@ -24,6 +25,7 @@ CONFIG: Final[web.AppKey[Config]] = web.AppKey("config")
 STORE: Final[web.AppKey[Store]] = web.AppKey("store")
 METRICS: Final[web.AppKey[Metrics]] = web.AppKey("metrics")
 DRAIN: Final[web.AppKey[Drain]] = web.AppKey("drain")
+BLOBS: Final[web.AppKey[Blobs]] = web.AppKey("blobs")
 CONDITION: Final[web.AppKey[Condition]] = web.AppKey("condition")
 ADDRESSES: Final[web.AppKey[Addresses]] = web.AppKey("addresses")
 LOCAL_SECRET: Final[web.AppKey[LocalSecret]] = web.AppKey("local_secret")
@@ -31,5 +33,7 @@ OPERATIONS: Final[web.AppKey[Operations]] = web.AppKey("operations")
 
 REQUEST_ID: Final[web.RequestKey[str]] = web.RequestKey("request_id")
 PRINCIPAL: Final[web.RequestKey[Principal]] = web.RequestKey("principal")
+BYTES_OUT: Final[web.RequestKey[int]] = web.RequestKey("bytes_out")
+"""Content bytes sent, where a handler hands them to the kernel without telling aiohttp."""
 ORIGIN: Final[web.RequestKey[str]] = web.RequestKey("origin")
 """The foreign origin that configuration allows to read the answer; absent otherwise."""

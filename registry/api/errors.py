@@ -66,6 +66,7 @@ NATIVE: Final[Table] = {
         "The stored bytes are damaged",
         lambda error: {"digest": str(error.digest)},
     ),
+    stored.IndexConflict: Rule(409, "index_conflict", "The change breaks a rule of the index"),
     stored.Unavailable: Rule(503, "unavailable", "Not possible right now", None, _retry_soon),
     stored.StoreRefused: Rule(500, "store_refused", "The data directory cannot be used"),
     stored.CollectionRefused: Rule(

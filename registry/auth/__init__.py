@@ -1,1 +1,1 @@
-"""Who acts, and what they may do: the open mode's answer today, tokens and grants when they come."""
+"""Who acts, and what they may do: the open mode today, tokens and grants when they come."""

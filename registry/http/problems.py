@@ -1,7 +1,8 @@
 """The native error body: an RFC 9457 problem with a stable code and the request's id.
 
-``type`` is ``urn:digestry:problem:<code>``; ``code`` repeats the word alone. Extra members carry the
-facts of one kind of problem (the computed digest, the true offset), so no client has to read prose.
+``type`` is ``urn:digestry:problem:<code>``; ``code`` repeats the word alone. Extra members carry
+the facts of one kind of problem (the computed digest, the true offset), so that no client has to
+read prose.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One method on one path.
 
     ``body`` says what the handler reads. ``json`` routes refuse other media types, because a web
-    page of another site can send ``text/plain`` without asking first. ``bytes`` routes take any type
-    and refuse a content encoding: what is stored is what was sent.
+    page of another site can send ``text/plain`` without asking first. ``bytes`` routes take any
+    type and refuse a content encoding: what is stored is what was sent.
     """
 
     method: str
@@ -82,7 +82,7 @@ def register(app: web.Application, routes: Iterable[Route]) -> None:
 
 
 def route_of(handler: object) -> Route | None:
-    """The declaration behind a registered handler; None for what did not come through `register`."""
+    """The declaration behind a registered handler; None for what `register` did not add."""
     route = getattr(handler, _ROUTE, None)
     return route if isinstance(route, Route) else None
 

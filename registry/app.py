@@ -1,0 +1,104 @@
+"""The composition root: everything is made, named and wired here, and nowhere else.
+
+**Order of middlewares**: see `registry.middlewares`. **Order of shutdown**: whoever runs the
+application calls ``app[DRAIN].begin()``, stops accepting, waits for work in hand, then cleans up
+the runner; the access log is written out in the application's own cleanup. The store was opened by
+the caller and is closed by the caller, after the application.
+
+A client that disconnects does *not* cancel its handler: reading the body or writing the answer
+raises there at once, which is what discards a staging file or keeps the bytes of a resumable
+upload. Cancelling on top would only interrupt commits that are about to be acknowledged to nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from aiohttp import web
+
+from registry.api.errors import ADAPTER
+from registry.api.routes import ROUTES, UNMATCHED
+from registry.config import Config
+from registry.http.addresses import Addresses
+from registry.http.draining import Drain
+from registry.http.routing import register
+from registry.keys import ADDRESSES, BLOBS, CONDITION, CONFIG, DRAIN, METRICS, STORE
+from registry.metrics import Metrics
+from registry.middlewares.access_log import AccessLog, access_log_middleware
+from registry.middlewares.authenticate import authenticate_middleware
+from registry.middlewares.errors import errors_middleware
+from registry.middlewares.request_id import request_id_middleware
+from registry.middlewares.response_headers import response_headers
+from registry.middlewares.sources import sources_middleware
+from registry.middlewares.unread import unread_middleware
+from registry.services.blobs import BlobLimits, Blobs
+from registry.services.condition import Condition
+from store.opening import Store
+
+LINGER_SECONDS: Final = 2.0
+"""How long aiohttp drains a body nobody wants, where `settle_unread` did not already."""
+
+KEEPALIVE_SECONDS: Final = 75.0
+"""Longer than the idle time of the usual proxies, so that they close first."""
+
+
+def create_app(
+    config: Config, store: Store, *, access_log: AccessLog | None = None
+) -> web.Application:
+    """Assemble the application; the store is open already and outlives it."""
+    drain, metrics = Drain(), Metrics()
+    app = web.Application(
+        middlewares=[
+            unread_middleware(),
+            request_id_middleware(),
+            access_log_middleware(access_log, metrics, drain),
+            errors_middleware(ADAPTER),
+            sources_middleware(config.server),
+            authenticate_middleware(),
+        ]
+    )
+    app.on_response_prepare.append(response_headers(drain))
+    app[CONFIG] = config
+    app[STORE] = store
+    app[DRAIN] = drain
+    app[METRICS] = metrics
+    app[ADDRESSES] = Addresses(config.server.trusted_proxies)
+    app[BLOBS] = Blobs(
+        store.blobs,
+        store.index,
+        store.ingest,
+        BlobLimits(
+            blob_bytes=config.limits.blob_bytes, missing_digests=config.limits.missing_digests
+        ),
+    )
+    app[CONDITION] = Condition(
+        store,
+        reserve_bytes=config.store.reserve_bytes,
+        reserve_share=config.store.reserve_share,
+    )
+    metrics.gauge("digestry_requests_in_flight", "Requests in hand.", lambda: drain.in_flight)
+    register(app, [*ROUTES, *UNMATCHED])
+    if access_log is not None:
+        app.cleanup_ctx.append(_closing(access_log))
+    return app
+
+
+def runner_settings(config: Config) -> dict[str, Any]:
+    """How aiohttp's runner must be set up for this application, wherever it is run."""
+    return {
+        "access_log": None,  # ours is a middleware
+        "handler_cancellation": False,  # see the module docstring
+        "auto_decompress": False,  # what is stored is what was sent; no decompression bombs
+        "read_bufsize": config.server.read_buffer_bytes,
+        "keepalive_timeout": KEEPALIVE_SECONDS,
+        "lingering_time": LINGER_SECONDS,
+    }
+
+
+def _closing(access_log: AccessLog) -> Any:
+    async def close(_: web.Application) -> AsyncIterator[None]:
+        yield
+        await access_log.close()
+
+    return close

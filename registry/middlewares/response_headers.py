@@ -1,0 +1,68 @@
+"""What every answer carries, set at the last moment before its headers leave.
+
+It is a signal rather than a middleware, because a streamed answer has left before its handler ends.
+Here lies the rule that no handler can forget: an answer to a request whose body has not arrived
+completely ends the connection. aiohttp would keep it and take the next request for that body, and
+the client would read the answer to something it never asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from registry.http.draining import Drain
+from registry.keys import ORIGIN, REQUEST_ID
+from registry.middlewares.request_id import HEADER
+
+EXPOSED: Final = ", ".join(
+    (
+        "Accept-Ranges",
+        "Content-Disposition",
+        "Content-Location",
+        "Content-Range",
+        "ETag",
+        "Link",
+        "Location",
+        "Repr-Digest",
+        "Retry-After",
+        "Tus-Extension",
+        "Tus-Max-Size",
+        "Tus-Resumable",
+        "Tus-Version",
+        "Upload-Expires",
+        "Upload-Length",
+        "Upload-Metadata",
+        "Upload-Offset",
+        "X-Request-Id",
+    )
+)
+"""Headers that a page of a CORS-listed origin may read."""
+
+
+def response_headers(
+    drain: Drain,
+) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """The signal handler for ``app.on_response_prepare``."""
+
+    async def finish(request: web.Request, response: web.StreamResponse) -> None:
+        headers = response.headers
+        headers[HEADER] = request.get(REQUEST_ID, "")
+        headers[hdrs.SERVER] = "Digestry"
+        if "X-Content-Type-Options" not in headers:
+            headers["X-Content-Type-Options"] = "nosniff"
+        if drain.is_draining or not request.content.is_eof():
+            response.force_close()
+            headers[hdrs.CONNECTION] = "close"
+        if ORIGIN in request:
+            allow_reading(request[ORIGIN], response)
+
+    return finish
+
+
+def allow_reading(origin: str, response: web.StreamResponse) -> None:
+    response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED
+    response.headers.add(hdrs.VARY, "Origin")
