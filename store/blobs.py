@@ -3,9 +3,9 @@
 A blob store moves bytes and decides nothing.
 Hashing, verification, references and limits are the business of the modules above it.
 
-**Visibility.** A file in a blob store is not yet a blob: visible means a committed ``present`` row in
-the index. A store *must* therefore tolerate files that no row names, and callers *must not* show a
-blob because `BlobStore.stat` found it.
+**Visibility.** A file in a blob store is not yet a blob: visible means a committed ``present`` row
+in the index. A store *must* therefore tolerate files that no row names, and callers *must not* show
+a blob because `BlobStore.stat` found it.
 
 **Durability.** Every call that changes something has reached the disk when it returns, except
 `StagedWriter.append`, whose bytes are durable only after `StagedWriter.sync`.

@@ -10,15 +10,15 @@ The happy path of storing a blob, as the kernel sees it::
     ... the index commits ...
     unlinkat(uploads/<session>)
 
-**Why the directory is synced after the rename.** The name is data of the directory; without the sync
-a crash may bring back the time before the name, with the index already saying otherwise.
+**Why the directory is synced after the rename.** The name is data of the directory; without the
+sync a crash may bring back the time before the name, with the index already saying otherwise.
 
-**Why parents are synced even when the directory existed.** Another process may have made it a moment
-ago and not have synced its parent yet, or have died before it could. Once per process is enough.
+**Why parents are synced even when the directory existed.** Another process may have made it a
+moment ago and not have synced its parent yet, or have died before. Once per process is enough.
 
 **What a failed sync means.** The kernel drops dirty pages and forgets the error, so reading back or
-syncing again proves nothing (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
-Whatever was being written is thrown away and the caller starts over.
+syncing again proves nothing (Rebello et al., "Can Applications Recover from fsync Failures?",
+USENIX ATC 2020). Whatever was being written is thrown away and the caller starts over.
 
 **The hole that remains.** A sync that the drive acknowledges from a volatile cache and loses at a
 power cut. No system call tells; scrub finds it.
@@ -57,7 +57,7 @@ def translated(operation: str) -> Iterator[None]:
         kind = _KINDS.get(error.errno or 0)
         if kind is None:
             raise Unavailable(f"{operation} ({error.strerror})") from error
-        raise kind(operation) from error  # type: ignore[call-arg]  # these take the operation
+        raise kind(operation) from error
 
 
 class Disk:

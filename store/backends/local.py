@@ -43,7 +43,7 @@ READ_ONLY: Final = 0o444
 
 
 class LocalBlobStore:
-    """A blob store below one directory, which must exist. All its folders lie on one file system."""
+    """A blob store below one existing directory, whose folders lie on one file system."""
 
     traits = Traits(name="local", survives_restart=True, shared_between_processes=True)
 
@@ -196,7 +196,7 @@ class LocalBlobStore:
         with translated("remove"):
             self._disk.remove(path)
 
-    def _list_shard(self, shard: str) -> list[BlobInfo]:
+    def _list_shard(self, shard: str) -> Sequence[BlobInfo]:
         found = []
         for entry in _entries(f"{self.root}/{layout.BLOBS}/{shard}"):
             digest = layout.parse_blob_name(shard, entry.name)
@@ -206,7 +206,7 @@ class LocalBlobStore:
                     found.append(BlobInfo(digest, stat.st_size, stat.st_mtime_ns // 1000))
         return sorted(found, key=lambda info: info.digest)
 
-    def _list_staged(self) -> list[StagedInfo]:
+    def _list_staged(self) -> Sequence[StagedInfo]:
         found = []
         for entry in _entries(f"{self.root}/{layout.UPLOADS}"):
             if layout.is_session(entry.name) and entry.is_file(follow_symlinks=False):
@@ -215,7 +215,7 @@ class LocalBlobStore:
                     found.append(StagedInfo(entry.name, stat.st_size, stat.st_mtime_ns // 1000))
         return found
 
-    def _list_aside(self) -> list[AsideInfo]:
+    def _list_aside(self) -> Sequence[AsideInfo]:
         found = []
         for entry in _entries(f"{self.root}/{layout.QUARANTINE}"):
             name = layout.parse_aside_name(entry.name)

@@ -156,10 +156,14 @@ class MemoryStagedWriter:
             return self.size_bytes
 
     async def truncate(self, size_bytes: int, fence: Callable[[], None] | None = None) -> None:
-        with self._staging.lock:
-            if fence is not None:
-                fence()
-            del self._staging.content[size_bytes:]
+        def cut() -> None:
+            with self._staging.lock:
+                if fence is not None:
+                    fence()
+                del self._staging.content[size_bytes:]
+
+        # A fence may ask the index, which a thread may and the event loop must not wait for.
+        await asyncio.to_thread(cut)
 
     async def sync_name(self) -> None:
         """Nothing outlives this process."""

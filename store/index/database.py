@@ -29,6 +29,7 @@ from store.errors import Unavailable
 from store.index import driver
 from store.index.driver import TimeLimit, sqlite, translated
 from store.index.readers import Reader, Readers
+from store.index.reserve import Reserve
 from store.index.stats import Checkpoint, Stats
 from store.index.transactions import Unit
 from store.index.upgrade import STORE, Chain, create_blocking, require_current_blocking
@@ -97,7 +98,12 @@ class Database:
         try:
             if writer_lock is not None:
                 lock = os.open(writer_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            writer = Writer(thread, path, lock, clock=clock, stats=stats, observer=observer)
+            reserve = None if path is None else Reserve(path)
+            if reserve is not None and not reserve.is_released():
+                reserve.hold()
+            writer = Writer(
+                thread, path, lock, reserve, clock=clock, stats=stats, observer=observer
+            )
             return cls(
                 path,
                 writer,

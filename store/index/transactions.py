@@ -1,15 +1,16 @@
-"""What a unit of work sees of the database: statements compiled once, and a transaction to run them in.
+"""What a unit of work sees of the database: statements compiled once, and a transaction.
 
 A **unit of work** is ``async def unit(tx)``.
-It *must* await only methods of its `Tx`, *must not* change anything outside it, and *must* bear being
-run more than once: a batch that fails is replayed unit by unit, and the contract suite runs each
-unit twice, the first time rolled back.
+It *must* await only methods of its `Tx`, *must not* change anything outside it, and *must* bear
+being run more than once: a batch that fails is replayed unit by unit, and the contract suite runs
+each unit twice, the first time rolled back.
 Arguments (who acts, for which request, a freshly made id) are bound before, with a lambda or
 `functools.partial`, never read from the surroundings inside.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -35,24 +36,32 @@ class Statement:
     def sqlite(self) -> str:
         """The SQL text for SQLite, with ``:name`` parameters."""
         if self._sqlite is None:
-            dialect = sqlite.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+            dialect = sqlite.dialect(paramstyle="named")
             compiled = self.construct.compile(dialect=dialect)
-            unbound = {
-                name: value
-                for name, value in (compiled.params or {}).items()
-                if value is not None
-            }
-            if unbound:
-                raise ValueError(f"statement has literal parameters {sorted(unbound)}; use bindparam")
-            self._sqlite = str(compiled)
+            text = str(compiled)
+            for name, value in (compiled.params or {}).items():
+                if value is not None:
+                    text = re.sub(rf":{re.escape(name)}\b", _literal(value), text)
+            self._sqlite = text
         return self._sqlite
 
     def __repr__(self) -> str:
         return f"Statement({self.construct})"
 
 
+def _literal(value: object) -> str:
+    """SQL text of a constant that the statement's author wrote, never a caller's value."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(f"constant {value!r} in a statement; use bindparam")
+    if isinstance(value, int):
+        return str(value)
+    if not value.isidentifier():
+        raise ValueError(f"constant {value!r} in a statement is no plain word; use bindparam")
+    return f"'{value}'"
+
+
 class Tx(Protocol):
-    """One transaction. `now` is the clock's reading at its start, in microseconds since the epoch."""
+    """One transaction. `now` is the clock at its start, in microseconds since the epoch."""
 
     now: int
 

@@ -5,12 +5,12 @@ for all. Each unit runs in a savepoint and answers only after the commit. A unit
 rolled back alone.
 
 **When a transaction is lost.** On a full disk SQLite may give up the whole transaction, at a
-statement or at the commit. The units are then replayed one by one, after a checkpoint that lets
-the WAL start over in blocks it already has: those that still fit (deletes) succeed, the others fail
-with `StorageFull`. The same happens when a constraint is only checked at the commit. If a commit
-fails in any other way, all units of the batch fail with `Unavailable`, and nobody knows whether
-they are kept: frames written before a failed sync may come back after a crash. Hence retries must
-be safe.
+statement or at the commit. The `store.index.reserve` is then released, a checkpoint lets the WAL
+start over in blocks it already has, and the units are replayed one by one: those that fit in the
+pages there are (deletes) succeed, the others fail with `StorageFull`. The units are replayed too
+when a constraint is only checked at the commit. If a commit fails in any other way, all units of
+the batch fail with `Unavailable`, and nobody knows whether they are kept: frames written before a
+failed sync may come back after a crash. Hence retries must be safe.
 
 **The lock.** ``writer.lock`` is held from before BEGIN until after COMMIT, in the database thread
 only. It exists because SQLite's own busy handler starved one of two processes 28 to 1. No other
@@ -33,6 +33,7 @@ from store.clock import Clock
 from store.errors import IndexConflict, StorageFull, StoreError, Unavailable
 from store.index import driver
 from store.index.driver import Transaction, drive, sqlite, translated
+from store.index.reserve import Reserve
 from store.index.stats import Checkpoint, Stats
 from store.index.transactions import Unit
 
@@ -49,6 +50,8 @@ BATCH_UNITS: Final = 256
 
 WAL_LIMIT_BYTES: Final = 256 << 20
 """From here on writers checkpoint themselves, which slows them: back-pressure for a lost leader."""
+
+_MOST_PAGES: Final = 0xFFFFFFFE
 
 
 class _Work:
@@ -81,6 +84,7 @@ class Writer:
         thread: aiosqlite.Connection,
         path: Path | None,
         lock: int | None,
+        reserve: Reserve | None,
         *,
         clock: Clock,
         stats: Stats,
@@ -91,6 +95,8 @@ class Writer:
         self._thread = thread
         self._path = path
         self._lock = lock
+        self._reserve = reserve
+        self._is_frozen = False
         self._clock = clock
         self._stats = stats
         self._observer = observer
@@ -166,8 +172,7 @@ class Writer:
         """Run a batch under the lock; every work has its result or its error afterwards."""
         try:
             with self._locked():
-                if driver.wal_bytes(self._path) > WAL_LIMIT_BYTES:
-                    self._make_room()
+                self._adapt()
                 failure = self._transact(batch)
                 if isinstance(failure, StorageFull):
                     self._make_room()
@@ -242,7 +247,33 @@ class Writer:
         with self._locked():
             return driver.checkpoint_blocking(self.transaction, self._path)
 
+    def _adapt(self) -> None:
+        """Do what the length of the WAL and the state of the reserve ask for, before a batch."""
+        if driver.wal_bytes(self._path) > WAL_LIMIT_BYTES:
+            self._force_checkpoint()
+        if self._reserve is None:
+            return
+        if self._reserve.is_released():
+            self._reserve.hold()
+        self._freeze(is_frozen=self._reserve.is_released())
+
     def _make_room(self) -> None:
+        """Let deletes through although the disk is full."""
+        if self._reserve is not None:
+            self._reserve.release()
+        self._force_checkpoint()
+        if self._reserve is not None:
+            self._freeze(is_frozen=True)
+
+    def _freeze(self, *, is_frozen: bool) -> None:
+        """Stop the database file from growing, or let it grow again."""
+        if is_frozen == self._is_frozen:
+            return
+        # SQLite raises a limit below the present size to that size.
+        self.transaction.control(f"PRAGMA max_page_count={1 if is_frozen else _MOST_PAGES}")
+        self._is_frozen = is_frozen
+
+    def _force_checkpoint(self) -> None:
         """Checkpoint, so that the next frames overwrite the WAL from its beginning."""
         self._stats.forced_checkpoints += 1
         with suppress(StoreError):  # what is not copied now stays in the WAL, safely

@@ -1,0 +1,287 @@
+"""Compare index and directory both ways; with `repair`, rebuild rows and adopt orphans.
+
+What it looks for, and what a repair does:
+
+=================== ================================================= ==========================
+Problem             Meaning                                           Repair
+=================== ================================================= ==========================
+missing             a present row without a whole file                the row says damaged
+orphan              a whole file without a row                        a row, and a pin of its own
+damaged orphan      a file without a row, not matching its name       set aside
+stray upload        a staging file that no session names              removed
+lost upload         a session whose staging file is gone              the session is forgotten
+stray quarantine    a quarantined file without a row                  a row, so that it is purged
+lost quarantine     a quarantine row without a file                   the row is forgotten
+dangling            a reference to an absent or damaged blob          none: upload it again
+unsettled           a move that a crash interrupted                   finished or reverted
+=================== ================================================= ==========================
+
+Files younger than the grace period are left alone: somebody may be at work on them.
+Adopted orphans are pinned for `RECOVERED`, so that the next collection does not take them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from store.blobs import BlobInfo, BlobStore
+from store.clock import SECOND, boot_id
+from store.digest import Digest
+from store.errors import BlobNotFound, Unavailable
+from store.hashing import RunningHash
+from store.index import blobs as rows
+from store.index.blobs import BlobRow
+from store.index.transactions import Index, Tx
+from store.index.uploads import FINISHED, UploadRow, delete_upload, find_upload, uploads_after
+from store.quarantine import (
+    DAMAGED,
+    AsideRow,
+    Quarantine,
+    asides_after,
+    delete_aside,
+    find_aside,
+    insert_aside,
+)
+from store.scrub import Finding, Scrub
+
+PAGE: Final = 500
+RECOVERED: Final = "usr_recovered"
+"""Owner of the pins of adopted blobs."""
+
+
+class FsckReport(msgspec.Struct, frozen=True):
+    """What was looked at and what was wrong; `findings` is empty when nothing was."""
+
+    rows: int
+    files: int
+    uploads: int
+    quarantined: int
+    findings: list[Finding]
+
+
+class Fsck:
+    """Checks a store against its directory, online."""
+
+    def __init__(
+        self,
+        blobs: BlobStore,
+        index: Index,
+        scrub: Scrub,
+        quarantine: Quarantine,
+        *,
+        grace_seconds: int,
+    ) -> None:
+        self._blobs = blobs
+        self._index = index
+        self._scrub = scrub
+        self._quarantine = quarantine
+        self._grace = grace_seconds * SECOND
+
+    async def run(
+        self, *, repair: bool, report: Callable[[str, int], None] | None = None
+    ) -> FsckReport:
+        """Look at everything; `report` hears the name of a pass and how much of it is done."""
+        findings: list[Finding] = []
+        counts = []
+        for name, checks in (
+            ("rows", self._check_rows(repair)),
+            ("files", self._check_files(repair)),
+            ("uploads", self._check_uploads(repair)),
+            ("quarantine", self._check_quarantine(repair)),
+        ):
+            seen = 0
+            async for finding in checks:
+                seen += 1
+                if finding is not None:
+                    findings.append(finding)
+                if report is not None and seen % 100 == 0:
+                    report(name, seen)
+            if report is not None:
+                report(name, seen)
+            counts.append(seen)
+        for digest, owner, kind in await self._index.read(rows.dangling_refs):
+            findings.append(Finding(str(digest), f"dangling: needed by {owner} ({kind})", "none"))
+        rows_seen, files, uploads, quarantined = counts
+        return FsckReport(rows_seen, files, uploads, quarantined, findings)
+
+    async def _check_rows(self, repair: bool) -> AsyncIterator[Finding | None]:
+        after = b""
+        while page := await self._index.read(partial(rows.blobs_after, after=after, limit=PAGE)):
+            for row in page:
+                yield await self._check_row(row, repair)
+            after = page[-1].digest.raw
+
+    async def _check_row(self, row: BlobRow, repair: bool) -> Finding | None:
+        if row.state == rows.MOVING:
+            return Finding(str(row.digest), "unsettled: a move was interrupted", "settled at start")
+        if not row.is_present or await self._has_size(row):
+            return None
+        now = await self._index.look(partial(rows.find_blob, digest=row.digest))
+        if now != row:
+            return None
+        if repair:
+            await self._index.run(partial(_lose, row=row))
+        return Finding(str(row.digest), "missing: no whole file", _action(repair, "marked damaged"))
+
+    async def _check_files(self, repair: bool) -> AsyncIterator[Finding | None]:
+        async for info in self._blobs.list():
+            row, now = await self._index.look(partial(_find_with_time, digest=info.digest))
+            if row is not None or info.modified_at > now - self._grace:
+                yield None
+                continue
+            yield await self._check_orphan(info, repair)
+
+    async def _check_orphan(self, info: BlobInfo, repair: bool) -> Finding | None:
+        before = await self._index.look(partial(rows.counter, name="moves"))
+        try:
+            running = await self._scrub.hash(info.digest)
+        except BlobNotFound:
+            return None
+        except Unavailable as error:
+            return Finding(str(info.digest), f"orphan: cannot be read: {error}", "none")
+        if running.digest() == info.digest:
+            if repair and not await self._index.run(partial(_adopt, found=running, moves=before)):
+                return None
+            return Finding(str(info.digest), "orphan", _action(repair, "adopted"))
+        if repair and not await self._reject(info, before):
+            return None
+        return Finding(
+            str(info.digest), "orphan: the bytes do not match", _action(repair, "set aside")
+        )
+
+    async def _reject(self, info: BlobInfo, moves: int) -> bool:
+        """Move a file that never was a blob to quarantine, by way of a row that says so."""
+        row = await self._index.run(partial(_announce_bad, info=info, moves=moves))
+        if row is None:
+            return False
+        await self._quarantine.finish([row])
+        await self._index.run(partial(_forget_bad, row=row))
+        return True
+
+    async def _check_uploads(self, repair: bool) -> AsyncIterator[Finding | None]:
+        staged = set()
+        async for info in self._blobs.list_staged():
+            staged.add(info.session)
+            row, now = await self._index.look(partial(_upload_with_time, session=info.session))
+            is_running = row is not None and row.state != FINISHED
+            if is_running or info.modified_at > now - self._grace:
+                yield None
+                continue
+            if repair:
+                await (await self._blobs.reopen(info.session)).discard()
+            yield Finding(
+                info.session, f"stray upload of {info.size_bytes} bytes", _action(repair, "removed")
+            )
+        after = ""
+        while page := await self._index.read(partial(uploads_after, after=after, limit=PAGE)):
+            for upload in page:
+                if upload.state == FINISHED or upload.id in staged:
+                    continue
+                if await self._index.look(partial(_is_young, upload=upload, grace=self._grace)):
+                    continue
+                if repair:
+                    await self._index.run(partial(delete_upload, session=upload.id))
+                yield Finding(upload.id, "lost upload", _action(repair, "forgotten"))
+            after = page[-1].id
+
+    async def _check_quarantine(self, repair: bool) -> AsyncIterator[Finding | None]:
+        files = set()
+        async for info in self._blobs.list_aside():
+            files.add((info.digest, info.generation))
+            row = await self._index.look(
+                partial(find_aside, digest=info.digest, generation=info.generation)
+            )
+            if row is not None:
+                yield None
+                continue
+            if repair:
+                await self._index.run(
+                    partial(
+                        insert_aside,
+                        digest=info.digest,
+                        generation=info.generation,
+                        size_bytes=info.size_bytes,
+                        reason=DAMAGED,
+                    )
+                )
+            yield Finding(str(info.digest), "stray quarantine", _action(repair, "listed"))
+        after = b""
+        while page := await self._index.read(partial(asides_after, after=after, limit=PAGE)):
+            for aside in page:
+                if (aside.digest, aside.generation) not in files and await self._is_lost(aside):
+                    if repair:
+                        await self._index.run(
+                            partial(delete_aside, digest=aside.digest, generation=aside.generation)
+                        )
+                    yield Finding(
+                        str(aside.digest), "lost quarantine", _action(repair, "forgotten")
+                    )
+            after = page[-1].digest.raw
+
+    async def _is_lost(self, aside: AsideRow) -> bool:
+        """Whether a quarantine row without a file is no move under way."""
+        row = await self._index.look(partial(rows.find_blob, digest=aside.digest))
+        if row is not None and row.state == rows.MOVING:
+            return False
+        files = {(i.digest, i.generation) async for i in self._blobs.list_aside()}
+        return (aside.digest, aside.generation) not in files
+
+    async def _has_size(self, row: BlobRow) -> bool:
+        try:
+            return (await self._blobs.stat(row.digest)).size_bytes == row.size_bytes
+        except BlobNotFound:
+            return False
+
+
+def _action(repair: bool, done: str) -> str:
+    return done if repair else "none"
+
+
+async def _find_with_time(tx: Tx, digest: Digest) -> tuple[BlobRow | None, int]:
+    return await rows.find_blob(tx, digest), tx.now
+
+
+async def _upload_with_time(tx: Tx, session: str) -> tuple[UploadRow | None, int]:
+    return await find_upload(tx, session), tx.now
+
+
+async def _is_young(tx: Tx, upload: UploadRow, grace: int) -> bool:
+    return upload.created_at > tx.now - grace
+
+
+async def _lose(tx: Tx, row: BlobRow) -> None:
+    await rows.change_state(tx, row.digest, row.generation, rows.PRESENT, rows.DAMAGED)
+
+
+async def _adopt(tx: Tx, found: RunningHash, moves: int) -> bool:
+    """Make an orphan a blob, unless something has happened to its digest since it was read."""
+    digest = found.digest()
+    if await rows.find_blob(tx, digest) is not None or await rows.counter(tx, "moves") != moves:
+        return False
+    segments = found.segments()
+    own = None if segments.needs_file else segments.own
+    await rows.insert_present(tx, digest, found.size_bytes, own, boot_id())
+    await rows.keep_ref(tx, digest, RECOVERED, rows.PIN)
+    return True
+
+
+async def _announce_bad(tx: Tx, info: BlobInfo, moves: int) -> BlobRow | None:
+    if await rows.find_blob(tx, info.digest) is not None:
+        return None
+    if await rows.counter(tx, "moves") != moves:
+        return None
+    generation = await rows.next_counter(tx, "generation")
+    await rows.next_counter(tx, "moves")
+    await rows.insert_moving(tx, info.digest, info.size_bytes, generation, None)
+    await insert_aside(tx, info.digest, generation, info.size_bytes, reason=DAMAGED)
+    return await rows.find_blob(tx, info.digest)
+
+
+async def _forget_bad(tx: Tx, row: BlobRow) -> None:
+    """The digest was never stored: no row is what it had, and what it gets back."""
+    if not await rows.any_ref(tx, row.digest):
+        await rows.delete_blob(tx, row.digest, row.generation)

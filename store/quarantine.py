@@ -1,0 +1,283 @@
+"""Drives ``moving``: the only mover of visible files, used by collection, scrub and fsck.
+
+Taking a blob away has three steps, and nothing else may touch a file that a row names:
+
+1. One transaction sets the row to ``moving`` and writes the quarantine row: what is moved, under
+   which generation and why.
+2. The file moves to ``quarantine/<digest>.<generation>``; both directories are synced.
+3. One transaction deletes the blob's row (collected) or sets it ``damaged``.
+
+Bringing it back runs the same steps the other way round. ``moving`` is the lock: no lock is held
+while files move, uploads of the digest wait for the row, readers get a clear answer.
+
+After a crash `settle` reads the quarantine rows and looks where the files are: a file that has not
+left is declared present again, one that has arrived is finished. Both are right whichever way the
+move was going.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+import msgspec
+from sqlalchemy import bindparam, delete, func, insert, select
+
+from store.blobs import BlobStore
+from store.digest import Digest
+from store.errors import BlobNotFound
+from store.index import blobs as rows
+from store.index.blobs import BlobRow
+from store.index.schema import quarantine
+from store.index.transactions import Index, Row, Statement, Tx
+
+log = logging.getLogger(__name__)
+
+COLLECTED: Final = "collected"
+DAMAGED: Final = "damaged"
+
+
+class AsideRow(msgspec.Struct, frozen=True):
+    """A quarantined file, or one on its way."""
+
+    digest: Digest
+    generation: int
+    size_bytes: int
+    reason: str
+    collection: str | None
+    segments: bytes | None
+    moved_at: int
+
+
+def _aside(row: Row) -> AsideRow:
+    return AsideRow(Digest(row[0].hex()), *row[1:])
+
+
+_FIND = Statement(
+    select(quarantine).where(
+        quarantine.c.digest == bindparam("digest"),
+        quarantine.c.generation == bindparam("generation"),
+    )
+)
+_INSERT = Statement(
+    insert(quarantine).values(
+        digest=bindparam("digest"),
+        generation=bindparam("generation"),
+        size=bindparam("size"),
+        reason=bindparam("reason"),
+        collection=bindparam("collection"),
+        segments=bindparam("segments"),
+        moved_at=bindparam("now"),
+    )
+)
+_DELETE = Statement(
+    delete(quarantine).where(
+        quarantine.c.digest == bindparam("digest_"),
+        quarantine.c.generation == bindparam("generation_"),
+    )
+)
+_OF_COLLECTION = Statement(
+    select(quarantine)
+    .where(quarantine.c.collection == bindparam("collection"))
+    .order_by(quarantine.c.digest)
+    .limit(bindparam("limit"))
+)
+_OLD = Statement(
+    select(quarantine)
+    .where(quarantine.c.moved_at <= bindparam("before"))
+    .order_by(quarantine.c.digest, quarantine.c.generation)
+    .limit(bindparam("limit"))
+)
+_PAGE = Statement(
+    select(quarantine)
+    .where(quarantine.c.digest > bindparam("after"))
+    .order_by(quarantine.c.digest, quarantine.c.generation)
+    .limit(bindparam("limit"))
+)
+_TOTALS = Statement(
+    select(
+        quarantine.c.reason, func.count(), func.coalesce(func.sum(quarantine.c.size), 0)
+    ).group_by(quarantine.c.reason)
+)
+
+
+async def find_aside(tx: Tx, digest: Digest, generation: int) -> AsideRow | None:
+    row = await tx.one(_FIND, digest=digest.raw, generation=generation)
+    return None if row is None else _aside(row)
+
+
+async def insert_aside(
+    tx: Tx,
+    digest: Digest,
+    generation: int,
+    size_bytes: int,
+    *,
+    reason: str,
+    collection: str | None = None,
+    segments: bytes | None = None,
+) -> None:
+    await tx.run(
+        _INSERT,
+        digest=digest.raw,
+        generation=generation,
+        size=size_bytes,
+        reason=reason,
+        collection=collection,
+        segments=segments,
+        now=tx.now,
+    )
+
+
+async def delete_aside(tx: Tx, digest: Digest, generation: int) -> None:
+    await tx.run(_DELETE, digest_=digest.raw, generation_=generation)
+
+
+async def asides_of(tx: Tx, collection: str, limit: int) -> list[AsideRow]:
+    """Quarantined files of one collection that can still be brought back."""
+    return [_aside(row) for row in await tx.all(_OF_COLLECTION, collection=collection, limit=limit)]
+
+
+async def asides_before(tx: Tx, before: int, limit: int) -> list[AsideRow]:
+    """Quarantined files that were moved at or before a time."""
+    return [_aside(row) for row in await tx.all(_OLD, before=before, limit=limit)]
+
+
+async def asides_after(tx: Tx, after: bytes, limit: int) -> list[AsideRow]:
+    return [_aside(row) for row in await tx.all(_PAGE, after=after, limit=limit)]
+
+
+async def aside_totals(tx: Tx) -> dict[str, tuple[int, int]]:
+    """Reason to (files, bytes)."""
+    return {row[0]: (row[1], row[2]) for row in await tx.all(_TOTALS)}
+
+
+class Quarantine:
+    """Moves files between their names and the quarantine, a few at a time."""
+
+    def __init__(self, blobs: BlobStore, index: Index) -> None:
+        self._blobs = blobs
+        self._index = index
+
+    async def convict(self, digest: Digest, generation: int) -> bool:
+        """Take a damaged blob out of sight; its row stays as ``damaged`` so that readers know.
+
+        False if the blob is no longer that generation and present.
+        """
+
+        async def announce(tx: Tx) -> BlobRow | None:
+            row = await rows.find_blob(tx, digest)
+            if row is None or row.generation != generation or not row.is_present:
+                return None
+            await rows.change_state(tx, digest, generation, rows.PRESENT, rows.MOVING)
+            await insert_aside(
+                tx, digest, generation, row.size_bytes, reason=DAMAGED, segments=row.segments
+            )
+            return row
+
+        row = await self._index.run(announce)
+        if row is None:
+            return False
+        await self.finish([row])
+        log.error("blob %s is damaged; its file was set aside", digest)
+        return True
+
+    async def finish(self, moving: Sequence[BlobRow]) -> None:
+        """Steps 2 and 3 for blobs whose rows say ``moving``."""
+        for row in moving:
+            await self._blobs.set_aside(row.digest, row.generation)
+        await self._index.run(partial(_settle_gone, moving=moving))
+        for row in moving:
+            await self._blobs.discard_segments(row.digest)
+
+    async def settle(self) -> int:
+        """Finish or revert the moves that a crash interrupted; return how many there were.
+
+        Only the leader calls it, before it moves anything itself.
+        """
+        moving = await self._index.read(rows.moving_blobs)
+        asides = {(aside.digest, aside.generation) async for aside in self._blobs.list_aside()}
+        for row in moving:
+            if (row.digest, row.generation) in asides:
+                await self._index.run(partial(_settle_gone, moving=[row]))
+            elif await self._exists(row.digest):
+                await self._index.run(partial(_settle_back, row=row))
+            else:
+                log.error("blob %s was moving and has no file; marked damaged", row.digest)
+                await self._index.run(partial(_settle_lost, row=row))
+        return len(moving)
+
+    async def bring_back(self, aside: AsideRow) -> bool:
+        """Undo a move; False if the digest has been stored anew meanwhile."""
+
+        async def announce(tx: Tx) -> bool:
+            row = await rows.find_blob(tx, aside.digest)
+            if row is not None and row.state != rows.DAMAGED:
+                return False
+            await rows.next_counter(tx, "moves")
+            await rows.insert_moving(
+                tx, aside.digest, aside.size_bytes, aside.generation, aside.segments
+            )
+            return True
+
+        if not await self._index.run(announce):
+            return False
+        try:
+            await self._blobs.put_back(aside.digest, aside.generation)
+        except BlobNotFound:
+            log.error("quarantined file of %s is gone", aside.digest)
+            await self._index.run(partial(_forget, aside=aside))
+            return False
+        await self._index.run(partial(_settle_returned, aside=aside))
+        return True
+
+    async def discard(self, aside: AsideRow) -> None:
+        """Remove a quarantined file for good: the file first, so that no file is left unnamed."""
+        await self._blobs.discard_aside(aside.digest, aside.generation)
+        await self._index.run(
+            partial(delete_aside, digest=aside.digest, generation=aside.generation)
+        )
+
+    async def _exists(self, digest: Digest) -> bool:
+        try:
+            await self._blobs.stat(digest)
+        except BlobNotFound:
+            return False
+        return True
+
+
+async def _settle_gone(tx: Tx, moving: Sequence[BlobRow]) -> None:
+    """Step 3: the files are in quarantine."""
+    for row in moving:
+        aside = await find_aside(tx, row.digest, row.generation)
+        if aside is not None and aside.reason == DAMAGED:
+            await rows.change_state(tx, row.digest, row.generation, rows.MOVING, rows.DAMAGED)
+        else:
+            await rows.delete_blob(tx, row.digest, row.generation)
+
+
+async def _settle_back(tx: Tx, row: BlobRow) -> None:
+    """The file has not left, or is back: the blob is present."""
+    if await rows.change_state(tx, row.digest, row.generation, rows.MOVING, rows.PRESENT):
+        await delete_aside(tx, row.digest, row.generation)
+        await rows.touch(tx, row.digest)
+
+
+async def _settle_lost(tx: Tx, row: BlobRow) -> None:
+    await rows.change_state(tx, row.digest, row.generation, rows.MOVING, rows.DAMAGED)
+    await delete_aside(tx, row.digest, row.generation)
+
+
+async def _settle_returned(tx: Tx, aside: AsideRow) -> None:
+    """A returned blob gets a new generation, as every blob that becomes present does."""
+    row = await rows.find_blob(tx, aside.digest)
+    if row is None or row.generation != aside.generation or row.state != rows.MOVING:
+        return
+    await rows.return_present(tx, aside.digest, aside.generation)
+    await delete_aside(tx, aside.digest, aside.generation)
+
+
+async def _forget(tx: Tx, aside: AsideRow) -> None:
+    await rows.delete_blob(tx, aside.digest, aside.generation)
+    await delete_aside(tx, aside.digest, aside.generation)

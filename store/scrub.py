@@ -1,0 +1,216 @@
+"""Re-hash what is stored; report, and take out of sight what is damaged.
+
+Reading goes through the disk, not the page cache: the cache is dropped before and after, and files
+are read, never mapped, so memory stays flat. The rate can be limited, so that a scrub of a large
+store does not take the disk from everybody else.
+
+Only SHA-256 convicts. A damaged file is moved aside rather than deleted: it may be the only copy,
+and most of it may be fine. The next upload of its digest heals the blob.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from store.blobs import BlobStore, SupportsLocalPath
+from store.clock import boot_id
+from store.digest import Digest
+from store.durable import translated
+from store.errors import BlobNotFound, Corrupt, Unavailable
+from store.hashing import RunningHash
+from store.index import blobs as rows
+from store.index.blobs import BlobRow
+from store.index.transactions import Index, Tx
+from store.quarantine import Quarantine
+from store.threads import Threads, hop
+
+log = logging.getLogger(__name__)
+
+PAGE: Final = 200
+READ_BYTES: Final = 1 << 20
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something that is not as it should be with one digest."""
+
+    digest: str
+    problem: str
+    action: str
+
+
+class ScrubProgress(msgspec.Struct, frozen=True):
+    """How far a scrub is; totals are those at its start."""
+
+    blobs: int
+    bytes: int
+    total_blobs: int
+    total_bytes: int
+
+
+class ScrubReport(msgspec.Struct, frozen=True):
+    """What a scrub read and found. `findings` is empty when every byte was right."""
+
+    blobs: int
+    bytes: int
+    findings: list[Finding]
+
+
+class Scrub:
+    """Verifies stored blobs against their digests."""
+
+    def __init__(
+        self, blobs: BlobStore, index: Index, threads: Threads, quarantine: Quarantine
+    ) -> None:
+        self._blobs = blobs
+        self._index = index
+        self._threads = threads
+        self._quarantine = quarantine
+
+    async def run(
+        self,
+        *,
+        rate_bytes_per_second: int | None = None,
+        report: Callable[[ScrubProgress], None] | None = None,
+        only: Sequence[Digest] = (),
+    ) -> ScrubReport:
+        """Verify all blobs, or those named; damaged ones are set aside."""
+        total_blobs, total_bytes = await self._total()
+        pace = _Pace(rate_bytes_per_second)
+        findings: list[Finding] = []
+        blobs = size_bytes = 0
+        async for row in self._rows(only):
+            finding = await self._verify(row, pace)
+            blobs += 1
+            size_bytes += row.size_bytes
+            if finding is not None:
+                findings.append(finding)
+            if report is not None:
+                report(ScrubProgress(blobs, size_bytes, total_blobs, total_bytes))
+        return ScrubReport(blobs, size_bytes, findings)
+
+    async def check(self, digest: Digest) -> bool:
+        """Verify one blob that a reader found suspect; say whether it is whole."""
+        row = await self._index.look(partial(rows.find_blob, digest=digest))
+        if row is None or not row.is_present:
+            return False
+        return await self._verify(row, _Pace(None)) is None
+
+    async def hash(self, digest: Digest) -> RunningHash:
+        """Hash one stored file, row or no row. Raises `BlobNotFound`, `Unavailable`."""
+        return await self._hash(digest, _Pace(None))
+
+    async def _verify(self, row: BlobRow, pace: _Pace) -> Finding | None:
+        try:
+            running = await self._hash(row.digest, pace)
+        except BlobNotFound:
+            await self._lose(row)
+            return Finding(str(row.digest), "the file is missing", "marked damaged")
+        except Unavailable as error:
+            return Finding(str(row.digest), f"the file cannot be read: {error}", "none")
+        if running.digest() != row.digest:
+            if not await self._quarantine.convict(row.digest, row.generation):
+                return None
+            return Finding(str(row.digest), "the bytes do not match", "set aside")
+        await self._note(row, running)
+        return None
+
+    async def _hash(self, digest: Digest, pace: _Pace) -> RunningHash:
+        running = RunningHash()
+        pool = self._threads.reading
+        path = self._blobs.path_of(digest) if isinstance(self._blobs, SupportsLocalPath) else None
+        if path is not None:
+            await hop(pool, _forget_pages, str(path))
+        read = partial(self._blobs.read_blocking, digest)
+        while True:
+            before = running.size_bytes
+            await hop(pool, _hash_piece, running, read)
+            got = running.size_bytes - before
+            await pace.wait(got)
+            if got < READ_BYTES:
+                break
+        if path is not None:
+            await hop(pool, _forget_pages, str(path))
+        return running
+
+    async def _note(self, row: BlobRow, running: RunningHash) -> None:
+        """Remember when the blob was whole, and renew its segments if they are missing or wrong."""
+        segments = running.segments()
+        if segments.needs_file:
+            content = segments.encode()
+            if await self._blobs.read_segments(row.digest) != content:
+                await self._blobs.write_segments(row.digest, content)
+
+        async def unit(tx: Tx) -> None:
+            await rows.set_verified(tx, row.digest, row.generation, segments.own, boot_id())
+
+        await self._index.run(unit)
+
+    async def _lose(self, row: BlobRow) -> None:
+        async def unit(tx: Tx) -> None:
+            await rows.change_state(tx, row.digest, row.generation, rows.PRESENT, rows.DAMAGED)
+
+        await self._index.run(unit)
+
+    async def _total(self) -> tuple[int, int]:
+        totals = await self._index.read(rows.blob_totals)
+        return totals.get(rows.PRESENT, (0, 0))
+
+    async def _rows(self, only: Sequence[Digest]) -> AsyncIterator[BlobRow]:
+        if only:
+            for digest in only:
+                row = await self._index.look(partial(rows.find_blob, digest=digest))
+                if row is None:
+                    raise BlobNotFound(digest)
+                if not row.is_present:
+                    raise Corrupt(digest)
+                yield row
+            return
+        after = b""
+        while page := await self._index.read(partial(rows.blobs_after, after=after, limit=PAGE)):
+            for row in page:
+                if row.is_present:
+                    yield row
+            after = page[-1].digest.raw
+
+
+class _Pace:
+    """Keeps an average rate by waiting after each piece."""
+
+    def __init__(self, bytes_per_second: int | None) -> None:
+        self._rate = bytes_per_second
+        self._due = asyncio.get_running_loop().time()
+
+    async def wait(self, size_bytes: int) -> None:
+        if not self._rate:
+            return
+        now = asyncio.get_running_loop().time()
+        self._due = max(self._due, now - 1.0) + size_bytes / self._rate
+        if self._due > now:
+            await asyncio.sleep(self._due - now)
+
+
+def _hash_piece(running: RunningHash, read: Callable[[int, int], bytes]) -> None:
+    piece = read(running.size_bytes, READ_BYTES)
+    if piece:
+        running.update([piece])
+
+
+def _forget_pages(path: str) -> None:
+    """Drop a file from the page cache, so that what is read next comes from the disk."""
+    try:
+        with translated("open"):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,475 @@
+"""Upload sessions: begun once, continued by any worker, finished exactly once.
+
+========== ============================= ====================================================
+State      Leaves by                     Meaning
+========== ============================= ====================================================
+receiving  `Uploads.append`              bytes may still come; the row holds the durable offset
+finished   expiry                        the blob is visible; the answer can be asked again
+(no row)                                 never begun, cancelled, expired or refused at its end
+========== ============================= ====================================================
+
+**Who writes.** Each append raises the session's *epoch* first. Before every batch, with the
+staging file locked, a writer reads the epoch again; if a newer request has raised it, the writer
+stops with `UploadTaken`. So a retry on another worker takes over from a connection that is half
+dead, and two writers never interleave. A newcomer that cannot get the lock within two seconds gets
+`UploadLocked`. A request with a wrong offset is refused before it raises the epoch, so it disturbs
+nobody.
+
+**How far a session is.** After a kill the length of the staging file counts: the bytes are in the
+kernel's cache. After a crash of the host only what was synced is certain, so the file is cut back
+to the row's offset. While bytes wait for their checksum (``strict``) the row's offset counts too.
+
+**The hash.** A running SHA-256 cannot be saved. It stays with the worker that held every epoch
+since byte 0 (the last `HASHES_KEPT` of them); anyone else hashes the staged prefix again.
+
+**Finishing.** The offset's commit says that all bytes are durable; only then is the file promoted.
+Nothing is appended or cut after that commit, which matters because the promoted file and the
+staging file are one file with two names. Finishing twice gives the same answer: whoever loses the
+race finds the session finished and the digest in the row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from store.blobs import BlobStore, StagedWriter
+from store.clock import SECOND, boot_id
+from store.digest import Digest
+from store.errors import (
+    ChecksumMismatch,
+    DigestMismatch,
+    OffsetConflict,
+    SizeMismatch,
+    StoreError,
+    UploadExpired,
+    UploadFinished,
+    UploadNotFound,
+    UploadTaken,
+    UploadTooLarge,
+)
+from store.hashing import RunningHash
+from store.index import blobs as rows
+from store.index.transactions import Index, Tx
+from store.index.uploads import (
+    FINISHED,
+    UploadRow,
+    delete_upload,
+    expired_uploads,
+    find_upload,
+    finish_upload,
+    insert_upload,
+    settle_upload,
+    take_upload,
+    upload_epoch,
+    upload_totals,
+    uploads_of,
+)
+from store.ingest import BatchStream, Ingest, Record, Source, Staged, StoredBlob
+from store.threads import Threads, hop
+
+log = logging.getLogger(__name__)
+
+CHECKSUMS: Final = ("sha1", "sha256", "md5")
+"""Algorithms of `Checksum`."""
+
+HASHES_KEPT: Final = 256
+
+
+class Checksum(msgspec.Struct, frozen=True):
+    """What the bytes of one append must hash to."""
+
+    algorithm: str
+    expected: bytes
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """A session as its owner sees it. `offset` is where the next append must begin."""
+
+    id: str
+    owner: str
+    is_finished: bool
+    length: int | None
+    offset: int
+    expected: Digest | None
+    digest: Digest | None
+    metadata: str
+    created_at: int
+    expires_at: int
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """A running hash and the epoch under which it was last continued."""
+
+    epoch: int
+    hash: RunningHash
+
+
+class Uploads:
+    """The service over upload sessions."""
+
+    def __init__(
+        self,
+        blobs: BlobStore,
+        index: Index,
+        ingest: Ingest,
+        threads: Threads,
+        *,
+        upload_seconds: int,
+    ) -> None:
+        self._blobs = blobs
+        self._index = index
+        self._ingest = ingest
+        self._threads = threads
+        self._lifetime = upload_seconds * SECOND
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+
+    async def create(
+        self, owner: str, *, length: int | None, expected: Digest | None, metadata: str = ""
+    ) -> Upload:
+        """Begin a session; its row and its staging name are durable on return.
+
+        Raises `StorageFull`.
+        """
+        await self._ingest.admit(length)
+        session = f"upl_{secrets.token_hex(16)}"
+        writer = await self._blobs.stage(session)
+        try:
+            await writer.sync()
+            await writer.sync_name()
+        finally:
+            await writer.close()
+
+        async def unit(tx: Tx) -> UploadRow:
+            return await insert_upload(
+                tx,
+                session,
+                owner,
+                length=length,
+                expected=expected,
+                metadata=metadata,
+                boot=boot_id(),
+                expires_at=tx.now + self._lifetime,
+            )
+
+        return _upload(await self._index.run(unit), 0)
+
+    async def create_finished(
+        self, owner: str, stored: StoredBlob, *, expected: Digest | None, metadata: str = ""
+    ) -> Upload:
+        """Begin a session for a blob that its owner has a claim on: it is finished at once."""
+        session = f"upl_{secrets.token_hex(16)}"
+
+        async def unit(tx: Tx) -> UploadRow:
+            row = await insert_upload(
+                tx,
+                session,
+                owner,
+                length=stored.size_bytes,
+                expected=expected,
+                metadata=metadata,
+                boot=boot_id(),
+                expires_at=tx.now + self._lifetime,
+            )
+            await finish_upload(tx, row, stored.digest, stored.size_bytes, row.expires_at)
+            return row
+
+        row = await self._index.run(unit)
+        finished = msgspec.structs.replace(row, state=FINISHED, digest=stored.digest)
+        return _upload(finished, stored.size_bytes)
+
+    async def get(self, session: str) -> Upload:
+        """The session with the offset a client may continue from.
+
+        Raises `UploadNotFound`, `UploadExpired`.
+        """
+        row = await self._find(session)
+        if row.state == FINISHED:
+            return _upload(row, row.offset)
+        writer = await self._blobs.reopen(session)
+        try:
+            return _upload(row, _certain(row, writer.size_bytes))
+        finally:
+            await writer.close()
+
+    async def append(
+        self,
+        session: str,
+        offset: int,
+        source: Source,
+        *,
+        record: Record[Any] | None = None,
+        checksum: Checksum | None = None,
+        length: int | None = None,
+    ) -> Upload:
+        """Add bytes at `offset`; return once they are durable and the row says so.
+
+        The append that completes the length verifies the digest, promotes and commits, with
+        `record` in the same transaction (the default pins the blob for the session's owner), and
+        returns the session finished. `length` declares a length that was not known at the start.
+
+        When `source` raises, what arrived is kept, unless a checksum was to cover it, and the
+        exception goes on to the caller.
+
+        Raises `UploadNotFound`, `UploadExpired`, `UploadFinished`, `OffsetConflict`,
+        `UploadLocked`, `UploadTaken`, `UploadTooLarge`, `ChecksumMismatch`, `StorageFull`, and
+        `DigestMismatch`, after which the session is gone.
+        """
+        before = await self.get(session)
+        if before.is_finished:
+            raise UploadFinished(session)
+        if before.offset != offset:
+            raise OffsetConflict(session, offset, before.offset)
+        length = _agreed_length(before, length)
+        writer = await self._blobs.reopen(session)
+        try:
+            row = await self._take(session, writer, offset)
+            running = await self._continued_hash(row, writer, offset)
+            stream = BatchStream(
+                self._ingest, writer, running, offset, fence=self._fence(session, row.epoch)
+            )
+            row = await self._receive(stream, row, writer, source, checksum, length)
+            if row.length is None or row.offset < row.length:
+                self._keep(row, stream.hash)
+                return _upload(row, row.offset)
+            return await self._finish(row, stream.hash, writer, record or _pin(row.owner))
+        except UploadTaken:
+            # The newcomer may have finished meanwhile; then its answer is ours too.
+            after = await self._index.read(lambda tx: find_upload(tx, session))
+            if after is None:
+                raise UploadNotFound(session) from None
+            if after.state == FINISHED:
+                return _upload(after, after.offset)
+            raise
+        finally:
+            await writer.close()
+
+    async def cancel(self, session: str) -> None:
+        """Forget a session and its bytes; a finished one leaves its blob where it is.
+
+        Raises `UploadNotFound`.
+        """
+        if not await self._index.run(lambda tx: delete_upload(tx, session)):
+            raise UploadNotFound(session)
+        await self._discard(session)
+
+    async def expire(self) -> int:
+        """Forget sessions whose time is over; return how many."""
+        total = 0
+        while expired := await self._index.read(expired_uploads):
+            for row in expired:
+                await self._index.run(partial(delete_upload, session=row.id))
+                await self._discard(row.id)
+            total += len(expired)
+        return total
+
+    async def count(self, owner: str) -> tuple[int, int]:
+        """Running sessions of an owner, and the bytes they have staged durably."""
+        return await self._index.look(lambda tx: uploads_of(tx, owner))
+
+    async def totals(self) -> tuple[int, int]:
+        """Running sessions of everybody, and the bytes they have staged durably."""
+        return await self._index.read(upload_totals)
+
+    async def _find(self, session: str) -> UploadRow:
+        async def unit(tx: Tx) -> tuple[UploadRow | None, int]:
+            return await find_upload(tx, session), tx.now
+
+        row, now = await self._index.look(unit)
+        if row is None:
+            raise UploadNotFound(session)
+        if row.expires_at <= now:
+            raise UploadExpired(session)
+        return row
+
+    async def _take(self, session: str, writer: StagedWriter, offset: int) -> UploadRow:
+        """Become the one who writes, and bring the staging file to `offset`."""
+        row = await self._index.run(lambda tx: take_upload(tx, session))
+        if row is None:
+            raise UploadNotFound(session)
+        if row.state == FINISHED:
+            raise UploadFinished(session)
+        certain = _certain(row, await self._locked_size(writer, row))
+        if certain != offset:
+            raise OffsetConflict(session, offset, certain)
+        await writer.truncate(offset, self._fence(session, row.epoch))
+        return row
+
+    async def _locked_size(self, writer: StagedWriter, row: UploadRow) -> int:
+        """The staging file's length once the previous writer has let go of it."""
+
+        def measure() -> int:
+            fence = self._fence(row.id, row.epoch)
+            try:
+                return writer.append_blocking(writer.size_bytes, [], fence)
+            except OffsetConflict as error:
+                return error.actual
+
+        return await hop(self._threads.ingest, measure)
+
+    async def _receive(
+        self,
+        stream: BatchStream,
+        row: UploadRow,
+        writer: StagedWriter,
+        source: Source,
+        checksum: Checksum | None,
+        length: int | None,
+    ) -> UploadRow:
+        """Write the body and commit how far it got."""
+        if checksum is not None or row.strict or length != row.length:
+            row = await self._settle(row, stream.offset, length, strict=checksum is not None)
+        check = None if checksum is None else hashlib.new(checksum.algorithm, usedforsecurity=False)
+        body = source if check is None else _checked(source, check.update)
+        bound = None if length is None else length - stream.offset
+        first = stream.offset
+        try:
+            await stream.drain(body, bound=bound)
+        except SizeMismatch as error:
+            raise UploadTooLarge(row.id, length or 0) from error
+        except UploadTaken:
+            raise
+        except BaseException:
+            if checksum is None and stream.offset > first:
+                await self._settle(row, await writer.sync(), length, strict=False)
+                self._keep(row, stream.hash)
+            raise
+        if checksum is not None and check is not None and check.digest() != checksum.expected:
+            await writer.truncate(first, self._fence(row.id, row.epoch))
+            raise ChecksumMismatch(row.id, checksum.algorithm)
+        await writer.sync()
+        return await self._settle(row, stream.offset, length, strict=False)
+
+    async def _settle(
+        self, row: UploadRow, offset: int, length: int | None, *, strict: bool
+    ) -> UploadRow:
+        """Commit the durable offset; raises `UploadTaken` if the epoch has moved on."""
+
+        async def unit(tx: Tx) -> UploadRow | None:
+            settled = await settle_upload(
+                tx,
+                row,
+                offset=offset,
+                length=length,
+                strict=strict,
+                boot=boot_id(),
+                expires_at=tx.now + self._lifetime,
+            )
+            return await find_upload(tx, row.id) if settled else None
+
+        after = await self._index.run(unit)
+        if after is None:
+            raise UploadTaken(row.id)
+        return after
+
+    async def _finish(
+        self, row: UploadRow, running: RunningHash, writer: StagedWriter, record: Record[Any]
+    ) -> Upload:
+        """Verify, promote and commit; the session and the blob change in one transaction."""
+        digest = running.digest()
+        if row.expected is not None and digest != row.expected:
+            await self._index.run(lambda tx: delete_upload(tx, row.id))
+            await writer.discard()
+            raise DigestMismatch(row.expected, digest)
+        staged = Staged(digest, running.size_bytes, running.segments(), writer)
+        if staged.segments.needs_file:
+            await self._blobs.write_segments(digest, staged.segments.encode())
+
+        async def finish(tx: Tx, stored: Any) -> UploadRow:
+            expires_at = tx.now + self._lifetime
+            if not await finish_upload(tx, row, digest, staged.size_bytes, expires_at):
+                raise UploadTaken(row.id)
+            await record(tx, stored[0])
+            after = await find_upload(tx, row.id)
+            assert after is not None
+            return after
+
+        finished = await self._ingest.record([staged], finish)
+        self._ingest.blobs_stored += 1
+        await self._ingest.discard([staged])
+        return _upload(finished, finished.offset)
+
+    async def _continued_hash(
+        self, row: UploadRow, writer: StagedWriter, offset: int
+    ) -> RunningHash:
+        """The running hash at `offset`: kept since the last append here, or made again."""
+        kept = self._kept.pop(row.id, None)
+        if kept is not None and kept.epoch == row.epoch - 1 and kept.hash.size_bytes == offset:
+            return kept.hash
+        running = RunningHash()
+        if offset:
+            await hop(self._threads.ingest, running.catch_up, writer.read_blocking, offset)
+        return running
+
+    def _keep(self, row: UploadRow, running: RunningHash) -> None:
+        self._kept[row.id] = _Kept(row.epoch, running)
+        while len(self._kept) > HASHES_KEPT:
+            self._kept.popitem(last=False)
+
+    def _fence(self, session: str, epoch: int) -> Callable[[], None]:
+        """A check, run with the staging file locked, that nobody took the session."""
+
+        def fence() -> None:
+            if self._index.read_blocking(lambda tx: upload_epoch(tx, session)) != epoch:
+                raise UploadTaken(session)
+
+        return fence
+
+    async def _discard(self, session: str) -> None:
+        self._kept.pop(session, None)
+        try:
+            writer = await self._blobs.reopen(session)
+        except UploadNotFound:
+            return
+        except StoreError as error:
+            log.warning("staging file %s stays until it is swept: %s", session, error)
+            return
+        await writer.discard()
+
+
+def _certain(row: UploadRow, staged_bytes: int) -> int:
+    """How many bytes of a session count."""
+    if row.strict or row.boot != boot_id():
+        return min(row.offset, staged_bytes)
+    return staged_bytes
+
+
+def _agreed_length(upload: Upload, length: int | None) -> int | None:
+    if length is None or upload.length is None or upload.length == length:
+        return upload.length if length is None else length
+    raise UploadTooLarge(upload.id, upload.length)
+
+
+def _pin(owner: str) -> Record[Any]:
+    async def pin(tx: Tx, stored: StoredBlob) -> bool:
+        return await rows.keep_ref(tx, stored.digest, owner, rows.PIN)
+
+    return pin
+
+
+async def _checked(source: Source, update: Callable[[bytes], None]) -> Any:
+    async for piece in source:
+        update(piece)
+        yield piece
+
+
+def _upload(row: UploadRow, offset: int) -> Upload:
+    return Upload(
+        row.id,
+        row.owner,
+        row.state == FINISHED,
+        row.length,
+        offset,
+        row.expected,
+        row.digest,
+        row.metadata,
+        row.created_at,
+        row.expires_at,
+    )
