@@ -21,7 +21,9 @@ _AT: Final = 60
 
 
 def is_current(data: Path) -> bool:
-    """Whether the index under `data` exists and is as this program writes it."""
+    """Whether the directory has an identity, and an index as this program writes it."""
+    if not (data / layout.STORE_FILE).exists():
+        return False
     try:
         with (data / layout.INDEX_FILE).open("rb", buffering=0) as file:
             header = file.read(_AT + 4)
@@ -30,9 +32,12 @@ def is_current(data: Path) -> bool:
     return header.startswith(_MAGIC) and int.from_bytes(header[_AT:], "big") == SCHEMA_NUMBER
 
 
-def upgrade(data: Path) -> None:
-    """Create or migrate the index; loads the database, so it runs in a process of its own."""
-    from registry.catalog.migrations import CHAINS
-    from store.index import upgrade as index
+def prepare(data: Path) -> None:
+    """Make the directory ready for workers: folders, ``store.json``, an index with current tables.
 
-    index.upgrade(data / layout.INDEX_FILE, CHAINS)
+    Loads the database, so it runs in a process of its own.
+    """
+    from registry.catalog.migrations import CHAINS
+    from store.opening import initialize
+
+    initialize(data, CHAINS)

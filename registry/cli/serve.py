@@ -27,7 +27,8 @@ from registry.cli.exits import CLEAN, FAILED, REFUSED, CommandError, complain
 from registry.cli.flags import ServeFlags
 from registry.cli.journal import log
 from registry.cli.listening import listen, url_of
-from registry.cli.supervisor import Supervisor
+from registry.cli.schema import is_current, prepare
+from registry.cli.supervisor import Exit, Supervisor
 from registry.config import Config, ConfigError, load
 
 LEAST_FILES: Final = 128
@@ -73,28 +74,50 @@ def _configure(flags: ServeFlags) -> Config:
 def _serve(config: Config) -> int:
     raise_file_limit()
     if config.store.backend == "memory":
-        return _run(config, None)
+        return _conclude(_run(config, None))
     claimed = directory.claim(Path(config.store.data).resolve(), create=True)
     try:
-        return _run(config, claimed.root)
+        return _conclude(_run_prepared(config, claimed.root))
     finally:
         claimed.release()
 
 
-def _run(config: Config, data: Path | None) -> int:
+def _run_prepared(config: Config, data: Path) -> Exit:
+    """Run on a directory that is prepared only if it has to be.
+
+    A directory that looks current may still be refused by the workers: an index from a backup is of
+    another epoch. Preparing puts that right, or says what is wrong.
+    """
+    listen(config.server.host, config.server.port).close()
+    was_current = is_current(data)
+    if not was_current:
+        _prepare(data)
+    outcome = _run(config, data)
+    if was_current and outcome.code == REFUSED:
+        _prepare(data)
+        outcome = _run(config, data)
+    return outcome
+
+
+def _prepare(data: Path) -> None:
+    log("info", "preparing the data directory", data=str(data))
+    code = run_apart(lambda: prepare(data))
+    if code != CLEAN:
+        raise CommandError(f"{data} could not be prepared", code if code > 0 else FAILED)
+
+
+def _run(config: Config, data: Path | None) -> Exit:
     server = config.server
     listener = listen(server.host, server.port)
     url = url_of(listener, server.host)
-    if data is not None:
-        _migrate(data)
     secret = presence.new_secret()
     metrics = _metrics_directory(data) if server.workers > 1 else None
     assignment = Assignment(config, listener, url, secret)
     try:
         if data is not None:
             presence.announce(data, presence.Presence(os.getpid(), url, secret))
-        outcome = Supervisor(
-            lambda slot, channel: _work(assignment, slot, channel),
+        return Supervisor(
+            lambda channel: _work(assignment, channel),
             server.workers,
             listener=listener,
             drain_seconds=server.drain_seconds,
@@ -107,6 +130,9 @@ def _run(config: Config, data: Path | None) -> int:
             presence.withdraw(data)
         if metrics is not None:
             _remove(metrics)
+
+
+def _conclude(outcome: Exit) -> int:
     if outcome.sentence:
         complain(outcome.sentence)
     else:
@@ -114,10 +140,10 @@ def _run(config: Config, data: Path | None) -> int:
     return outcome.code
 
 
-def _work(assignment: Assignment, slot: int, channel: socket.socket) -> int:
+def _work(assignment: Assignment, channel: socket.socket) -> int:
     from registry.cli.worker import work
 
-    return work(assignment, slot, channel)
+    return work(assignment, channel)
 
 
 def _greet(config: Config, url: str) -> None:
@@ -145,18 +171,6 @@ def raise_file_limit() -> None:
         )
 
 
-def _migrate(data: Path) -> None:
-    """Bring the index up to date in a child of its own, so that this process never opens it."""
-    from registry.cli.schema import is_current, upgrade
-
-    if is_current(data):
-        return
-    log("info", "upgrading the index")
-    code = run_apart(lambda: upgrade(data))
-    if code != CLEAN:
-        raise CommandError("the index could not be upgraded; nothing was changed", code)
-
-
 def run_apart(function: Callable[[], None]) -> int:
     """Run `function` in a forked child; return its exit code, its complaint is printed."""
     pid = os.fork()
@@ -171,10 +185,16 @@ def run_apart(function: Callable[[], None]) -> int:
         complain(error)
         code = error.code
     except Exception as error:
-        complain(f"{type(error).__name__}: {error}")
-        code = REFUSED if isinstance(error, ValueError) else FAILED
+        complain(error)
+        code = _code_of(error)
     finally:
         os._exit(code)
+
+
+def _code_of(error: Exception) -> int:
+    from store.errors import StoreRefused
+
+    return REFUSED if isinstance(error, StoreRefused | OSError) else FAILED
 
 
 def _metrics_directory(data: Path | None) -> Path:

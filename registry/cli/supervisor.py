@@ -41,8 +41,8 @@ SHORT_LIVES: Final = 6
 STOP_SECONDS: Final = 2.0
 GRACE_SECONDS: Final = 5.0
 
-Work = Callable[[int, socket.socket], int]
-"""Runs the worker of a slot, on its end of a channel, to its end; returns its exit code."""
+Work = Callable[[socket.socket], int]
+"""Runs a worker, on its end of a channel, to its end; returns its exit code."""
 
 
 class Exit(NamedTuple):
@@ -150,7 +150,7 @@ class Supervisor:
         if pid == 0:
             ours.close()
             self._forget()
-            _become_worker(self._work, slot, theirs)
+            _become_worker(self._work, theirs)
         theirs.close()
         ours.setblocking(False)
         worker = _Worker(slot, pid, ours)
@@ -278,7 +278,7 @@ class Supervisor:
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
 
-def _become_worker(work: Work, slot: int, channel: socket.socket) -> None:
+def _become_worker(work: Work, channel: socket.socket) -> None:
     """Run the worker in this forked process and never return."""
     code = FAILED
     try:
@@ -287,7 +287,7 @@ def _become_worker(work: Work, slot: int, channel: socket.socket) -> None:
         # worker until its event loop takes it over.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        code = work(slot, channel)
+        code = work(channel)
     except BaseException:
         import traceback
 

@@ -1,0 +1,188 @@
+"""One worker: the application on the inherited socket, and the supervisor's commands.
+
+The words of the channel are in `registry.cli.supervisor`. Order of the end:
+
+1. ``stop``: answer what already waits in the kernel's queue, then close our copy of the socket.
+   Leadership is given up, so that another server could take over housekeeping.
+2. ``close``: let requests in hand finish, up to the drain time; idle connections are closed.
+3. The application, its work in the background, the store: nothing outlives what it uses.
+
+``abort``, or the end of the channel, goes to 3 at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+from contextlib import AsyncExitStack, suppress
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from registry.app import create_app, runner_settings
+from registry.auth.local_secret import LocalSecret
+from registry.cli import logs
+from registry.cli.exits import CLEAN, FAILED, REFUSED
+from registry.cli.listening import BACKLOG
+from registry.cli.serve import Assignment
+from registry.cli.settings import store_settings
+from registry.keys import DRAIN, LOCAL_SECRET
+from registry.middlewares.access_log import AccessLog
+from registry.services.housekeeping import Housekeeping, Leadership, first_jobs, jobs
+from store import layout
+from store.errors import StoreError
+from store.opening import Store, open_store
+
+ACCEPTS_PER_TURN: Final = 16
+"""Connections a worker takes at once; more would leave its siblings idle in a burst."""
+
+_TURN_SECONDS: Final = 0.02
+_ABORT_SECONDS: Final = 0.5
+
+logger = structlog.get_logger()
+
+
+class Channel:
+    """The worker's end of the line to its supervisor."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self._end = end
+        self._unread = b""
+        self.stop = asyncio.Event()
+        self.close = asyncio.Event()
+        self.abort = asyncio.Event()
+
+    def listen(self) -> None:
+        """Turn what arrives into events from now on."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._end, self._receive)
+        loop.add_signal_handler(signal.SIGTERM, self._leave_alone)
+
+    def say(self, word: str) -> None:
+        with suppress(OSError):  # the supervisor is gone; `_receive` sees it
+            self._end.send(word.encode() + b"\n")
+
+    def _receive(self) -> None:
+        try:
+            received = self._end.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = b""
+        if not received:
+            asyncio.get_running_loop().remove_reader(self._end)
+            self._set(self.stop, self.close, self.abort)
+        *words, self._unread = (self._unread + received).split(b"\n")
+        for word in words:
+            if word == b"stop":
+                self._set(self.stop)
+            elif word == b"close":
+                self._set(self.stop, self.close)
+            elif word == b"abort":
+                self._set(self.stop, self.close, self.abort)
+
+    def _leave_alone(self) -> None:
+        """SIGTERM to this worker only: drain, and let the supervisor put another in its place."""
+        self._set(self.stop, self.close)
+
+    @staticmethod
+    def _set(*events: asyncio.Event) -> None:
+        for event in events:
+            event.set()
+
+
+def work(assignment: Assignment, end: socket.socket) -> int:
+    """Run until told to end; return the exit code."""
+    logs.configure(assignment.config.log.level)
+    try:
+        asyncio.run(_work(assignment, end))
+    except StoreError as error:
+        _refuse(end, str(error))
+        return REFUSED
+    except OSError as error:
+        _refuse(end, f"cannot start: {error}")
+        return FAILED
+    return CLEAN
+
+
+def _refuse(end: socket.socket, reason: str) -> None:
+    logger.error("cannot start", reason=reason)
+    line = " ".join(reason.splitlines())
+    with suppress(OSError):
+        end.send(f"refused {line}\n".encode())
+
+
+async def _work(assignment: Assignment, end: socket.socket) -> None:
+    channel = Channel(end)
+    channel.listen()
+    config = assignment.config
+    async with AsyncExitStack() as stack:
+        store = await open_store(store_settings(config))
+        stack.push_async_callback(store.close)
+        app = create_app(config, store, access_log=AccessLog())
+        app[LOCAL_SECRET] = LocalSecret(assignment.secret)
+        runner = web.AppRunner(app, shutdown_timeout=_ABORT_SECONDS, **runner_settings(config))
+        stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        site = web.SockSite(runner, assignment.listener, backlog=ACCEPTS_PER_TURN)
+        await site.start()
+        # The site has shortened the kernel's queue to what it takes in one turn.
+        assignment.listener.listen(BACKLOG)
+        _settle_memory()
+        channel.say("ready")
+        keeper = asyncio.create_task(housekeeping(store).run(), name="housekeeping")
+        try:
+            await channel.stop.wait()
+            app[DRAIN].begin()
+            await _answer_queued()
+        finally:
+            await site.stop()
+            await _end(keeper)
+        channel.say("stopped")
+        await channel.close.wait()
+        await _finish(runner, channel, config.server.drain_seconds)
+
+
+def housekeeping(store: Store) -> Housekeeping:
+    """The leader's work, done by one worker of all that share the directory."""
+    root = store.settings.root
+    leadership = Leadership(None if root is None else root / layout.LEADER_LOCK)
+    return Housekeeping(leadership, first_jobs(store), jobs(store))
+
+
+def _settle_memory() -> None:
+    """What start-up made is here to stay: the collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+async def _answer_queued() -> None:
+    """Take the connections that wait in the kernel: closing the socket would reset them."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _finish(runner: web.AppRunner, channel: Channel, seconds: float) -> None:
+    """Close idle connections and wait for the others until the time is over or we are hurried."""
+    server = runner.server
+    if server is None:
+        return
+    server.pre_shutdown()
+    deadline = asyncio.get_running_loop().time() + seconds
+    while server.connections and not channel.abort.is_set():
+        if asyncio.get_running_loop().time() > deadline:
+            logger.warning(
+                "requests cut short by the end of the drain", open=len(server.connections)
+            )
+            return
+        await asyncio.sleep(_TURN_SECONDS)

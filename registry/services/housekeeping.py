@@ -1,0 +1,158 @@
+"""What one process of all does for the store, again and again: the leader's jobs.
+
+Every worker runs `Housekeeping`; whoever holds the leader's lock works, the others look once a
+second whether it is free. The lock is advisory and belongs to an open file, so it ends with the
+process that holds it, however that ends. Two leaders at once *must* do no harm (on PostgreSQL a
+lost session is noticed late): every job is safe beside itself and beside all else that the store
+does; leadership only saves work.
+
+A job that fails is logged and tried again at its next turn; it never ends the process or another
+job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from store.errors import StoreError
+from store.index import blobs as rows
+from store.opening import Store
+
+LOOK_SECONDS: Final = 1.0
+"""How long a store may be without housekeeping after its leader died."""
+
+SMALL_WAL_BYTES: Final = 1 << 20
+"""Below this a checkpoint is not worth its two syncs, except once a minute."""
+
+logger = structlog.get_logger()
+
+Sleep = Callable[[float], Awaitable[Any]]
+
+
+class Job(msgspec.Struct, frozen=True):
+    """Work that is due every so often; `run` may take long and is never run twice at once."""
+
+    name: str
+    every_seconds: float
+    run: Callable[[], Awaitable[object]]
+
+
+class Leadership:
+    """The leader's lock of one process; without a path (memory) there is no rival."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def try_take(self) -> bool:
+        """Take the lock if it is free. Does not wait."""
+        if self._path is None or self._descriptor is not None:
+            return True
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def give_up(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class Housekeeping:
+    """Waits for leadership, puts in order what a crash left, then runs every job at its pace."""
+
+    def __init__(
+        self,
+        leadership: Leadership,
+        first: Sequence[Job],
+        jobs: Sequence[Job],
+        *,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._leadership = leadership
+        self._first = first
+        self._jobs = jobs
+        self._sleep = sleep
+        self.is_leader = False
+
+    async def run(self) -> None:
+        """Work until cancelled; leadership is given up then."""
+        try:
+            while not self._take():
+                await self._sleep(LOOK_SECONDS)
+            self.is_leader = True
+            logger.debug("leading", pid=os.getpid())
+            for job in self._first:
+                await _attempt(job)
+            async with asyncio.TaskGroup() as loops:
+                for job in self._jobs:
+                    loops.create_task(self._repeat(job), name=f"housekeeping {job.name}")
+        finally:
+            self.is_leader = False
+            self._leadership.give_up()
+
+    def _take(self) -> bool:
+        try:
+            return self._leadership.try_take()
+        except OSError as error:
+            logger.warning("cannot look for the leader", reason=str(error))
+            return False
+
+    async def _repeat(self, job: Job) -> None:
+        while True:
+            await _attempt(job)
+            await self._sleep(job.every_seconds)
+
+
+async def _attempt(job: Job) -> None:
+    try:
+        done = await job.run()
+    except StoreError as error:
+        logger.warning("housekeeping failed", job=job.name, reason=str(error))
+    except Exception:
+        logger.exception("housekeeping failed", job=job.name)
+    else:
+        if isinstance(done, int) and done:
+            logger.info("housekeeping", job=job.name, done=done)
+
+
+def first_jobs(store: Store) -> list[Job]:
+    """What must be settled before anything else is moved."""
+    return [Job("settle", 0, store.quarantine.settle)]
+
+
+def jobs(store: Store) -> list[Job]:
+    """What every store needs; the catalog adds its own."""
+    return [
+        Job("checkpoint", 1, _Checkpoints(store).run),
+        Job("expire uploads", 60, store.uploads.expire),
+        Job("expire leases", 60, lambda: store.index.run(rows.expire_leases)),
+        Job("purge quarantine", 600, store.collector.purge),
+    ]
+
+
+class _Checkpoints:
+    """Copies the log into the index when it has grown, and once a minute whatever its size."""
+
+    def __init__(self, store: Store) -> None:
+        self._index = store.index
+        self._turns = 0
+
+    async def run(self) -> None:
+        self._turns += 1
+        size_bytes = self._index.wal_bytes()
+        if size_bytes >= SMALL_WAL_BYTES or (size_bytes and self._turns % 60 == 0):
+            await self._index.checkpoint()

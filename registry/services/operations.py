@@ -1,0 +1,448 @@
+"""Long work on the store (collect, scrub, check) that outlives the request which asked for it.
+
+An operation runs as a task in the worker that was asked. What it is, how far it came and how it
+ended is kept in the index, so that every worker can tell, and it is still known after a restart. Of
+each group (`gc`, `scrub`, `fsck`) the last one is kept.
+
+**One at a time.** Work of one group never runs twice at once, and collection and check exclude each
+other: both move files by what they read a while ago. The row is the lock. Whoever runs the work
+renews it each second; it is free again when its process is gone, or silent for `SILENCE_SECONDS`
+where that cannot be known. An operation that finds its row taken over stops.
+
+**Cancelling** writes a wish into the row, which the worker reads when it renews it. Stopping is
+safe at any point: what was moved half way is settled as after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+import structlog
+
+from registry.domain.ids import new_id
+from registry.domain.principals import Principal
+from registry.errors import Conflict, NotFound
+from store.clock import SECOND, Clock, boot_id
+from store.digest import Digest
+from store.errors import CollectionRefused, StoreError
+from store.gc import CollectionPlan, CollectionStatus, PlannedBlob
+from store.index import blobs as rows
+from store.index.transactions import Tx
+from store.opening import Store
+from store.scrub import ScrubProgress
+
+BEAT_SECONDS: Final = 1.0
+SILENCE_SECONDS: Final = 15
+SHOWN_FINDINGS: Final = 1000
+SHOWN_BLOBS: Final = 20
+
+Group: TypeAlias = Literal["gc", "scrub", "fsck"]
+State: TypeAlias = Literal["running", "succeeded", "failed", "cancelled", "interrupted"]
+
+GROUPS: Final[tuple[Group, ...]] = ("gc", "scrub", "fsck")
+_EXCLUDES: Final[dict[Group, tuple[Group, ...]]] = {
+    "gc": ("gc", "fsck"),
+    "fsck": ("fsck", "gc"),
+    "scrub": ("scrub",),
+}
+_PLAN: Final = "operation.plan"
+
+logger = structlog.get_logger()
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far an operation is; `total` 0 where nobody knows yet."""
+
+    done: int
+    total: int
+    unit: Literal["bytes", "blobs", "entries"]
+    stage: str = ""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why an operation ended without a report; a refusal is one that changed nothing."""
+
+    reason: str
+    is_refusal: bool = False
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of long work, running or ended. Times are microseconds since the epoch."""
+
+    id: str
+    group: Group
+    verb: str
+    state: State
+    actor: str
+    started_at: int
+    ended_at: int | None = None
+    progress: Progress | None = None
+    findings: int = 0
+    report: msgspec.Raw = msgspec.Raw(b"null")
+    failure: Failure | None = None
+
+
+class PlanSummary(msgspec.Struct, frozen=True):
+    """A collection plan without its hundred thousand lines; `largest` shows some of them."""
+
+    plan: str
+    made_at: int
+    grace_seconds: int
+    blobs: int
+    bytes: int
+    is_complete: bool
+    stored_blobs: int
+    stored_bytes: int
+    refused: str | None
+    largest: list[PlannedBlob]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What finished work hands over; `findings` counts what somebody should look at."""
+
+    report: msgspec.Struct
+    findings: int = 0
+
+
+Tell: TypeAlias = Callable[[Progress], None]
+Work: TypeAlias = Callable[[Tell], Awaitable[Outcome]]
+
+
+class _Row(msgspec.Struct, frozen=True):
+    """What the index keeps of an operation."""
+
+    operation: Operation
+    holder: str
+    renewed_at: int
+    is_cancelled: bool = False
+
+
+class _Running:
+    """An operation of this process."""
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+        self.progress: Progress | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def tell(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def view(self) -> Operation:
+        return msgspec.structs.replace(self.operation, progress=self.progress)
+
+
+class Operations:
+    """Starts, shows and cancels long work; one per application."""
+
+    def __init__(
+        self, store: Store, *, clock: Clock | None = None, beat_seconds: float = BEAT_SECONDS
+    ) -> None:
+        self._store = store
+        self._index = store.index
+        self._clock = clock or store.clock
+        self._beat_seconds = beat_seconds
+        self._holder = f"{boot_id()}:{os.getpid()}:{secrets.token_hex(8)}"
+        self._running: dict[str, _Running] = {}
+
+    # The verbs.
+
+    async def scrub(
+        self,
+        principal: Principal,
+        *,
+        rate_bytes_per_second: int | None = None,
+        only: Sequence[Digest] = (),
+    ) -> Operation:
+        """Verify stored bytes against their digests, all or those named."""
+
+        async def work(tell: Tell) -> Outcome:
+            def report(seen: ScrubProgress) -> None:
+                tell(Progress(seen.bytes, seen.total_bytes, "bytes"))
+
+            done = await self._store.scrub.run(
+                rate_bytes_per_second=rate_bytes_per_second, report=report, only=only
+            )
+            shown = msgspec.structs.replace(done, findings=done.findings[:SHOWN_FINDINGS])
+            return Outcome(shown, len(done.findings))
+
+        return await self._start(principal, "scrub", "run", work)
+
+    async def fsck(self, principal: Principal, *, repair: bool) -> Operation:
+        """Compare index and directory; with `repair` make them agree."""
+
+        async def work(tell: Tell) -> Outcome:
+            def report(stage: str, seen: int) -> None:
+                tell(Progress(seen, 0, "entries", stage))
+
+            done = await self._store.fsck.run(repair=repair, report=report)
+            shown = msgspec.structs.replace(done, findings=done.findings[:SHOWN_FINDINGS])
+            return Outcome(shown, len(done.findings))
+
+        return await self._start(principal, "fsck", "repair" if repair else "check", work)
+
+    async def plan_collection(self, principal: Principal) -> Operation:
+        """Find out what could be collected and keep the plan, so that it can be applied."""
+
+        async def work(tell: Tell) -> Outcome:
+            plan = await self._store.collector.plan()
+            await self._keep_plan(plan)
+            return Outcome(_summary(plan))
+
+        return await self._start(principal, "gc", "plan", work)
+
+    async def apply_collection(self, principal: Principal, plan_id: str | None = None) -> Operation:
+        """Collect what the kept plan names, or what a new plan finds."""
+        chosen = None if plan_id is None else await self._kept_plan(plan_id)
+
+        async def work(tell: Tell) -> Outcome:
+            plan = chosen or await self._store.collector.plan()
+            done = await self._store.collector.apply(plan, _counting(tell))
+            await self._forget_plan()
+            return Outcome(done)
+
+        return await self._start(principal, "gc", "apply", work)
+
+    async def undo_collection(self, principal: Principal, collection: str) -> Operation:
+        """Bring back what a collection took."""
+
+        async def work(tell: Tell) -> Outcome:
+            return Outcome(await self._store.collector.undo(collection, _counting(tell)))
+
+        return await self._start(principal, "gc", "undo", work)
+
+    async def purge_collected(self, principal: Principal, *, everything: bool = False) -> Operation:
+        """Remove quarantined files for good: those past the undo window, or all."""
+
+        async def work(tell: Tell) -> Outcome:
+            return Outcome(await self._store.collector.purge(everything=everything))
+
+        return await self._start(principal, "gc", "purge", work)
+
+    async def collection_status(self, principal: Principal) -> CollectionStatus:
+        """What quarantine holds, and whether collection is off."""
+        return await self._store.collector.status()
+
+    async def confirm_collection(self, principal: Principal) -> None:
+        """Say that somebody has looked at a rebuilt or restored index: collection may go on."""
+        await self._store.collector.confirm()
+
+    # What runs, and what ran.
+
+    async def latest(self, principal: Principal, group: Group) -> Operation | None:
+        """The running or last operation of a group."""
+        row = await self._index.read(partial(_find, group=group))
+        return None if row is None else self._view(row)
+
+    async def find(self, principal: Principal, operation_id: str) -> Operation:
+        """One operation by its id; raises `NotFound` when a later one took its place."""
+        return self._view((await self._find_row(operation_id))[1])
+
+    async def cancel(self, principal: Principal, operation_id: str) -> Operation:
+        """Ask an operation to stop; one that has ended stays as it is."""
+
+        async def wish(tx: Tx) -> None:
+            row = await _find(tx, group)
+            if row is not None and row.operation.id == operation_id:
+                await _keep(tx, msgspec.structs.replace(row, is_cancelled=True))
+
+        group, row = await self._find_row(operation_id)
+        if self._view(row).state == "running":
+            await self._index.run(wish)
+        return self._view(row)
+
+    async def close(self) -> None:
+        """Stop what runs here; it is noted as interrupted."""
+        tasks = [running.task for running in self._running.values() if running.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # How it runs.
+
+    async def _start(self, principal: Principal, group: Group, verb: str, work: Work) -> Operation:
+        now = self._clock()
+        operation = Operation(
+            id=new_id("opn_", now),
+            group=group,
+            verb=verb,
+            state="running",
+            actor=principal.id,
+            started_at=now,
+        )
+        await self._index.run(partial(self._claim, operation=operation))
+        running = _Running(operation)
+        self._running[operation.id] = running
+        running.task = asyncio.create_task(self._run(running, work), name=f"{group} {verb}")
+        logger.info("operation started", operation=operation.id, group=group, verb=verb)
+        return operation
+
+    async def _claim(self, tx: Tx, operation: Operation) -> None:
+        for group in _EXCLUDES[operation.group]:
+            row = await _find(tx, group)
+            if row is not None and self._view(row, tx.now).state == "running":
+                raise Conflict(
+                    "operation",
+                    row.operation.id,
+                    f"{group} {row.operation.verb} is running",
+                    code="operation_running",
+                    details={"operation": row.operation.id},
+                )
+        await _keep(tx, _Row(operation, self._holder, tx.now))
+
+    async def _run(self, running: _Running, work: Work) -> None:
+        task = asyncio.ensure_future(work(running.tell))
+        try:
+            while not task.done():
+                await asyncio.wait([task], timeout=self._beat_seconds)
+                if not task.done() and not await self._renew(running):
+                    task.cancel()
+                    await asyncio.wait([task])
+            ended = _ended(running.view(), task)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            ended = msgspec.structs.replace(running.view(), state="interrupted")
+        try:
+            await self._finish(msgspec.structs.replace(ended, ended_at=self._clock()))
+        finally:
+            del self._running[running.operation.id]
+
+    async def _renew(self, running: _Running) -> bool:
+        """Say that we are still at it; False when somebody wants us to stop."""
+
+        async def unit(tx: Tx) -> bool:
+            row = await _find(tx, running.operation.group)
+            if row is None or row.operation.id != running.operation.id or row.is_cancelled:
+                return False
+            await _keep(tx, _Row(running.view(), self._holder, tx.now))
+            return True
+
+        try:
+            return await self._index.run(unit)
+        except StoreError as error:
+            logger.warning("operation not renewed", reason=str(error))
+            return True
+
+    async def _finish(self, ended: Operation) -> None:
+        async def unit(tx: Tx) -> None:
+            row = await _find(tx, ended.group)
+            if row is not None and row.operation.id == ended.id:
+                await _keep(tx, _Row(ended, self._holder, tx.now))
+
+        logger.info(
+            "operation ended",
+            operation=ended.id,
+            group=ended.group,
+            verb=ended.verb,
+            state=ended.state,
+            findings=ended.findings,
+            reason=None if ended.failure is None else ended.failure.reason,
+        )
+        try:
+            await self._index.run(unit)
+        except StoreError as error:
+            logger.error("the end of an operation was not recorded", reason=str(error))
+
+    async def _find_row(self, operation_id: str) -> tuple[Group, _Row]:
+        for group in GROUPS:
+            row = await self._index.read(partial(_find, group=group))
+            if row is not None and row.operation.id == operation_id:
+                return group, row
+        raise NotFound("operation", operation_id)
+
+    def _view(self, row: _Row, now: int | None = None) -> Operation:
+        """The operation as it is now, which the row may not have heard of."""
+        here = self._running.get(row.operation.id)
+        if here is not None:
+            return here.view()
+        if row.operation.state == "running" and self._is_abandoned(row, now or self._clock()):
+            return msgspec.structs.replace(row.operation, state="interrupted")
+        return row.operation
+
+    def _is_abandoned(self, row: _Row, now: int) -> bool:
+        boot, pid, _ = row.holder.split(":")
+        if boot == boot_id() and not _is_alive(int(pid)):
+            return True
+        return now - row.renewed_at > SILENCE_SECONDS * SECOND
+
+    # Plans.
+
+    async def _keep_plan(self, plan: CollectionPlan) -> None:
+        text = msgspec.json.encode(plan).decode()
+        await self._index.run(partial(rows.put_state, key=_PLAN, value=text))
+
+    async def _kept_plan(self, plan_id: str) -> CollectionPlan:
+        text = await self._index.read(partial(rows.get_state, key=_PLAN))
+        plan = None if text is None else msgspec.json.decode(text, type=CollectionPlan)
+        if plan is None or plan.id != plan_id:
+            raise NotFound("plan", plan_id)
+        return plan
+
+    async def _forget_plan(self) -> None:
+        await self._index.run(partial(rows.put_state, key=_PLAN, value=None))
+
+
+def _ended(operation: Operation, task: asyncio.Future[Outcome]) -> Operation:
+    """The operation with the outcome of its work."""
+    if task.cancelled():
+        return msgspec.structs.replace(operation, state="cancelled")
+    error = task.exception()
+    if error is None:
+        outcome = task.result()
+        report = msgspec.Raw(msgspec.json.encode(outcome.report))
+        return msgspec.structs.replace(
+            operation, state="succeeded", report=report, findings=outcome.findings
+        )
+    if isinstance(error, StoreError):
+        failure = Failure(str(error), isinstance(error, CollectionRefused))
+    else:
+        logger.error("operation failed", operation=operation.id, exc_info=error)
+        failure = Failure("an unexpected error; the server's log has it")
+    return msgspec.structs.replace(operation, state="failed", failure=failure)
+
+
+def _counting(tell: Tell) -> Callable[[int, int], None]:
+    return lambda done, total: tell(Progress(done, total, "blobs"))
+
+
+def _summary(plan: CollectionPlan) -> PlanSummary:
+    largest = sorted(plan.blobs, key=lambda blob: -blob.size_bytes)[:SHOWN_BLOBS]
+    return PlanSummary(
+        plan=plan.id,
+        made_at=plan.made_at,
+        grace_seconds=plan.grace_seconds,
+        blobs=len(plan.blobs),
+        bytes=plan.bytes,
+        is_complete=plan.is_complete,
+        stored_blobs=plan.stored_blobs,
+        stored_bytes=plan.stored_bytes,
+        refused=plan.refused,
+        largest=largest,
+    )
+
+
+async def _find(tx: Tx, group: Group) -> _Row | None:
+    text = await rows.get_state(tx, f"operation.{group}")
+    return None if text is None else msgspec.json.decode(text, type=_Row)
+
+
+async def _keep(tx: Tx, row: _Row) -> None:
+    key = f"operation.{row.operation.group}"
+    await rows.put_state(tx, key, msgspec.json.encode(row).decode())
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
