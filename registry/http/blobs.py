@@ -11,15 +11,14 @@ allows nothing, same-origin use only, and a download instead of a page for every
 images and plain text. The media type comes from the path, never from whoever uploaded.
 
 **Never a clean short end.** When damage, a stalled reader or anything else stops a body that has
-begun, the connection is aborted. The response cannot be replaced any more, so it is returned as it
-is, with the reason under `ABORTED` for the access log.
+begun, the error is raised as ever; the errors middleware sees that the answer has started and cuts
+the connection instead of answering again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import os
 import socket
 from collections.abc import Mapping
@@ -32,8 +31,9 @@ from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from registry.domain.media import DEFAULT
-from registry.errors import PreconditionFailed
+from registry.errors import PreconditionFailed, Stalled
 from registry.http.conditional import (
+    ETAG,
     Verdict,
     check_preconditions,
     etag_of,
@@ -42,10 +42,10 @@ from registry.http.conditional import (
 )
 from registry.http.ranges import UNSATISFIABLE, content_range, parse_range
 from registry.http.receiving import Pace, Watch
-from registry.keys import CONFIG
+from registry.keys import BYTES_OUT, CONFIG
 from store.blobs import ByteRange
 from store.digest import Digest
-from store.errors import RangeNotSatisfiable, StoreError
+from store.errors import RangeNotSatisfiable
 from store.index.blobs import BlobRow
 from store.reading import OpenBlob, Reading
 
@@ -57,9 +57,6 @@ SLICE_BYTES: Final = 1 << 20
 PIECE_BYTES: Final = 256 << 10
 """How much is handed to the transport at a time where the kernel cannot send by itself."""
 
-ABORTED: Final = web.RequestKey("aborted", str)
-"""Why a body that had begun was not sent to its end; absent when it was."""
-
 _INLINE: Final = frozenset(
     ("image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "text/plain")
 )
@@ -69,8 +66,6 @@ _CACHE: Final[dict[Cache, str]] = {
     "revalidate": "no-cache",
     "no-store": "no-store",
 }
-
-_log = logging.getLogger(__name__)
 
 
 class Presentation(msgspec.Struct, frozen=True):
@@ -109,7 +104,7 @@ async def send_blob(
     if request.method == hdrs.METH_HEAD:
         headers[hdrs.CONTENT_LENGTH] = str(row.size_bytes)
         return web.Response(headers=headers)
-    within = _range(asked, headers[hdrs.ETAG], row)
+    within = _range(asked, headers[ETAG], row)
     content = reading.small(row)
     if content is not None:
         return _whole(content, within, headers)
@@ -127,7 +122,7 @@ def _headers(digest: Digest, presentation: Presentation) -> CIMultiDictProxy[str
     headers = CIMultiDict(
         {
             hdrs.CONTENT_TYPE: presentation.media_type,
-            hdrs.ETAG: etag_of(digest),
+            ETAG: etag_of(digest),
             "Repr-Digest": repr_digest_of(digest),
             hdrs.ACCEPT_RANGES: "bytes",
             hdrs.CACHE_CONTROL: cache if cache == "no-store" else f"{scope}, {cache}",
@@ -157,7 +152,7 @@ def disposition(media_type: str, filename: str | None) -> str:
 
 def _is_unmodified(asked: Mapping[str, str], headers: Mapping[str, str]) -> bool:
     verdict = check_preconditions(
-        headers[hdrs.ETAG],
+        headers[ETAG],
         if_match=asked.get(hdrs.IF_MATCH),
         if_none_match=asked.get(hdrs.IF_NONE_MATCH),
         is_read=True,
@@ -203,31 +198,13 @@ async def _send_open(
     writer = await response.prepare(request)
     if writer is None:
         return response
+    sending = _Sending(request, writer, blob)
     try:
-        await _Sending(request, writer, blob).run(part)
+        await sending.run(part)
         await response.write_eof()
-    except (StoreError, OSError, _GivenUp) as error:
-        _abort(request, blob, error)
-    except asyncio.CancelledError:
-        _abort(request, blob, None)
-        raise
+    finally:
+        request[BYTES_OUT] = sending.sent
     return response
-
-
-def _abort(request: web.Request, blob: OpenBlob, error: Exception | None) -> None:
-    """Break the connection, so that the client cannot take what it has for the whole."""
-    reason = "cancelled" if error is None else str(error) or type(error).__name__
-    request[ABORTED] = reason
-    if isinstance(error, ConnectionError):
-        _log.debug("client left while %s was sent: %s", blob.row.digest, reason)
-    else:
-        _log.warning("sending %s was aborted: %s", blob.row.digest, reason)
-    if request.transport is not None:
-        request.transport.abort()
-
-
-class _GivenUp(Exception):
-    """The client takes what we send too slowly."""
 
 
 class _Sending:
@@ -239,7 +216,7 @@ class _Sending:
         self._blob = blob
         self._loop = asyncio.get_running_loop()
         self._watch = Watch(Pace.of(request.app[CONFIG].server), self._give_up)
-        self._given_up: str | None = None
+        self.sent = 0
         self._waiter: asyncio.Future[None] | None = None
 
     async def run(self, part: ByteRange) -> None:
@@ -255,14 +232,12 @@ class _Sending:
                 await self._send_file(transport, sock, part)
         finally:
             self._watch.close()
-        if self._given_up is not None:
-            raise _GivenUp(self._given_up)
 
     def _give_up(self, reason: str) -> None:
-        self._given_up = reason
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(_GivenUp(reason))
+            self._waiter.set_exception(Stalled(reason))
         elif self._request.transport is not None:
+            # aiohttp waits for its transport; ending that is the only way to end the wait.
             self._request.transport.abort()
 
     async def _write(self, part: ByteRange) -> None:
@@ -275,6 +250,7 @@ class _Sending:
                 progress.waits(time())
                 await self._writer.write(piece)
                 progress.moved(len(piece), time())
+                self.sent += len(piece)
         self._watch.progress.waits(time())
         await self._writer.drain()
 
@@ -339,8 +315,7 @@ class _Sending:
             if not sent:
                 raise self._blob.damaged()
             start += sent
-            # Access logs and metrics count what the writer put out.
-            self._writer.output_size += sent
+            self.sent += sent
             self._watch.progress.moved(sent, self._loop.time())
         await asyncio.sleep(0)
 

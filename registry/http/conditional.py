@@ -14,6 +14,9 @@ from typing import Final
 
 from store.digest import Digest
 
+ETAG: Final = "ETag"
+"""Spelled as everybody spells it; aiohttp's constant is ``Etag``."""
+
 _TAG: Final = re.compile(r'[ \t]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,|\Z)')
 _SHA256: Final = re.compile(r"(?:^|,)[ \t]*sha-256[ \t]*=[ \t]*:([A-Za-z0-9+/=]*):", re.IGNORECASE)
 

@@ -10,9 +10,9 @@ first, so a digest that is stored, or a body that is too large, costs no transfe
 ``100 Continue`` when somebody starts to read.
 
 **A body left unread** would be taken for the next request. So any final answer that is sent before
-the body was read carries ``Connection: close`` (`mark_unread`, when the headers are written), then
+the body has arrived carries ``Connection: close`` (`registry.middlewares.response_headers`), then
 the rest is read and thrown away within bounds, so that the client sees the answer and not a reset,
-and the connection is closed (`settle_unread`, by the outermost middleware).
+and the connection is closed (`settle_unread`, called by `registry.middlewares.unread`).
 """
 
 from __future__ import annotations
@@ -196,13 +196,6 @@ async def body(request: web.Request) -> AsyncGenerator[bytes, None]:
 def is_unread(request: web.BaseRequest) -> bool:
     """Whether bytes of the body have not arrived yet, or never will."""
     return not request.content.is_eof()
-
-
-async def mark_unread(request: web.Request, response: web.StreamResponse) -> None:
-    """Say ``Connection: close`` if the body is unread; a signal for when headers are prepared."""
-    if is_unread(request):
-        response.force_close()
-        response.headers[hdrs.CONNECTION] = "close"
 
 
 async def settle_unread(

@@ -1,0 +1,294 @@
+"""Store, find, keep and release blobs on behalf of a principal.
+
+**Hidden and missing are one.** A blob is known to a principal if its row is there and somebody owns
+it whose content the principal may read; everything else is `BlobNotFound`, whatever the directory
+or the index hold. Knowing a digest opens nothing: bytes of a blob that the caller may not read are
+received and hashed as if they were new, and the answer is the same.
+
+**Pins.** Bytes put here become a pin of who put them (kind ``pin``), until a commit that names them
+takes over. A pin asked for by name (kind ``kept``) stays until its owner releases it. Releasing is
+all a caller can do: bytes go only by collection.
+
+**Releasing twice.** When nobody owns a blob after its release, it is hidden even from whoever just
+released it. A retry must get the same answer all the same, so a release leaves a lease that has
+already ended: it keeps nothing and only remembers, until the leader sweeps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Final, TypeVar
+
+import msgspec
+
+from registry.domain.principals import Principal, Visibility
+from registry.errors import BodyTooLarge, Invalid
+from store.blobs import BlobStore
+from store.clock import SECOND
+from store.digest import Digest
+from store.errors import BlobNotFound, Corrupt, SizeMismatch, Unavailable
+from store.index import blobs as rows
+from store.index.blobs import KEPT, PIN, BlobRow, RefRow
+from store.index.transactions import Index, Tx
+from store.ingest import Ingest, Source, StoredBlob
+
+T = TypeVar("T")
+
+ASK_AT_ONCE: Final = 256
+"""How many digests of a long list are looked up, and leased, in one transaction."""
+
+_KINDS: Final = (KEPT, PIN)
+
+
+class BlobLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """0 means without limit, as in the configuration."""
+
+    blob_bytes: int = 0
+    missing_digests: int = 10_000
+    lease_seconds: int = 3600
+
+
+class Put(msgspec.Struct, frozen=True):
+    """A stored blob, and whether the caller did not hold it before."""
+
+    digest: Digest
+    size_bytes: int
+    is_new: bool
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Which of the asked digests the caller must send, and which are leased to it until when."""
+
+    missing: list[Digest]
+    present: list[Digest]
+    lease: str | None
+    expires_at: int | None
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where a page of pins ends: after this digest of this kind."""
+
+    kind: str
+    digest: Digest
+
+
+class Pins(msgspec.Struct, frozen=True):
+    """A page of a principal's pins, by kind and digest."""
+
+    items: list[RefRow]
+    next: Position | None
+
+
+class Blobs:
+    """The use cases of blobs without a name; one per application."""
+
+    def __init__(self, blobs: BlobStore, index: Index, ingest: Ingest, limits: BlobLimits) -> None:
+        self._blobs = blobs
+        self._index = index
+        self._ingest = ingest
+        self.limits = limits
+
+    async def find(self, digest: Digest, visibility: Visibility) -> BlobRow:
+        """The row of a blob that can be read.
+
+        Raises `BlobNotFound` for hidden and missing, `Corrupt` for damaged, `Unavailable` for one
+        that is being moved just now.
+        """
+
+        async def unit(tx: Tx) -> BlobRow | None:
+            return await known(tx, digest, visibility)
+
+        row = await self._index.look(unit)
+        if row is None:
+            raise BlobNotFound(digest)
+        if not row.is_present:
+            raise Corrupt(digest) if row.state == rows.DAMAGED else Unavailable("reading a blob")
+        return row
+
+    async def put(
+        self,
+        principal: Principal,
+        source: Source,
+        *,
+        expected: Digest | None = None,
+        size_bytes: int | None = None,
+    ) -> Put:
+        """Receive bytes and pin what they make; raises what `Ingest.receive` and `source` raise."""
+        limit = self.limits.blob_bytes or None
+        if limit is not None and size_bytes is not None and size_bytes > limit:
+            raise BodyTooLarge(limit)
+
+        async def record(tx: Tx, stored: StoredBlob) -> bool:
+            return await pin_upload(tx, stored.digest, principal)
+
+        try:
+            stored, is_new = await self._ingest.receive(
+                source, record, expected=expected, size_bytes=size_bytes, limit_bytes=limit
+            )
+        except SizeMismatch as error:
+            if size_bytes is None and limit is not None:
+                raise BodyTooLarge(limit) from error
+            raise
+        return Put(stored.digest, stored.size_bytes, is_new)
+
+    async def claim(
+        self, principal: Principal, digest: Digest, *, size_bytes: int | None = None
+    ) -> Put | None:
+        """Pin a blob that the principal may read already, without its bytes; None if it may not.
+
+        None too when the caller is about to send another number of bytes: those cannot be this
+        blob, and whoever sends them should be told.
+        """
+        visibility = principal.visibility
+
+        async def record(tx: Tx, stored: StoredBlob) -> bool:
+            if await known(tx, digest, visibility) is None:
+                raise BlobNotFound(digest)
+            if size_bytes is not None and size_bytes != stored.size_bytes:
+                raise SizeMismatch(stored.size_bytes, size_bytes)
+            return await pin_upload(tx, digest, principal)
+
+        try:
+            found = await self._ingest.claim(digest, record)
+        except (BlobNotFound, SizeMismatch):
+            return None
+        if found is None:
+            return None
+        stored, is_new = found
+        return Put(stored.digest, stored.size_bytes, is_new)
+
+    async def pin(self, principal: Principal, digest: Digest) -> tuple[RefRow, bool]:
+        """Keep a blob by name; says whether that is new. Raises `BlobNotFound` if it is hidden."""
+        visibility = principal.visibility
+
+        async def unit(tx: Tx) -> tuple[RefRow, bool]:
+            row = await known(tx, digest, visibility)
+            if row is None:
+                raise BlobNotFound(digest)
+            is_new = await rows.keep_ref(tx, digest, principal.id, KEPT)
+            await rows.touch(tx, digest)
+            found = await rows.find_ref(tx, digest, principal.id, KEPT)
+            assert found is not None
+            return found, is_new
+
+        return await self._index.run(unit)
+
+    async def release(self, principal: Principal, digest: Digest) -> None:
+        """Give up the principal's pins, as often as asked; raises `BlobNotFound` if hidden."""
+        visibility = principal.visibility
+        memory = f"released_{principal.id}"
+
+        async def unit(tx: Tx) -> None:
+            row = await known(tx, digest, visibility)
+            if row is None:
+                if not await rows.had_lease(tx, digest, memory):
+                    raise BlobNotFound(digest)
+                return
+            for kind in _KINDS:
+                await rows.drop_ref(tx, digest, principal.id, kind, None)
+            await rows.add_lease(tx, digest, memory, tx.now)
+
+        await self._index.run(unit)
+
+    async def pins(
+        self, principal: Principal, *, after: Position | None = None, limit: int = 100
+    ) -> Pins:
+        """A page of what the principal keeps: first what it asked for by name, then its uploads."""
+
+        async def unit(tx: Tx) -> list[RefRow]:
+            found: list[RefRow] = []
+            for kind in _KINDS:
+                if after is not None and _KINDS.index(kind) < _KINDS.index(after.kind):
+                    continue
+                start = after.digest.raw if after is not None and after.kind == kind else b""
+                wanted = limit + 1 - len(found)
+                if wanted:
+                    found += await rows.refs_of_owner(tx, principal.id, kind, start, wanted)
+            return found
+
+        found = await self._index.read(unit)
+        items = found[:limit]
+        last = items[-1] if len(found) > limit else None
+        return Pins(items, None if last is None else Position(last.kind, last.digest))
+
+    async def missing(self, principal: Principal, digests: Sequence[Digest]) -> Answer:
+        """Say which blobs must be sent, and lease the others, so that none goes meanwhile."""
+        if len(digests) > self.limits.missing_digests:
+            most = self.limits.missing_digests
+            raise Invalid("digests", f"more than {most} at once", code="too_many_digests")
+        wanted = list(dict.fromkeys(digests))
+        lease = f"lse_{secrets.token_hex(12)}"
+        leased: set[Digest] = set()
+        expires_at: int | None = None
+        for start in range(0, len(wanted), ASK_AT_ONCE):
+            part = wanted[start : start + ASK_AT_ONCE]
+            found, until = await self._lease(part, principal.visibility, lease)
+            leased.update(found)
+            if found:
+                expires_at = until if expires_at is None else min(expires_at, until)
+        return Answer(
+            [digest for digest in wanted if digest not in leased],
+            [digest for digest in wanted if digest in leased],
+            lease if leased else None,
+            expires_at,
+        )
+
+    async def _lease(
+        self, digests: list[Digest], visibility: Visibility, lease: str
+    ) -> tuple[list[Digest], int]:
+        """Lease those that are known, present, and whose files are there with their sizes."""
+
+        async def look(tx: Tx) -> list[BlobRow]:
+            return await _known_of(tx, digests, visibility)
+
+        found = await self._index.read(look)
+        whole = await asyncio.gather(*(self._is_whole(row) for row in found))
+        seen = {row.digest: row for row, is_whole in zip(found, whole, strict=True) if is_whole}
+        if not seen:
+            return [], 0
+
+        async def unit(tx: Tx) -> tuple[list[Digest], int]:
+            until = tx.now + self.limits.lease_seconds * SECOND
+            # The same generation, still present: the file that was looked at was not moved.
+            good = [
+                row.digest
+                for row in await _known_of(tx, seen, visibility)
+                if row.generation == seen[row.digest].generation
+            ]
+            await rows.add_leases(tx, good, lease, until)
+            return good, until
+
+        return await self._index.run(unit)
+
+    async def _is_whole(self, row: BlobRow) -> bool:
+        with suppress(BlobNotFound):
+            return (await self._blobs.stat(row.digest)).size_bytes == row.size_bytes
+        return False
+
+
+async def known(tx: Tx, digest: Digest, visibility: Visibility) -> BlobRow | None:
+    """The row of a blob in any state that somebody owns whom the reader may read; else None."""
+    row = await rows.find_blob(tx, digest)
+    if row is None:
+        return None
+    if visibility.everything:
+        return row if await rows.any_ref(tx, digest) else None
+    for owner in visibility.owners:
+        if await rows.owner_holds(tx, digest, owner):
+            return row
+    return None
+
+
+async def pin_upload(tx: Tx, digest: Digest, principal: Principal) -> bool:
+    """Pin what somebody sent; say whether they held no claim on it before."""
+    held = await rows.owner_holds(tx, digest, principal.id)
+    await rows.keep_ref(tx, digest, principal.id, PIN)
+    return not held
+
+
+async def _known_of(tx: Tx, digests: Iterable[Digest], visibility: Visibility) -> list[BlobRow]:
+    found = [await known(tx, digest, visibility) for digest in digests]
+    return [row for row in found if row is not None and row.is_present]
