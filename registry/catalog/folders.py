@@ -29,7 +29,6 @@ _FIND = Statement(
         folders.c.model == bindparam("model"), folders.c.folded == bindparam("folded")
     )
 )
-_BY_ID = Statement(select(*_COLUMNS).where(folders.c.id == bindparam("id")))
 _IDLE = Statement(
     select(*_COLUMNS)
     .where(folders.c.touched_at < bindparam("before"))
@@ -127,7 +126,6 @@ _RUNNING = Statement(
         folder_uploads.c.model_folded == bindparam("model"),
         folder_uploads.c.label_folded == bindparam("label"),
         folder_uploads.c.expires_at > bindparam("now"),
-        folder_uploads.c.id != bindparam("besides"),
     )
     .order_by(folder_uploads.c.path, folder_uploads.c.id)
     .limit(bindparam("limit"))
@@ -146,11 +144,6 @@ async def find_draft(tx: Tx, model_id: str, folded: str) -> Draft | None:
     return None if row is None else Draft(*row)
 
 
-async def find_draft_by_id(tx: Tx, id: str) -> Draft | None:
-    row = await tx.one(_BY_ID, id=id)
-    return None if row is None else Draft(*row)
-
-
 async def idle_drafts(tx: Tx, before: int, limit: int) -> list[Draft]:
     """Drafts that nobody touched since `before`, longest idle first."""
     return [Draft(*row) for row in await tx.all(_IDLE, before=before, limit=limit)]
@@ -163,11 +156,6 @@ async def insert_draft(
         _INSERT, id=id, model=model_id, label=label, folded=folded, now=tx.now, actor=actor
     )
     return Draft(id, model_id, label, tx.now, actor, tx.now)
-
-
-async def touch_draft(tx: Tx, id: str) -> None:
-    """Start the idle time anew."""
-    await tx.run(_TOUCH, id_=id, now=tx.now)
 
 
 async def delete_draft(tx: Tx, id: str) -> None:
@@ -211,6 +199,7 @@ async def file_in_the_way(tx: Tx, folder: str, path: str) -> str | None:
 
 async def put_draft_file(tx: Tx, folder: str, file: TreeFile) -> None:
     """Set what a path of a draft holds; the references are the caller's."""
+    await tx.run(_TOUCH, id_=folder, now=tx.now)
     await tx.run(_DELETE_FILE, folder_=folder, path_=file.path)
     await tx.run(
         _INSERT_FILE,
@@ -223,6 +212,7 @@ async def put_draft_file(tx: Tx, folder: str, file: TreeFile) -> None:
 
 
 async def delete_draft_file(tx: Tx, folder: str, path: str) -> None:
+    await tx.run(_TOUCH, id_=folder, now=tx.now)
     await tx.run(_DELETE_FILE, folder_=folder, path_=path)
 
 
@@ -264,11 +254,7 @@ async def unregister_upload(tx: Tx, id: str) -> None:
     await tx.run(_UNREGISTER, id_=id)
 
 
-async def running_uploads(
-    tx: Tx, model: str, label: str, *, besides: str = ""
-) -> list[RunningUpload]:
-    """Uploads into one draft that are under way, the caller's own excepted."""
-    rows = await tx.all(
-        _RUNNING, model=model, label=label, now=tx.now, besides=besides, limit=_LISTED_UPLOADS
-    )
+async def running_uploads(tx: Tx, model: str, label: str) -> list[RunningUpload]:
+    """Uploads into one draft that are under way, by the folded names of both."""
+    rows = await tx.all(_RUNNING, model=model, label=label, now=tx.now, limit=_LISTED_UPLOADS)
     return [RunningUpload(*row) for row in rows]

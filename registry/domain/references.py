@@ -12,8 +12,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from registry.domain.ids import VERSION, is_id
-from registry.domain.names import fold, parse_alias, parse_label
+from registry.domain.ids import MODEL, VERSION, is_id
+from registry.domain.names import ModelName, fold, parse_alias, parse_label, parse_model_name
 from registry.errors import Invalid
 from store.digest import Digest, InvalidDigest
 
@@ -54,6 +54,20 @@ class ById(msgspec.Struct, frozen=True):
 
 
 VersionReference: TypeAlias = ByAlias | ByNumber | ByName | ByTree | ByRevision | ById
+
+
+class ModelId(msgspec.Struct, frozen=True):
+    """``mdl_…``: a model that must exist already."""
+
+    id: str
+
+
+ModelReference: TypeAlias = ModelName | ModelId
+
+
+def parse_model(text: str, *, field: str = "model") -> ModelReference:
+    """Read a model's name or id; raises `Invalid`, code ``model_name_invalid``."""
+    return ModelId(text) if is_id(text, MODEL) else parse_model_name(text, field=field)
 
 
 def parse_reference(text: str, *, field: str = "version") -> VersionReference:

@@ -161,9 +161,11 @@ def upgrade() -> None:
         sa.Column("folded", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("revision", sa.Text(), nullable=False),
+        sa.Column("held", sa.Integer(), nullable=False),
         sa.Column("moved_at", sa.BigInteger(), nullable=False),
         sa.Column("moved_by", sa.Text(), nullable=False),
         sa.CheckConstraint("length(name) BETWEEN 1 AND 128", name="alias_name"),
+        sa.CheckConstraint("held IN (0, 1)", name="alias_held"),
         sa.ForeignKeyConstraint(
             ["model"],
             ["models.id"],

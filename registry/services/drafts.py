@@ -1,0 +1,479 @@
+"""Put files under a label: the draft they gather in, and what happens where a version is already.
+
+An upload registers before its first byte, so that nobody publishes around it; the registration is
+renewed while bytes arrive and lapses if its worker dies. Model and draft are made by the
+transaction that makes the file visible: an upload that fails leaves neither.
+
+A path of a published version never changes: equal bytes are welcome again, others are refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from registry.catalog.aliases import find_alias
+from registry.catalog.claims import FOLDER
+from registry.catalog.folders import (
+    delete_draft_file,
+    file_in_the_way,
+    find_draft,
+    find_draft_file,
+    idle_drafts,
+    insert_draft,
+    put_draft_file,
+    register_upload,
+    renew_upload,
+    unregister_upload,
+)
+from registry.catalog.models import find_model, find_model_by_id, insert_model
+from registry.catalog.trees import find_tree_file
+from registry.catalog.versions import find_version_by_label
+from registry.domain.ids import FOLDER as FOLDER_ID
+from registry.domain.ids import FOLDER_UPLOAD, MODEL, new_id
+from registry.domain.models import Draft, Model, Version
+from registry.domain.names import RESERVED_ALIASES, ModelName, fold
+from registry.domain.principals import Principal
+from registry.domain.references import ModelId, ModelReference
+from registry.domain.trees import TreeFile
+from registry.errors import BodyTooLarge, Conflict, NotFound
+from registry.services.blobs import known
+from registry.services.publish import (
+    UNPROVEN,
+    Completeness,
+    Ids,
+    discard_draft,
+    publish_in,
+    require_same,
+    why_not_publish,
+)
+from registry.services.resolve import require_model
+from store.clock import SECOND
+from store.digest import Digest
+from store.errors import SizeMismatch
+from store.index.blobs import add_ref, drop_ref
+from store.index.transactions import Tx
+from store.ingest import Source, StoredBlob
+from store.opening import Store
+
+LAPSE_SECONDS: Final = 600
+"""How long a registered upload is believed to run after it was last renewed."""
+
+EXPIRED_AT_ONCE: Final = 100
+"""How many idle drafts go in one transaction."""
+
+Outcome: TypeAlias = Literal["created", "replaced", "unchanged"]
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where a file goes: a model by name or id, a label, and a path in normal form."""
+
+    model: ModelReference
+    label: str
+    path: str
+
+
+class Body(msgspec.Struct, frozen=True):
+    """The bytes of one file, and what was declared of them."""
+
+    source: Source
+    expected: Digest | None = None
+    size_bytes: int | None = None
+    limit_bytes: int | None = None
+
+
+class FilePut(msgspec.Struct, frozen=True):
+    """What became of a file; `version` is there if it is published now."""
+
+    model: Model
+    label: str
+    file: TreeFile
+    outcome: Outcome
+    version: Version | None
+
+
+class _Frozen(msgspec.Struct, frozen=True):
+    """The path is published: these bytes or none."""
+
+    model: Model
+    version: Version
+    file: TreeFile
+
+
+class _Recorded(msgspec.Struct, frozen=True):
+    """A file is in; `refused` says why it could not be published along with it."""
+
+    put: FilePut
+    refused: Conflict | None
+
+
+class _Making(msgspec.Struct, frozen=True):
+    """Everything a put may need to write, chosen before the transaction."""
+
+    principal: Principal
+    target: Target
+    upload: str
+    model: str
+    folder: str
+    publish: Completeness | None
+    ids: Ids
+
+
+async def put_file(
+    store: Store,
+    principal: Principal,
+    target: Target,
+    body: Body,
+    *,
+    publish: Completeness | None = None,
+) -> FilePut:
+    """Receive a file into a draft, and publish the draft if asked.
+
+    Raises `Conflict` for a label that cannot take the file, `BodyTooLarge`, and whatever
+    `store.ingest` and the source raise; nothing stays then. If only the publishing is refused, the
+    file stays in the draft and the `Conflict` is raised afterwards.
+    """
+    if body.limit_bytes is not None and (body.size_bytes or 0) > body.limit_bytes:
+        raise BodyTooLarge(body.limit_bytes)
+    making = _making(store, principal, target, publish)
+    frozen = await _admit(store, making)
+    if frozen is not None:
+        return await _compare(store, making, frozen, body)
+    async with _registered(store, making.upload):
+        recorded = await _receive(store, making, body)
+    return _settled(recorded)
+
+
+async def claim_file(
+    store: Store,
+    principal: Principal,
+    target: Target,
+    digest: Digest,
+    *,
+    size_bytes: int | None = None,
+    publish: Completeness | None = None,
+) -> FilePut | None:
+    """Put a blob that the principal may read already, without its bytes; None if it may not.
+
+    None too if another number of bytes was announced: whoever sends those should be told.
+    """
+    making = _making(store, principal, target, publish)
+
+    async def record(tx: Tx, stored: StoredBlob) -> _Recorded | None:
+        if await known(tx, digest, principal.visibility) is None:
+            return None
+        if size_bytes not in (None, stored.size_bytes):
+            return None
+        return await _record(tx, stored, making=making)
+
+    claimed = await store.ingest.claim(digest, record)
+    if claimed is None or claimed[1] is None:
+        return None
+    return _settled(claimed[1])
+
+
+def _making(
+    store: Store, principal: Principal, target: Target, publish: Completeness | None
+) -> _Making:
+    now = store.clock()
+    return _Making(
+        principal,
+        target,
+        new_id(FOLDER_UPLOAD, now),
+        new_id(MODEL, now),
+        new_id(FOLDER_ID, now),
+        publish,
+        Ids.fresh(now),
+    )
+
+
+def _settled(recorded: _Recorded) -> FilePut:
+    if recorded.refused is not None:
+        raise recorded.refused
+    return recorded.put
+
+
+async def _admit(store: Store, making: _Making) -> _Frozen | None:
+    """Register the upload, unless the path is published already; refuse what cannot work."""
+
+    async def unit(tx: Tx) -> _Frozen | None:
+        target = making.target
+        model = await _model_to_write(tx, making.principal, target.model)
+        if model is not None:
+            version, draft = await label_holder(tx, model, target.label)
+            if version is not None:
+                return await _frozen_file(tx, model, version, target.path)
+            if draft is not None:
+                await _refuse_in_the_way(tx, draft, target.path)
+        refuse_reserved(target.label)
+        await register_upload(
+            tx,
+            making.upload,
+            _folded(target.model) if model is None else model.folded,
+            fold(target.label),
+            target.path,
+            making.principal.id,
+            expires_at=tx.now + LAPSE_SECONDS * SECOND,
+        )
+        return None
+
+    return await store.index.run(unit)
+
+
+def _folded(reference: ModelReference) -> str:
+    return reference.id if isinstance(reference, ModelId) else reference.folded
+
+
+async def _model_to_write(tx: Tx, principal: Principal, reference: ModelReference) -> Model | None:
+    """The model if it is there; a name that differs from it in case only is refused."""
+    if isinstance(reference, ModelId):
+        return await require_model(tx, principal, reference)
+    model = await find_model(tx, reference.folded)
+    if model is not None and model.name != reference.text:
+        raise Conflict(
+            "model",
+            reference.text,
+            f"is taken: there is {model.name}, and names that differ only in case are one",
+            code="model_name_taken",
+            details={"existing": model.name},
+        )
+    return model
+
+
+async def label_holder(tx: Tx, model: Model, label: str) -> tuple[Version | None, Draft | None]:
+    """The live version or the draft under a label; raises `Conflict` if an alias has the name."""
+    folded = fold(label)
+    version = await find_version_by_label(tx, model.id, folded)
+    draft = await find_draft(tx, model.id, folded)
+    holder = version or draft
+    if holder is not None and holder.label != label:
+        raise Conflict(
+            "label",
+            label,
+            f"is taken: there is {holder.label}, and labels that differ only in case are one",
+            code="label_taken",
+            details={"existing": holder.label},
+        )
+    alias = await find_alias(tx, model.id, folded)
+    if alias is not None:
+        raise _is_alias(alias.name)
+    return (None if version is None or version.deleted_at is not None else version), draft
+
+
+def refuse_reserved(label: str) -> None:
+    """`latest` and `main` are aliases even before they exist; raises `Conflict`."""
+    if fold(label) in RESERVED_ALIASES:
+        raise _is_alias(fold(label))
+
+
+def _is_alias(name: str) -> Conflict:
+    return Conflict(
+        "label",
+        name,
+        "is an alias; files are put under the label of a version",
+        code="label_is_alias",
+    )
+
+
+async def _frozen_file(tx: Tx, model: Model, version: Version, path: str) -> _Frozen:
+    file = await find_tree_file(tx, version.tree, path)
+    if file is None:
+        raise _is_frozen(model, version, f"it has no file {path}")
+    return _Frozen(model, version, file)
+
+
+def _is_frozen(model: Model, version: Version, reason: str) -> Conflict:
+    return Conflict(
+        "version",
+        f"{version.name} of {model.name}",
+        f"is published and does not change: {reason}",
+        code="version_published",
+        details={"number": version.number, "tree": str(version.tree)},
+    )
+
+
+async def _refuse_in_the_way(tx: Tx, draft: Draft, path: str) -> None:
+    clash = await file_in_the_way(tx, draft.id, path)
+    if clash is not None:
+        raise Conflict(
+            "file",
+            path,
+            f"cannot be beside {clash}: one would be a file and a directory at once",
+            code="path_is_a_directory",
+            details={"existing": clash},
+        )
+
+
+async def _compare(store: Store, making: _Making, frozen: _Frozen, body: Body) -> FilePut:
+    """Read the bytes only to see that they are the published ones; nothing of them stays."""
+    require_same(frozen.model, frozen.version, making.publish or UNPROVEN)
+    if body.expected is not None and body.expected != frozen.file.digest:
+        raise _other_bytes(frozen)
+    staged = await store.ingest.stage(
+        body.source,
+        expected=body.expected,
+        size_bytes=body.size_bytes,
+        limit_bytes=body.limit_bytes,
+    )
+    await store.ingest.discard([staged])
+    if staged.digest != frozen.file.digest:
+        raise _other_bytes(frozen)
+    return FilePut(frozen.model, making.target.label, frozen.file, "unchanged", frozen.version)
+
+
+def _other_bytes(frozen: _Frozen) -> Conflict:
+    return _is_frozen(
+        frozen.model, frozen.version, f"{frozen.file.path} is {frozen.file.digest} there"
+    )
+
+
+@asynccontextmanager
+async def _registered(store: Store, upload: str) -> AsyncIterator[None]:
+    """Keep a registration alive; take it back if the upload fails.
+
+    An upload that succeeds took it back itself, in the transaction that made its file visible.
+    """
+    renewal = asyncio.create_task(_renew(store, upload))
+    try:
+        yield
+    except asyncio.CancelledError:
+        store.ingest.later(store.index.run(partial(unregister_upload, id=upload)))
+        raise
+    except BaseException:
+        await store.index.run(partial(unregister_upload, id=upload))
+        raise
+    finally:
+        renewal.cancel()
+
+
+async def _renew(store: Store, upload: str) -> None:
+    while True:
+        await asyncio.sleep(LAPSE_SECONDS / 4)
+        expires_at = store.clock() + LAPSE_SECONDS * SECOND
+        await store.index.run(partial(renew_upload, id=upload, expires_at=expires_at))
+
+
+async def _receive(store: Store, making: _Making, body: Body) -> _Recorded:
+    try:
+        _, recorded = await store.ingest.receive(
+            body.source,
+            partial(_record, making=making),
+            expected=body.expected,
+            size_bytes=body.size_bytes,
+            limit_bytes=body.limit_bytes,
+        )
+    except SizeMismatch as error:
+        if body.size_bytes is None and body.limit_bytes is not None:
+            raise BodyTooLarge(body.limit_bytes) from error
+        raise
+    return recorded
+
+
+async def _record(tx: Tx, stored: StoredBlob, *, making: _Making) -> _Recorded:
+    """Inside the transaction that makes the blob visible: the world may have changed since."""
+    target, principal = making.target, making.principal
+    await unregister_upload(tx, making.upload)
+    model = await _model_to_write(tx, principal, target.model)
+    if model is None:
+        assert isinstance(target.model, ModelName), "an id that names no model was refused"
+        refuse_reserved(target.label)
+        model = await insert_model(tx, making.model, target.model, principal)
+    version, draft = await label_holder(tx, model, target.label)
+    file = TreeFile(target.path, stored.digest, stored.size_bytes)
+    if version is not None:
+        frozen = await _frozen_file(tx, model, version, target.path)
+        if frozen.file.digest != stored.digest:
+            raise _other_bytes(frozen)
+        require_same(model, version, making.publish or UNPROVEN)
+        return _Recorded(FilePut(model, target.label, file, "unchanged", version), None)
+    refuse_reserved(target.label)
+    if draft is None:
+        draft = await insert_draft(
+            tx, making.folder, model.id, target.label, fold(target.label), principal.id
+        )
+    outcome = await _put_into(tx, model, draft, file)
+    put = FilePut(model, target.label, file, outcome, None)
+    if making.publish is None:
+        return _Recorded(put, None)
+    return await _publish_along(tx, making, put, draft, making.publish)
+
+
+async def _put_into(tx: Tx, model: Model, draft: Draft, file: TreeFile) -> Outcome:
+    before = await find_draft_file(tx, draft.id, file.path)
+    if before is None:
+        await _refuse_in_the_way(tx, draft, file.path)
+    if before is None or before.digest != file.digest:
+        await add_ref(tx, file.digest, model.id, FOLDER)
+    if before is not None and before.digest != file.digest:
+        await drop_ref(tx, before.digest, model.id, FOLDER)
+    await put_draft_file(tx, draft.id, file)
+    if before is None:
+        return "created"
+    return "unchanged" if before.digest == file.digest else "replaced"
+
+
+async def _publish_along(
+    tx: Tx, making: _Making, put: FilePut, draft: Draft, complete: Completeness
+) -> _Recorded:
+    """Publish with the file; a refusal is returned, so that the file itself is kept."""
+    refused = await why_not_publish(tx, put.model, put.label, draft, complete)
+    if refused is not None:
+        return _Recorded(put, refused)
+    publication = await publish_in(tx, making.principal, put.model, put.label, making.ids, UNPROVEN)
+    return _Recorded(msgspec.structs.replace(put, version=publication.version), None)
+
+
+async def remove_draft_file(store: Store, principal: Principal, target: Target) -> None:
+    """Take a file out of a draft; one that is not there is no error."""
+
+    async def unit(tx: Tx) -> None:
+        model = await require_model(tx, principal, target.model)
+        version, draft = await label_holder(tx, model, target.label)
+        if version is not None:
+            raise _is_frozen(model, version, "its files cannot be removed one by one")
+        if draft is None:
+            raise NotFound("draft", f"{target.label} of {model.name}", code="draft_not_found")
+        file = await find_draft_file(tx, draft.id, target.path)
+        if file is not None:
+            await drop_ref(tx, file.digest, model.id, FOLDER)
+            await delete_draft_file(tx, draft.id, target.path)
+
+    await store.index.run(unit)
+
+
+async def list_idle_drafts(store: Store, *, idle_seconds: int, limit: int = 1000) -> list[Draft]:
+    """What `expire_drafts` would remove now, longest idle first."""
+    before = store.clock() - idle_seconds * SECOND
+    return await store.index.read(partial(idle_drafts, before=before, limit=limit))
+
+
+async def expire_drafts(store: Store, *, idle_seconds: int) -> int:
+    """Discard drafts that nobody touched for so long; those with running uploads stay."""
+    before = store.clock() - idle_seconds * SECOND
+    done, skipped = 0, set[str]()
+
+    async def unit(tx: Tx) -> tuple[int, list[str]]:
+        removed, kept = 0, []
+        for draft in await idle_drafts(tx, before, EXPIRED_AT_ONCE + len(skipped)):
+            model = await find_model_by_id(tx, draft.model_id)
+            if draft.id in skipped or model is None:
+                kept.append(draft.id)
+                continue
+            try:
+                await discard_draft(tx, model, draft)
+                removed += 1
+            except Conflict:
+                kept.append(draft.id)
+        return removed, kept
+
+    while True:
+        removed, kept = await store.index.run(unit)
+        done += removed
+        skipped.update(kept)
+        if not removed:
+            return done
