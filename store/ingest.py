@@ -60,6 +60,9 @@ Source: TypeAlias = AsyncIterable[bytes]
 BATCH_BYTES: Final = 1 << 20
 """How much is hashed and written in one hop to a worker thread."""
 
+ONE_THREAD_BYTES: Final = 128 << 10
+"""Below this a batch is written and hashed in one hop; above, in two threads at once."""
+
 MOVING_WAIT_SECONDS: Final = 2.0
 MOVING_POLL_SECONDS: Final = 0.02
 LEASE_SECONDS: Final = 600
@@ -280,10 +283,16 @@ class Ingest:
         while self._cleanups:
             await asyncio.gather(*self._cleanups, return_exceptions=True)
 
-    def submit(self, stream: BatchStream, pieces: list[bytes]) -> Future[None]:
-        """Hash and write one batch in a worker thread."""
-        self.bytes_received += sum(map(len, pieces))
-        return self._threads.ingest.submit(stream.write_blocking, pieces)
+    def submit(self, stream: BatchStream, pieces: list[bytes]) -> list[Future[None]]:
+        """Write one batch and hash it, in two threads at once if it is worth a second one."""
+        size_bytes = sum(map(len, pieces))
+        self.bytes_received += size_bytes
+        if size_bytes < ONE_THREAD_BYTES:
+            return [self._threads.ingest.submit(stream.take_blocking, pieces)]
+        return [
+            self._threads.ingest.submit(stream.write_blocking, pieces),
+            self._threads.hashing.submit(stream.hash.update, pieces),
+        ]
 
     async def _look(self, digests: Sequence[Digest]) -> _Seen:
         async def unit(tx: Tx) -> _Seen:
@@ -391,11 +400,14 @@ class BatchStream:
         self._ingest = ingest
         self._writer = writer
         self._fence = fence
-        self._pending: Future[None] | None = None
+        self._pending: list[Future[None]] = []
         self._batches = 0
 
     def write_blocking(self, pieces: list[bytes]) -> None:
         self.offset = self._writer.append_blocking(self.offset, pieces, self._fence)
+
+    def take_blocking(self, pieces: list[bytes]) -> None:
+        self.write_blocking(pieces)
         self.hash.update(pieces)
 
     async def drain(self, source: Source, *, bound: int | None = None) -> None:
@@ -427,10 +439,13 @@ class BatchStream:
         await self.settle()
 
     async def settle(self) -> None:
-        """Wait for the batch under way; raises what writing it raised."""
-        if self._pending is not None:
-            pending, self._pending = asyncio.wrap_future(self._pending), None
-            await _uncancelled(pending)
+        """Wait for the batch under way; raises what writing it raised.
+
+        After a failure the hash may be ahead of the file; whoever goes on compares their sizes.
+        """
+        pending, self._pending = self._pending, []
+        if pending:
+            await _uncancelled([asyncio.wrap_future(future) for future in pending])
 
     async def _write(self, batch: list[bytes]) -> None:
         await self.settle()
@@ -451,18 +466,19 @@ async def _all(works: Iterable[Awaitable[object]]) -> None:
             raise outcome
 
 
-async def _uncancelled(future: asyncio.Future[None]) -> None:
-    """Wait for a thread's work to its end, then deliver a cancellation that came meanwhile."""
+async def _uncancelled(futures: Sequence[asyncio.Future[None]]) -> None:
+    """Wait for threads to end their work, then deliver a cancellation that came meanwhile."""
     cancelled: asyncio.CancelledError | None = None
-    while not future.done():
+    while not all(future.done() for future in futures):
         try:
-            await asyncio.wait([future])
+            await asyncio.wait(futures)
         except asyncio.CancelledError as error:
             cancelled = error
+    failures = [failure for future in futures if (failure := future.exception()) is not None]
     if cancelled is not None:
-        future.exception()
         raise cancelled
-    future.result()
+    if failures:
+        raise failures[0]
 
 
 async def _discard(stream: BatchStream, writer: StagedWriter) -> None:

@@ -18,9 +18,19 @@ T = TypeVar("T")
 class Threads:
     """The pools of one process. Close them after everything that uses them."""
 
-    def __init__(self, *, ingest: int = 4, sync: int = 8, reading: int = 4, files: int = 4) -> None:
+    def __init__(
+        self,
+        *,
+        ingest: int = 4,
+        hashing: int = 4,
+        sync: int = 8,
+        reading: int = 4,
+        files: int = 4,
+    ) -> None:
         self.ingest = ThreadPoolExecutor(ingest, "ingest")
-        """Hashing and writing what arrives, a batch at a time."""
+        """Writing what arrives, a batch at a time."""
+        self.hashing = ThreadPoolExecutor(hashing, "hashing")
+        """Hashing what arrives, while it is written."""
         self.sync = ThreadPoolExecutor(sync, "sync")
         """Waiting for the disk."""
         self.reading = ThreadPoolExecutor(reading, "reading")
@@ -29,7 +39,7 @@ class Threads:
         """Short calls: stat, open, close, unlink."""
 
     def close(self) -> None:
-        for pool in (self.ingest, self.sync, self.reading, self.files):
+        for pool in (self.ingest, self.hashing, self.sync, self.reading, self.files):
             pool.shutdown(wait=True)
 
 

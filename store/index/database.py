@@ -99,8 +99,6 @@ class Database:
             if writer_lock is not None:
                 lock = os.open(writer_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             reserve = None if path is None else Reserve(path)
-            if reserve is not None and not reserve.is_released():
-                reserve.hold()
             writer = Writer(
                 thread, path, lock, reserve, clock=clock, stats=stats, observer=observer
             )

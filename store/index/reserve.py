@@ -29,23 +29,24 @@ class Reserve:
 
     def __init__(self, index: Path, size_bytes: int = RESERVE_BYTES) -> None:
         self._path = f"{index}-reserve"
-        self._size_bytes = size_bytes
+        self._full_bytes = size_bytes
 
-    def is_released(self) -> bool:
+    def size_bytes(self) -> int | None:
+        """What is held; 0 after a release, None if it was never held."""
         try:
-            return os.stat(self._path).st_size == 0
+            return os.stat(self._path).st_size
         except FileNotFoundError:
-            return False
+            return None
 
     def hold(self) -> None:
         """Take the blocks if the disk has plenty of them; else leave things as they are."""
         try:
             room = os.statvfs(os.path.dirname(self._path))
-            if room.f_bavail * room.f_frsize < _PLENTY * self._size_bytes:
+            if room.f_bavail * room.f_frsize < _PLENTY * self._full_bytes:
                 return
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.posix_fallocate(descriptor, 0, self._size_bytes)
+                os.posix_fallocate(descriptor, 0, self._full_bytes)
             except OSError:
                 os.ftruncate(descriptor, 0)
                 raise

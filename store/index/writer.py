@@ -253,9 +253,11 @@ class Writer:
             self._force_checkpoint()
         if self._reserve is None:
             return
-        if self._reserve.is_released():
+        held = self._reserve.size_bytes()
+        if not held:
             self._reserve.hold()
-        self._freeze(is_frozen=self._reserve.is_released())
+            held = self._reserve.size_bytes()
+        self._freeze(is_frozen=held == 0)
 
     def _make_room(self) -> None:
         """Let deletes through although the disk is full."""
