@@ -38,6 +38,9 @@ FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
 SHORT_LIFE_SECONDS: Final = 1.0
 SHORT_LIVES: Final = 6
+"""So many in a row, and we give up."""
+FIRST_LIVES: Final = 3
+"""The same while no worker has ever been ready: that is no accident but a fault."""
 STOP_SECONDS: Final = 2.0
 GRACE_SECONDS: Final = 5.0
 
@@ -221,7 +224,7 @@ class Supervisor:
         short = 0 if lived else self._short_lives.get(worker.slot, 0) + 1
         self._short_lives[worker.slot] = short
         log("error", "worker died", worker=worker.pid, code=code, reason=worker.refusal or None)
-        if short >= SHORT_LIVES:
+        if short >= (SHORT_LIVES if self._was_ready else FIRST_LIVES):
             self._end(Exit(FAILED, f"workers die again and again ({short} times); giving up"))
             return
         pause = 0.0 if short < 2 else FIRST_PAUSE_SECONDS * 2 ** (short - 2)

@@ -106,6 +106,9 @@ def work(assignment: Assignment, end: socket.socket) -> int:
     except OSError as error:
         _refuse(end, f"cannot start: {error}")
         return FAILED
+    except Exception:
+        logger.exception("worker failed")
+        return FAILED
     return CLEAN
 
 

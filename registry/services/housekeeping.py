@@ -16,6 +16,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -140,8 +141,12 @@ def jobs(store: Store) -> list[Job]:
         Job("checkpoint", 1, _Checkpoints(store).run),
         Job("expire uploads", 60, store.uploads.expire),
         Job("expire leases", 60, lambda: store.index.run(rows.expire_leases)),
-        Job("purge quarantine", 600, store.collector.purge),
+        Job("purge quarantine", 600, partial(_purge, store)),
     ]
+
+
+async def _purge(store: Store) -> int:
+    return (await store.collector.purge()).purged
 
 
 class _Checkpoints:
