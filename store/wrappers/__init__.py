@@ -1,1 +1,0 @@
-"""Wrappers change one behaviour of any blob store."""
