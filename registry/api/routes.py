@@ -7,6 +7,9 @@ module                                  addresses
 `registry.api.health`                   ``/healthz`` ``/readyz`` ``/metrics`` ``/api/v1/stats``
 `registry.api.blobs`                    ``/blobs`` ``/api/v1/blobs/missing``
 `registry.api.pins`                     ``/api/v1/pins``
+`registry.api.models`                   ``/models`` ``/api/v1/models/{model}/versions``
+`registry.api.aliases`                  ``/api/v1/models/{model}/aliases``
+`registry.api.operations`               ``/api/v1/gc`` ``scrub`` ``fsck`` ``operations``
 ======================================  ===========================================================
 
 Foreign protocols bring their own lists; `registry.app` puts `UNMATCHED` behind all of them.
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from registry.api import blobs, health, index, pins, unmatched
+from registry.api import aliases, blobs, health, index, models, operations, pins, unmatched
 from registry.http.routing import Route
 
 ROUTES: Final[list[Route]] = [
@@ -24,6 +27,9 @@ ROUTES: Final[list[Route]] = [
     *health.ROUTES,
     *blobs.ROUTES,
     *pins.ROUTES,
+    *models.ROUTES,
+    *aliases.ROUTES,
+    *operations.ROUTES,
 ]
 
 UNMATCHED: Final[list[Route]] = unmatched.ROUTES

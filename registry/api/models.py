@@ -1,0 +1,484 @@
+"""Files of models, one line of curl each: put, get, list, check, publish, delete.
+
+``/models/{model}/{version}/{path}`` is a file. The model is written with ``~`` (or an escaped
+slash) for each slash in its name; the version is a label, a number, an alias, ``@`` and an alias, a
+tree, a revision or an id; a ``PUT`` takes a label only. Archives are in `registry.api.archives`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from aiohttp import hdrs, web
+
+from registry.api.errors import ADAPTER
+from registry.api.wire import (
+    FileAnswer,
+    FileInVersion,
+    ListingAnswer,
+    PublishedAnswer,
+    Urls,
+    draft_answer,
+    version_answer,
+)
+from registry.auth.policy import allows
+from registry.domain.media import media_type
+from registry.domain.models import Draft, Version
+from registry.domain.names import parse_label
+from registry.domain.paths import differing_in_case, parse_path
+from registry.domain.references import (
+    ByName,
+    ModelReference,
+    VersionReference,
+    parse_model,
+    parse_reference,
+)
+from registry.errors import Conflict, Denied, Invalid, NotFound
+from registry.http.answers import json_answer
+from registry.http.blobs import Cache, Presentation, send_blob
+from registry.http.conditional import (
+    ETAG,
+    InvalidDigestField,
+    etag_of,
+    parse_digest_field,
+    repr_digest_of,
+)
+from registry.http.lists import Listed, prefers_plain, send_list
+from registry.http.receiving import body, expects_continue
+from registry.http.routing import Route
+from registry.http.targets import decoded, raw_segments
+from registry.keys import CONFIG, PRINCIPAL, STORE
+from registry.services.drafts import Body, FilePut, Target, claim_file, put_file, remove_draft_file
+from registry.services.files import (
+    SUMS_NAME,
+    FoundFile,
+    all_files,
+    checksums,
+    checksums_size,
+    find_file,
+    find_only_file,
+    list_files,
+)
+from registry.services.publish import (
+    UNPROVEN,
+    Completeness,
+    Publication,
+    delete_version,
+    publish_draft,
+    restore_version,
+)
+from registry.services.resolve import DraftFiles, Tree, resolve_version
+from store.digest import Digest, InvalidDigest
+
+ARCHIVE: Final = ".tar"
+MOST_LISTED: Final = 10_000
+"""How many files one answer lists; more are asked for with ``after``."""
+
+_PUT_QUESTIONS: Final = frozenset(("publish", "expect_tree", "expect_files", "digest"))
+
+
+async def put_model_file(request: web.Request) -> web.StreamResponse:
+    """Put one file under a label; with ``?publish=true`` the draft becomes a version with it."""
+    model, version, path = _file_target(request)
+    refuse_partial(request)
+    refuse_unknown(request, _PUT_QUESTIONS)
+    target = Target(model, label_of(version), parse_path(path))
+    publish = wants_publish(request)
+    expected, size = expected_digest(request), request.content_length
+    store, principal = request.app[STORE], request[PRINCIPAL]
+    if expected is not None and expects_continue(request):
+        put = await claim_file(store, principal, target, expected, size_bytes=size, publish=publish)
+        if put is not None:
+            return _file_stored(request, put)
+    limit = request.app[CONFIG].limits.blob_bytes or None
+    content = Body(body(request), expected, size, limit)
+    put = await put_file(store, principal, target, content, publish=publish)
+    return _file_stored(request, put)
+
+
+def _file_stored(request: web.Request, put: FilePut) -> web.Response:
+    urls = Urls(request)
+    url = urls.file(put.model, put.label, put.file.path)
+    answer = FileAnswer(
+        model=put.model.name,
+        label=put.label,
+        path=put.file.path,
+        digest=str(put.file.digest),
+        size=put.file.size_bytes,
+        url=url,
+        state="draft" if put.version is None else "published",
+        version=None if put.version is None else version_answer(urls, put.model, put.version),
+        publish_url=urls.publish(put.model, put.label) if put.version is None else None,
+    )
+    return json_answer(
+        answer,
+        status=201 if put.outcome == "created" else 200,
+        headers={
+            hdrs.LOCATION: url,
+            ETAG: etag_of(put.file.digest),
+            "Repr-Digest": repr_digest_of(put.file.digest),
+        },
+    )
+
+
+async def get_model_file(request: web.Request) -> web.StreamResponse:
+    """Send a file, or the list of files where the path ends with a slash."""
+    model, version, path = _file_target(request)
+    reference = parse_reference(version)
+    store, principal = request.app[STORE], request[PRINCIPAL]
+    if not path:
+        place = await resolve_version(store, principal, model, reference)
+        return await _list(request, place)
+    try:
+        found = await find_file(store, principal, model, reference, parse_path(path))
+    except NotFound as error:
+        if path != SUMS_NAME or error.code != "file_not_found":
+            raise
+        place = await resolve_version(store, principal, model, reference)
+        return await _send_sums(request, place)
+    return await _send_file(request, found)
+
+
+async def _send_file(request: web.Request, found: FoundFile) -> web.StreamResponse:
+    path = found.file.path
+    presentation = Presentation(
+        filename=path.rpartition("/")[2],
+        media_type=media_type(path),
+        cache=cache_of(found.place),
+    )
+    return await send_blob(request, found.row, request.app[STORE].reading, presentation)
+
+
+def cache_of(place: Tree | DraftFiles) -> Cache:
+    """A draft is never kept, an alias asked about each time, a published version kept for good."""
+    if isinstance(place, DraftFiles):
+        return "no-store"
+    return "revalidate" if place.is_movable else "immutable"
+
+
+async def _list(request: web.Request, place: Tree | DraftFiles) -> web.StreamResponse:
+    refuse_unknown(request, frozenset(("after", "limit")))
+    store = request.app[STORE]
+    if prefers_plain(request):
+        lines = (
+            "".join(f"{file.path}\n" for file in page).encode()
+            async for page in all_files(store, place)
+        )
+        return await send_list(request, Listed(lines, cache=_list_cache(place)))
+    after = request.query.get("after", "")
+    limit = whole_number(request, "limit", most=MOST_LISTED) or MOST_LISTED
+    listing = await list_files(store, place, after=after, limit=limit)
+    urls = Urls(request)
+    version, draft, tree = None, None, None
+    if isinstance(place, DraftFiles):
+        draft = draft_answer(urls, place.model, place.draft)
+    else:
+        tree = str(place.digest)
+        if place.version is not None:
+            version = version_answer(urls, place.model, place.version)
+    answer = ListingAnswer(
+        model=place.model.name,
+        version=version,
+        draft=draft,
+        tree=tree,
+        count=listing.files,
+        size=listing.size_bytes,
+        files=[FileInVersion(f.path, str(f.digest), f.size_bytes) for f in listing.items],
+        differing_in_case=[
+            list(group) for group in differing_in_case(f.path for f in listing.items)
+        ],
+        next=listing.next,
+    )
+    return json_answer(answer, headers={hdrs.CACHE_CONTROL: _list_cache(place)})
+
+
+def _list_cache(place: Tree | DraftFiles) -> str:
+    return "no-store" if isinstance(place, DraftFiles) else "private, no-cache"
+
+
+async def _send_sums(request: web.Request, place: Tree | DraftFiles) -> web.StreamResponse:
+    store = request.app[STORE]
+    lines = checksums(store, place)
+    if isinstance(place, DraftFiles):
+        return await send_list(request, Listed(lines, cache="no-store"))
+    size = await checksums_size(store, place)
+    listed = Listed(
+        lines, cache="private, no-cache", size_bytes=size, etag=f'"{place.digest}.sums"'
+    )
+    return await send_list(request, listed)
+
+
+async def get_model_version(request: web.Request) -> web.StreamResponse:
+    """Send the only file of a version, or lead to the archive of all."""
+    model, version = _version_target(request)
+    place = await resolve_version(
+        request.app[STORE], request[PRINCIPAL], model, parse_reference(version)
+    )
+    found = await find_only_file(request.app[STORE], place)
+    if found is not None:
+        return await _send_file(request, found)
+    return web.Response(
+        status=302,
+        headers={
+            hdrs.LOCATION: request.rel_url.raw_path + ARCHIVE,
+            hdrs.CACHE_CONTROL: _list_cache(place),
+        },
+    )
+
+
+async def refuse_bare_put(request: web.Request) -> web.StreamResponse:
+    """Without a path there is nothing to call the file; say which forms there are."""
+    raise Invalid(
+        "path",
+        "name the file, as in /models/{model}/{version}/{path}, or send a directory to "
+        "/models/{model}/{version}.tar",
+        code="path_invalid",
+    )
+
+
+async def delete_model_file(request: web.Request) -> web.StreamResponse:
+    """Take a file out of a draft."""
+    model, version, path = _file_target(request)
+    target = Target(model, label_of(version), parse_path(path))
+    await remove_draft_file(request.app[STORE], request[PRINCIPAL], target)
+    return web.Response(status=204)
+
+
+async def delete_model_version(request: web.Request) -> web.StreamResponse:
+    """Delete a version, restorable until it is purged, or discard a draft."""
+    model, version = _version_target(request)
+    gone = await delete_version(
+        request.app[STORE], request[PRINCIPAL], model, parse_reference(version)
+    )
+    assert isinstance(gone, Version | Draft)
+    return web.Response(status=204)
+
+
+async def publish_version(request: web.Request) -> web.StreamResponse:
+    """Make a draft a version; repeating it answers the same."""
+    _, _, _, model, _, label, *_ = raw_segments(request, 7)
+    refuse_unknown(request, frozenset(("expect_tree", "expect_files")))
+    publication = await publish_draft(
+        request.app[STORE],
+        request[PRINCIPAL],
+        parse_model(decoded(model, field="model")),
+        label_of(decoded(label, field="version")),
+        completeness(request),
+    )
+    return published_answer(request, publication)
+
+
+def published_answer(request: web.Request, publication: Publication) -> web.Response:
+    """The version, 201 if this request made it."""
+    urls = Urls(request)
+    version = version_answer(urls, publication.model, publication.version)
+    return json_answer(
+        PublishedAnswer(model=publication.model.name, state="published", version=version),
+        status=201 if publication.is_new else 200,
+        headers={
+            hdrs.LOCATION: version.url,
+            ETAG: f'"{publication.version.tree}"',
+        },
+    )
+
+
+async def get_version(request: web.Request) -> web.StreamResponse:
+    """What is known of a version or a draft, without its files."""
+    _, _, _, model, _, version = raw_segments(request, 6)
+    place = await resolve_version(
+        request.app[STORE],
+        request[PRINCIPAL],
+        parse_model(decoded(model, field="model")),
+        parse_reference(decoded(version, field="version")),
+    )
+    urls = Urls(request)
+    if isinstance(place, DraftFiles):
+        answer: msgspec.Struct = draft_answer(urls, place.model, place.draft)
+    elif place.version is None:
+        raise NotFound("version", decoded(version, field="version"), code="version_not_found")
+    else:
+        answer = version_answer(urls, place.model, place.version)
+    return json_answer(answer, headers={hdrs.CACHE_CONTROL: _list_cache(place)})
+
+
+async def restore(request: web.Request) -> web.StreamResponse:
+    """Bring a deleted version back, by its number."""
+    _, _, _, model, _, number, *_ = raw_segments(request, 7)
+    text = decoded(number, field="version")
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise Invalid("version", "a deleted version is restored by its number")
+    reference = parse_model(decoded(model, field="model"))
+    store, principal = request.app[STORE], request[PRINCIPAL]
+    version = await restore_version(store, principal, reference, int(text))
+    place = await resolve_version(store, principal, reference, parse_reference(text))
+    return json_answer(version_answer(Urls(request), place.model, version))
+
+
+# What the path, the query and the headers of these routes say.
+
+
+def _file_target(request: web.Request) -> tuple[ModelReference, str, str]:
+    _, model, version, path = raw_segments(request, 4)
+    return (
+        parse_model(decoded(model, field="model")),
+        decoded(version, field="version"),
+        decoded(path, field="path"),
+    )
+
+
+def _version_target(request: web.Request) -> tuple[ModelReference, str]:
+    _, model, version = raw_segments(request, 3)
+    return parse_model(decoded(model, field="model")), decoded(version, field="version")
+
+
+def label_of(text: str) -> str:
+    """The label that a write names; raises `Conflict` for the other ways to name a version."""
+    reference: VersionReference = parse_reference(text)
+    if not isinstance(reference, ByName):
+        raise Conflict(
+            "version",
+            text,
+            "is not a label; files are put under the label of a version",
+            code="label_required",
+        )
+    return parse_label(reference.name)
+
+
+def expected_digest(request: web.Request) -> Digest | None:
+    """The digest that a header or ``?digest=`` declares; all that are there must agree."""
+    found: set[Digest] = set()
+    for field in ("Repr-Digest", "Content-Digest"):
+        text = request.headers.get(field)
+        try:
+            declared = None if text is None else parse_digest_field(text)
+        except InvalidDigestField as error:
+            raise Invalid(field, "is not sha-256=:base64:", code="invalid_digest") from error
+        if declared is not None:
+            found.add(declared)
+    for text in request.query.getall("digest", ()):
+        found.add(_digest(text, "digest"))
+    if len(found) > 1:
+        raise Invalid("digest", "is declared twice, differently", code="digest_conflict")
+    return found.pop() if found else None
+
+
+def _digest(text: str, field: str) -> Digest:
+    try:
+        return Digest.parse(text) if ":" in text else Digest.from_hex(text)
+    except InvalidDigest as error:
+        raise Invalid(field, str(error), code="invalid_digest") from error
+
+
+def wants_publish(request: web.Request) -> Completeness | None:
+    """What ``?publish=true`` asks for, with the proofs beside it; None to leave a draft."""
+    text = request.query.get("publish", "false")
+    if text in ("false", "0"):
+        return None
+    if text not in ("true", "1", ""):
+        raise Invalid("publish", f"{text[:40]!r} is neither true nor false")
+    if not allows(request[PRINCIPAL], "version.publish"):
+        raise Denied("version.publish", request.path)
+    return completeness(request)
+
+
+def completeness(request: web.Request) -> Completeness:
+    """What ``expect_tree=`` and ``expect_files=`` say the draft must hold."""
+    tree = request.query.get("expect_tree")
+    files = whole_number(request, "expect_files", most=2**53)
+    if tree is None and files is None:
+        return UNPROVEN
+    return Completeness(None if tree is None else _digest(tree, "expect_tree"), files)
+
+
+def whole_number(request: web.Request, name: str, *, most: int) -> int | None:
+    text = request.query.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 18 and 0 < int(text) <= most):
+        raise Invalid(name, f"{text[:40]!r} is not a whole number from 1 to {most}")
+    return int(text)
+
+
+def refuse_unknown(request: web.Request, known: frozenset[str]) -> None:
+    """A misspelt parameter must not be taken for one that was not given."""
+    for name in request.query:
+        if name not in known:
+            accepted = ", ".join(sorted(known)) or "none"
+            raise Invalid(name[:80], f"is not known here; accepted: {accepted}")
+
+
+def refuse_partial(request: web.Request) -> None:
+    """RFC 9110 section 14.4: a ``PUT`` of a part must not be taken for the whole."""
+    if hdrs.CONTENT_RANGE in request.headers:
+        raise Invalid("Content-Range", "a file is put whole; resume broken uploads at /uploads")
+
+
+_FILE: Final = "/models/{model:[^/]+}/{version:[^/]+}/{path:.*}"
+_VERSION: Final = "/models/{model:[^/]+}/{version:[^/]+}"
+_VERSIONS: Final = "/api/v1/models/{model:[^/]+}/versions/{version:[^/]+}"
+
+ROUTES: Final = [
+    Route(
+        method="PUT",
+        path=_FILE,
+        handler=put_model_file,
+        permission="content.write",
+        adapter=ADAPTER,
+        body="bytes",
+    ),
+    *(
+        Route(
+            method=method,
+            path=path,
+            handler=handler,
+            permission="content.read",
+            adapter=ADAPTER,
+        )
+        for path, handler in ((_FILE, get_model_file), (_VERSION, get_model_version))
+        for method in ("GET", "HEAD")
+    ),
+    Route(
+        method="PUT",
+        path=_VERSION,
+        handler=refuse_bare_put,
+        permission="content.write",
+        adapter=ADAPTER,
+        body="bytes",
+    ),
+    Route(
+        method="DELETE",
+        path=_FILE,
+        handler=delete_model_file,
+        permission="content.write",
+        adapter=ADAPTER,
+    ),
+    Route(
+        method="DELETE",
+        path=_VERSION,
+        handler=delete_model_version,
+        permission="model.write",
+        adapter=ADAPTER,
+    ),
+    Route(
+        method="GET",
+        path=_VERSIONS,
+        handler=get_version,
+        permission="model.read",
+        adapter=ADAPTER,
+    ),
+    Route(
+        method="POST",
+        path=_VERSIONS + "/publish",
+        handler=publish_version,
+        permission="version.publish",
+        adapter=ADAPTER,
+    ),
+    Route(
+        method="POST",
+        path=_VERSIONS + "/restore",
+        handler=restore,
+        permission="model.write",
+        adapter=ADAPTER,
+    ),
+]
