@@ -59,6 +59,17 @@ class Claim:
         os.close(self._descriptor)
 
 
+class DirectoryInUse(CommandError):
+    """Somebody else holds the lock; `owner` is the server that says so of itself."""
+
+    def __init__(self, root: Path, owner: presence.Presence | None) -> None:
+        self.owner = owner
+        who = "another process"
+        if owner is not None:
+            who = f"the server with process id {owner.pid} at {owner.url}"
+        super().__init__(f"{root} is in use by {who}")
+
+
 def claim(root: Path, *, create: bool, sleep: Callable[[float], None] = time.sleep) -> Claim:
     """Check and lock the directory; raises `CommandError` with the reason if it cannot be used."""
     _make(root, create=create)
@@ -151,7 +162,7 @@ def _check_empty(root: Path) -> None:
     foreign = sorted(name for name in names - _HARMLESS if not _is_half_written(name))
     if not foreign:
         return
-    if layout.INDEX_FILE in names or "blobs" in names:
+    if layout.INDEX_FILE in names or (root / layout.BLOBS).is_dir():
         raise CommandError(
             f"{root} holds data of digestry but no {layout.STORE_FILE}; restore that file, it "
             "tells which store this is"
@@ -193,16 +204,10 @@ def _lock(root: Path, sleep: Callable[[float], None]) -> int:
             orphaned = owner is not None and not presence.is_alive(owner.pid)
             if not orphaned or time.monotonic() > deadline:
                 os.close(descriptor)
-                raise CommandError(_in_use(root, owner)) from error
+                raise DirectoryInUse(root, owner) from error
             sleep(0.02)
         except OSError as error:
             os.close(descriptor)
             raise CommandError(f"cannot lock {path}: {error.strerror}") from error
         else:
             return descriptor
-
-
-def _in_use(root: Path, owner: presence.Presence | None) -> str:
-    if owner is None:
-        return f"{root} is in use by another process"
-    return f"{root} is in use by the server with process id {owner.pid} at {owner.url}"

@@ -58,7 +58,7 @@ def configure(level: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(max(least, logging.INFO))
+    root.setLevel(least)
     logging.captureWarnings(True)
 
 

@@ -30,7 +30,7 @@ from registry.domain.principals import Principal
 from registry.errors import Conflict, NotFound
 from store.clock import SECOND, Clock, boot_id
 from store.digest import Digest
-from store.errors import CollectionRefused, StoreError
+from store.errors import BlobNotFound, CollectionRefused, StoreError
 from store.gc import CollectionPlan, CollectionStatus, PlannedBlob
 from store.index import blobs as rows
 from store.index.transactions import Tx
@@ -193,7 +193,7 @@ class Operations:
         async def work(tell: Tell) -> Outcome:
             plan = await self._store.collector.plan()
             await self._keep_plan(plan)
-            return Outcome(_summary(plan))
+            return Outcome(_summary(plan), 0 if plan.refused is None else 1)
 
         return await self._start(principal, "gc", "plan", work)
 
@@ -213,7 +213,8 @@ class Operations:
         """Bring back what a collection took."""
 
         async def work(tell: Tell) -> Outcome:
-            return Outcome(await self._store.collector.undo(collection, _counting(tell)))
+            done = await self._store.collector.undo(collection, _counting(tell))
+            return Outcome(done, 0 if done.returned or done.superseded else 1)
 
         return await self._start(principal, "gc", "undo", work)
 
@@ -401,7 +402,7 @@ def _ended(operation: Operation, task: asyncio.Future[Outcome]) -> Operation:
             operation, state="succeeded", report=report, findings=outcome.findings
         )
     if isinstance(error, StoreError):
-        failure = Failure(str(error), isinstance(error, CollectionRefused))
+        failure = Failure(str(error), isinstance(error, CollectionRefused | BlobNotFound))
     else:
         logger.error("operation failed", operation=operation.id, exc_info=error)
         failure = Failure("an unexpected error; the server's log has it")

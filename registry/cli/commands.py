@@ -1,0 +1,202 @@
+"""Every command with its flags and help; what they do is in the modules they call.
+
+Importing this costs what parsing and help cost, so ``serve`` avoids it when it can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+from cyclopts import App, CycloptsError, Parameter
+
+from registry.cli.exits import CLEAN, REFUSED, CommandError, complain
+
+_INTERRUPTED: Final = 130
+
+_EXITS: Final = """
+
+Exit codes: 0 done and clean; 1 done, with findings that somebody should look at; 2 refused, nothing
+was done; 3 failed on the way.
+"""
+
+_ABOUT: Final = """
+Digestry keeps models: bytes stored once under their SHA-256, verified, resumable.
+
+Start with `digestry serve` and the line it prints.
+"""
+
+Config = Annotated[str | None, Parameter(help="Configuration file; see config.toml.")]
+Data = Annotated[str | None, Parameter(help="Data directory (default ./data).")]
+Json = Annotated[
+    bool, Parameter(name="--json", negative=(), help="Print one JSON document instead of text.")
+]
+
+app: Final = App(
+    name="digestry",
+    help=_ABOUT,
+    help_format="plaintext",
+    version_flags=["--version", "-V"],
+    result_action="return_value",
+)
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Parse and run one command line; return its exit code."""
+    try:
+        code = app(list(arguments), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        complain(f"{error} Try --help.")
+        return REFUSED
+    except CommandError as error:
+        complain(error)
+        return error.code
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return _INTERRUPTED
+    return code if isinstance(code, int) else CLEAN
+
+
+@app.command
+def serve(
+    *,
+    config: Config = None,
+    host: Annotated[str | None, Parameter(help="Address to listen on (default 127.0.0.1).")] = None,
+    port: Annotated[int | None, Parameter(help="Port; 0 takes a free one (default 8080).")] = None,
+    data: Data = None,
+    workers: Annotated[int | None, Parameter(help="Worker processes (default 1).")] = None,
+) -> int:
+    """Run the server until SIGTERM or Ctrl-C.
+
+    Either lets requests in hand finish; a second one ends the server at once.
+
+    Settings come from the configuration file, then DIGESTRY_<SECTION>_<KEY> from the environment,
+    then these flags. The log goes to the error stream.
+
+    Exit codes: 0 ended when asked to; 2 could not start (port or directory in use, wrong settings);
+    3 died.
+    """
+    from registry.cli.flags import ServeFlags
+    from registry.cli.serve import serve as run
+
+    return run(ServeFlags(config=config, host=host, port=port, data=data, workers=workers))
+
+
+@app.command
+def gc(
+    *,
+    apply: Annotated[bool, Parameter(negative=(), help="Collect; without, only show.")] = False,
+    plan: Annotated[str | None, Parameter(help="With --apply: exactly this plan.")] = None,
+    undo: Annotated[str | None, Parameter(help="Bring back what this collection took.")] = None,
+    purge: Annotated[
+        bool, Parameter(negative=(), help="Remove for good what is past the undo window.")
+    ] = False,
+    everything: Annotated[
+        bool, Parameter(negative=(), help="With --purge: do not wait for the undo window.")
+    ] = False,
+    status: Annotated[
+        bool, Parameter(negative=(), help="Show quarantine and the last operation.")
+    ] = False,
+    confirm: Annotated[
+        bool,
+        Parameter(negative=(), help="Allow collection again after a rebuilt or restored index."),
+    ] = False,
+    json: Json = False,
+    data: Data = None,
+    config: Config = None,
+) -> int:
+    """Show what nothing refers to, and collect it when told to.
+
+    Collected blobs go to quarantine and can be brought back until the undo window closes. Works
+    through the running server, or on the directory itself when none runs.
+    """
+    from registry.cli import collection
+    from registry.cli.offices import open_office
+
+    action = collection.choose(
+        apply=apply,
+        plan=plan,
+        undo=undo,
+        purge=purge,
+        everything=everything,
+        status=status,
+        confirm=confirm,
+    )
+    with open_office(config=config, data=data) as office:
+        return collection.run(office, action, as_json=json)
+
+
+@app.command
+def scrub(
+    *,
+    rate: Annotated[
+        str | None, Parameter(help="Bytes read per second at most, such as 50M or 1G.")
+    ] = None,
+    digest: Annotated[
+        list[str] | None, Parameter(negative=(), help="Only this blob; may be repeated.")
+    ] = None,
+    json: Json = False,
+    data: Data = None,
+    config: Config = None,
+) -> int:
+    """Read stored bytes from the disk and compare them with their digests.
+
+    Damaged blobs are set aside, readers get a clear error, and the next upload of the same bytes
+    heals them. Works through the running server, or on the directory itself when none runs.
+    """
+    from registry.cli import checks
+    from registry.cli.offices import open_office
+
+    question = checks.scrub_question(rate=rate, digests=digest or [])
+    with open_office(config=config, data=data) as office:
+        return checks.scrub(office, question, as_json=json)
+
+
+@app.command
+def fsck(
+    *,
+    repair: Annotated[
+        bool, Parameter(negative=(), help="Make index and directory agree, adopting orphans.")
+    ] = False,
+    rebuild: Annotated[
+        bool,
+        Parameter(
+            negative=(),
+            help="Set the index aside and make a new one from the blobs. Names, versions and pins "
+            "are lost. Refused while a server runs.",
+        ),
+    ] = False,
+    json: Json = False,
+    data: Data = None,
+    config: Config = None,
+) -> int:
+    """Compare index and directory both ways; with --repair make them agree.
+
+    Works through the running server, or on the directory itself when none runs.
+    """
+    from registry.cli import checks
+    from registry.cli.offices import open_office, rebuild_index
+
+    if rebuild:
+        with rebuild_index(config=config, data=data) as office:
+            return checks.fsck(office, repair=True, as_json=json)
+    with open_office(config=config, data=data) as office:
+        return checks.fsck(office, repair=repair, as_json=json)
+
+
+@app.command
+def version() -> int:
+    """Print the version."""
+    print(_version())
+    return CLEAN
+
+
+def _version() -> str:
+    from registry import __version__
+
+    return f"digestry {__version__}"
+
+
+app.version = _version
+for _command in (gc, scrub, fsck):
+    _command.__doc__ = (_command.__doc__ or "").rstrip() + _EXITS

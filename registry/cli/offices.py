@@ -1,0 +1,308 @@
+"""Where a command gets its work done: at the running server, or in this process.
+
+Whoever holds the lock of the data directory decides. If a server does, ``server.json`` tells where
+it listens and the secret that it takes from commands on its own machine. If nobody does, this
+process takes the lock for as long as the work lasts, so that no server can start meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from registry.auth.local_secret import authorization
+from registry.cli import directory
+from registry.cli.exits import FAILED, REFUSED, CommandError
+from registry.cli.presence import Presence
+from registry.cli.schema import is_current, prepare
+from registry.config import Config, ConfigError, load
+from registry.domain.principals import LOCAL
+from registry.services.operations import Failure, Operation, Operations, Progress
+from store import layout
+from store.errors import StoreError
+from store.gc import CollectionStatus
+
+T = TypeVar("T")
+
+POLL_SECONDS: Final = 0.1
+ANSWER_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 15.0
+"""How long a server may be unreachable while we wait for an operation; workers get replaced."""
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """An operation as a command sees it."""
+
+    id: str
+    group: str
+    verb: str
+    state: str
+    findings: int = 0
+    report: msgspec.Raw = msgspec.Raw(b"null")
+    failure: Failure | None = None
+    progress: Progress | None = None
+
+
+class Task(msgspec.Struct, frozen=True):
+    """Work to be started, said twice: as a request to a server and as a call in this process."""
+
+    path: str
+    body: Mapping[str, Any] | None
+    start: Callable[[Operations], Awaitable[Operation]]
+
+
+Watch = Callable[[Progress | None], None]
+"""Told from time to time how far the work is."""
+
+
+class Office(Protocol):
+    """A place where work on one data directory is done."""
+
+    def work(self, task: Task, watch: Watch) -> Ended:
+        """Do it to its end. Ctrl-C stops it."""
+        ...
+
+    def collection_status(self) -> tuple[CollectionStatus, Ended | None]:
+        """What quarantine holds, and the last collection."""
+        ...
+
+    def confirm_collection(self) -> None:
+        """Allow collection again."""
+        ...
+
+
+@contextmanager
+def open_office(*, config: str | None, data: str | None) -> Iterator[Office]:
+    """The server's office if one runs on the directory, else our own."""
+    settings = configure(config, data)
+    root = Path(settings.store.data).resolve()
+    try:
+        claimed = directory.claim(root, create=False)
+    except directory.DirectoryInUse as error:
+        if error.owner is None:
+            raise
+        yield RemoteOffice(error.owner)
+        return
+    try:
+        _require_store(root)
+        yield LocalOffice(settings, root)
+    finally:
+        claimed.release()
+
+
+@contextmanager
+def rebuild_index(*, config: str | None, data: str | None) -> Iterator[Office]:
+    """Our own office on a directory whose index was set aside and made anew, empty."""
+    settings = configure(config, data)
+    root = Path(settings.store.data).resolve()
+    try:
+        claimed = directory.claim(root, create=False)
+    except directory.DirectoryInUse as error:
+        raise CommandError(f"{error}; stop it before the index is rebuilt") from error
+    try:
+        _require_store(root)
+        set_index_aside(root, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+        # Nobody else is at work here, so no file is too young to be adopted.
+        now = msgspec.structs.replace(settings.collection, grace_seconds=0)
+        yield LocalOffice(msgspec.structs.replace(settings, collection=now), root)
+    finally:
+        claimed.release()
+
+
+def configure(config: str | None, data: str | None) -> Config:
+    """The settings that name the directory."""
+    try:
+        settings = load(config, os.environ, {"store.data": data})
+    except ConfigError as error:
+        raise CommandError(str(error)) from error
+    if settings.store.backend == "memory":
+        raise CommandError("store.backend is 'memory': there is no directory to work on")
+    return settings
+
+
+def set_index_aside(root: Path, stamp: str) -> None:
+    """Rename the index and what belongs to it, keeping names that SQLite would still understand."""
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            (root / f"{layout.INDEX_FILE}{suffix}").rename(
+                root / f"{layout.INDEX_FILE}.before-rebuild-{stamp}{suffix}"
+            )
+
+
+def _require_store(root: Path) -> None:
+    if not (root / layout.STORE_FILE).exists():
+        raise CommandError(f"{root} is not a data directory of digestry")
+
+
+class LocalOffice:
+    """Works in this process; the caller holds the directory's lock."""
+
+    def __init__(self, settings: Config, root: Path) -> None:
+        self._settings = settings
+        try:
+            if not is_current(root):
+                prepare(root)
+        except StoreError as error:
+            raise CommandError(str(error)) from error
+
+    def work(self, task: Task, watch: Watch) -> Ended:
+        async def run(operations: Operations) -> Ended:
+            operation = await task.start(operations)
+            while operation.state == "running":
+                watch(operation.progress)
+                await asyncio.sleep(POLL_SECONDS)
+                operation = await operations.find(LOCAL, operation.id)
+            watch(operation.progress)
+            return _ended(operation)
+
+        return self._with_store(run)
+
+    def collection_status(self) -> tuple[CollectionStatus, Ended | None]:
+        async def run(operations: Operations) -> tuple[CollectionStatus, Ended | None]:
+            status = await operations.collection_status(LOCAL)
+            last = await operations.latest(LOCAL, "gc")
+            return status, None if last is None else _ended(last)
+
+        return self._with_store(run)
+
+    def confirm_collection(self) -> None:
+        self._with_store(lambda operations: operations.confirm_collection(LOCAL))
+
+    def _with_store(self, run: Callable[[Operations], Awaitable[T]]) -> T:
+        from registry.cli import logs
+        from registry.cli.settings import store_settings
+        from store.opening import open_store
+
+        logs.configure("warning")  # what is done here is told by the command itself
+
+        async def whole() -> T:
+            store = await open_store(store_settings(self._settings))
+            try:
+                await store.quarantine.settle()
+                operations = Operations(store)
+                try:
+                    return await run(operations)
+                finally:
+                    await operations.close()
+            finally:
+                await store.close()
+
+        try:
+            return asyncio.run(whole())
+        except StoreError as error:
+            raise CommandError(str(error), FAILED) from error
+
+
+class RemoteOffice:
+    """Works through the server that holds the directory."""
+
+    def __init__(self, server: Presence) -> None:
+        self._server = server
+
+    def work(self, task: Task, watch: Watch) -> Ended:
+        started = self._decoded(self._ask("POST", task.path, task.body), Ended)
+        path = f"/api/v1/operations/{started.id}"
+        try:
+            return self._wait(started, path, watch)
+        except KeyboardInterrupt:
+            self._ask("DELETE", path)
+            raise
+
+    def collection_status(self) -> tuple[CollectionStatus, Ended | None]:
+        class Answer(msgspec.Struct):
+            quarantine: CollectionStatus
+            operation: Ended | None
+
+        answer = self._decoded(self._ask("GET", "/api/v1/gc"), Answer)
+        return answer.quarantine, answer.operation
+
+    def confirm_collection(self) -> None:
+        self._ask("POST", "/api/v1/gc/confirm")
+
+    def _wait(self, started: Ended, path: str, watch: Watch) -> Ended:
+        operation, heard = started, time.monotonic()
+        while operation.state == "running":
+            watch(operation.progress)
+            time.sleep(POLL_SECONDS)
+            try:
+                operation = self._decoded(self._ask("GET", path), Ended)
+                heard = time.monotonic()
+            except ServerSilent:
+                if time.monotonic() - heard > PATIENCE_SECONDS:
+                    raise
+        watch(operation.progress)
+        return operation
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+        headers = {"Authorization": authorization(self._server.secret)}
+        content = None
+        if body is not None:
+            content = msgspec.json.encode(body)
+            headers["Content-Type"] = "application/json"
+        address = urlsplit(self._server.url)
+        connection = http.client.HTTPConnection(
+            address.hostname or "", address.port, timeout=ANSWER_SECONDS
+        )
+        try:
+            connection.request(method, path, body=content, headers=headers)
+            answer = connection.getresponse()
+            received = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerSilent(
+                f"the server at {self._server.url} does not answer: {error}"
+            ) from error
+        finally:
+            connection.close()
+        if answer.status >= 400:
+            raise CommandError(*_problem(answer.status, received))
+        return received
+
+    def _decoded(self, content: bytes, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(content, type=kind)
+        except msgspec.DecodeError as error:
+            raise CommandError(
+                f"{self._server.url} does not answer like digestry: {error}", FAILED
+            ) from error
+
+
+class ServerSilent(CommandError):
+    """The server holds the directory but cannot be reached, for the moment or for good."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, FAILED)
+
+
+class _Problem(msgspec.Struct):
+    detail: str = ""
+
+
+def _problem(status: int, content: bytes) -> tuple[str, int]:
+    """What the server said against it, and the exit code that means."""
+    try:
+        detail = msgspec.json.decode(content, type=_Problem).detail
+    except msgspec.DecodeError:
+        detail = ""
+    return detail or f"the server answered {status}", FAILED if status >= 500 else REFUSED
+
+
+def _ended(operation: Operation) -> Ended:
+    return Ended(
+        id=operation.id,
+        group=operation.group,
+        verb=operation.verb,
+        state=operation.state,
+        findings=operation.findings,
+        report=operation.report,
+        failure=operation.failure,
+        progress=operation.progress,
+    )
