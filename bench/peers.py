@@ -235,7 +235,8 @@ def _oci_root(directory: Path) -> Path:
 
 
 def _nginx_configuration(directory: Path, port: int, body_buffer: str) -> str:
-    # a body file on the same file system makes PUT a rename; PUT always writes the body to a file
+    # PUT always takes the body into a file, and on one file system its last step is a rename;
+    # tcp_nopush, which Debian's own file adds, kept 64 KiB ranges waiting 40 ms each
     user = "user root;" if os.geteuid() == 0 else ""
     other = directory / "other"
     return f"""
@@ -245,7 +246,7 @@ def _nginx_configuration(directory: Path, port: int, body_buffer: str) -> str:
         events {{ worker_connections 1024; }}
         http {{
             access_log off;
-            sendfile on; tcp_nopush on; tcp_nodelay on;
+            sendfile on;
             keepalive_requests 1000000000;
             client_max_body_size 0;
             client_body_temp_path {directory}/body;

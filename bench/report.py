@@ -24,6 +24,8 @@ def environment_lines(environment: Environment) -> list[str]:
 
 
 def scenario_lines(scenario: Scenario, runs: Sequence[Run]) -> list[str]:
+    if not runs:
+        return [f"{scenario.name}: nobody to measure, only {', '.join(scenario.speaks)} can do it"]
     rounds = len({run.round for run in runs})
     lines = [f"{scenario.name}: {scenario.title} ({_rounds(rounds)}; median, lowest to highest)"]
     for case in dict.fromkeys(run.case for run in runs):

@@ -1,0 +1,1 @@
+"""The benchmark: its arithmetic, and that every scenario still runs."""

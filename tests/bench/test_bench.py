@@ -1,0 +1,233 @@
+"""Every scenario runs for one tiny round, and the arithmetic over its records is right.
+
+Speed is not asserted here: a busy machine must not fail a test. What could rot is: imports, the
+dialects of the peers, names of cases in goals, figures that no table knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import peers, report
+from bench.__main__ import main, present, scenarios
+from bench.clients import CannotRun
+from bench.data import MIB, Data
+from bench.harness import Bench, Settings, run_scenario, scratch
+from bench.processes import Server, cpu_seconds, free_port, peak_bytes
+from bench.records import FIGURES, OURS, Environment, Goal, Run, judge, read_lines, write_lines
+
+COMPLETE = os.environ.get("DIGESTRY_TESTS_COMPLETE") == "1"
+
+
+def skip_by_name(why: str) -> None:
+    if COMPLETE:
+        pytest.fail(f"{why}, and every program is expected here")
+    pytest.skip(why)
+
+
+def tiny(root: Path) -> Settings:
+    return Settings(
+        root=root,
+        disk=root,
+        size_bytes=4 * MIB,
+        rounds=1,
+        rate_seconds=1,
+        settle_seconds=0.05,
+        parallel=2,
+    )
+
+
+def run_of(contender: str, number: int, value: float, case: str = "GET") -> Run:
+    return Run("small", case, contender, number, {"requests_per_s": value})
+
+
+@pytest.mark.parametrize("name", sorted(scenarios()))
+def test_a_scenario_runs_one_round_with_whoever_is_installed(name: str, tmp_path: Path) -> None:
+    scenario = scenarios()[name]
+    contenders, absent = present((OURS,), peers.PEERS)
+    taking_part = {each.name for each in contenders} & set(scenario.speaks)
+    if COMPLETE:
+        assert absent == {}
+    if not scenario.own and not taking_part:
+        skip_by_name("; ".join(absent.values()))
+    bodies, files = tmp_path / "bodies", tmp_path / "files"
+    bodies.mkdir()
+    files.mkdir()
+    bench = Bench(tiny(tmp_path), Data(bodies), files)
+
+    try:
+        runs = run_scenario(scenario, bench, contenders, progress=lambda text: None)
+    except CannotRun as error:
+        skip_by_name(str(error))
+
+    expected = {each.name for each in scenario.own} or taking_part
+    assert {run.contender for run in runs} == expected
+    for run in runs:
+        assert run.figures.keys() <= FIGURES.keys()
+        assert all(math.isfinite(value) for value in run.figures.values())
+    for goal in scenario.goals:
+        if {OURS, goal.against or OURS} <= expected:
+            assert judge(runs, goal) is not None
+    assert report.scenario_lines(scenario, runs)[0].startswith(f"{name}: ")
+
+
+def test_every_scenario_file_asks_a_question_and_names_a_decision() -> None:
+    for scenario in scenarios().values():
+        text = sys.modules[scenario.measure.__module__].__doc__ or ""
+
+        assert "?\n" in text.splitlines(keepends=True)[0]
+        assert "ecides" in text
+
+
+def test_a_ratio_is_formed_within_each_round_before_the_median() -> None:
+    ours = [run_of(OURS, number, value) for number, value in enumerate((10, 100, 30))]
+    theirs = [run_of("nginx", number, value) for number, value in enumerate((10, 50, 10))]
+
+    found = judge([*ours, *theirs], Goal(case="GET", figure="requests_per_s", against="nginx"))
+
+    assert found is not None
+    assert (found.median, found.low, found.high) == (2, 1, 3)
+
+
+def test_a_goal_against_an_absent_peer_is_not_judged() -> None:
+    goal = Goal(case="GET", figure="requests_per_s", against="nginx", at_least=1)
+
+    assert judge([run_of(OURS, 0, 1)], goal) is None
+
+
+@pytest.mark.parametrize(
+    ("goal", "value", "met"),
+    [
+        (Goal(case="x", figure="ms", at_most=5), 5.0, True),
+        (Goal(case="x", figure="ms", at_most=5), 5.1, False),
+        (Goal(case="x", figure="ms", at_least=0.8), 0.79, False),
+        (Goal(case="x", figure="ms"), 1e9, True),
+    ],
+)
+def test_a_goal_is_met_at_its_bound_and_missed_beyond(goal: Goal, value: float, met: bool) -> None:
+    assert goal.is_met(value) is met
+
+
+def test_a_comparison_is_silent_within_the_spread_and_names_what_left_it() -> None:
+    before = [run_of(OURS, number, value) for number, value in enumerate((90, 100, 110))]
+    near = [run_of(OURS, number, value) for number, value in enumerate((80, 95, 105))]
+    far = [run_of(OURS, number, value) for number, value in enumerate((40, 50, 60))]
+
+    assert report.comparison_lines(near, before) == ["nothing moved beyond the spread"]
+    assert report.comparison_lines(far, before) == [
+        "worse: small, GET, digestry, requests/s: 100 to 50 (-50 %)"
+    ]
+
+
+def test_records_survive_the_way_to_a_file_and_back(tmp_path: Path) -> None:
+    environment = Environment(
+        command="python -m bench",
+        started_at="2026-11-21T00:00:00Z",
+        commit="abc",
+        machine="a machine",
+        cores=2,
+        memory_gib=4,
+        kernel="6",
+        python="3.11",
+        root="/somewhere",
+        root_file_system="tmpfs",
+        load_average=0.1,
+        versions={"nginx": "1"},
+        skipped={"docker-registry": "docker-registry is not installed"},
+    )
+    runs = [run_of(OURS, 0, 1.5), run_of("nginx", 0, 2.5)]
+    path = tmp_path / "records.jsonl"
+
+    write_lines(path, environment, runs)
+
+    assert read_lines(path) == (environment, runs)
+    assert len(path.read_bytes().splitlines()) == 3
+
+
+def test_fresh_bodies_share_a_file_and_differ_in_their_digest(tmp_path: Path) -> None:
+    data = Data(tmp_path)
+    bodies = [data.file(MIB), data.fresh(MIB), data.fresh(MIB)]
+
+    for body in bodies:
+        assert body.size_bytes == MIB
+        assert body.sha256 == hashlib.sha256(bytes(body.shared) + body.tail).hexdigest()
+    assert len({body.sha256 for body in bodies}) == 3
+    assert len({body.path for body in bodies}) == 1
+    assert hashlib.sha256(bodies[0].path.read_bytes()).hexdigest() == bodies[0].sha256
+
+
+def test_small_bodies_have_the_digests_that_are_prepared_for_them(tmp_path: Path) -> None:
+    data = Data(tmp_path)
+    template = data.small_template(4096)
+
+    digests = data.small_digests(4096, 3)
+
+    expected = [hashlib.sha256(f"{template}{n:016d}".encode()).hexdigest() for n in range(3)]
+    assert digests == expected
+    assert len(template) + 16 == 4096
+
+
+def test_the_cost_of_a_child_that_ended_is_its_parents() -> None:
+    spin = "import time\nwhile time.process_time() < 0.4: pass"
+    code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {spin!r}])"
+    command = [sys.executable, "-c", code + "\nsys.stdin.read()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        while cpu_seconds(process.pid) < 0.3:  # the child alone, each of four sums cut to a tick
+            assert process.poll() is None
+
+        assert peak_bytes(process.pid) > MIB
+
+
+def test_a_server_that_ends_early_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="ended with 3\nno such luck"):
+        Server(
+            "unlucky",
+            [sys.executable, "-c", "print('no such luck', flush=True); raise SystemExit(3)"],
+            port=free_port(),
+            ready_path="/",
+            log=tmp_path / "log",
+            working_directory=tmp_path,
+            environment=os.environ,
+            settle_seconds=0.05,
+        )
+
+
+def test_scratch_is_gone_even_after_a_failure(tmp_path: Path) -> None:
+    def use_and_fail() -> None:
+        with scratch(tmp_path) as directory:
+            (directory / "file").write_bytes(b"x")
+            raise ValueError("on purpose")
+
+    with pytest.raises(ValueError, match="on purpose"):
+        use_and_fail()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_prints_a_table_and_writes_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records, root = tmp_path / "records.jsonl", tmp_path / "root"
+    small = ["client", "--rounds", "1", "--size", "2M", "--root", str(root), "--peers", ""]
+    main([*small, "--json", str(records)])
+    main([*small, "--against", str(records)])
+
+    printed = capsys.readouterr().out
+    assert "client: the load generators" in printed
+    assert f"against {records}" in printed
+    assert {run.scenario for run in read_lines(records)[1]} == {"client"}
+    assert list(root.iterdir()) == []
+
+
+def test_an_unknown_peer_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["client", "--peers", "nginxx"])
+
+    assert "unknown: nginxx" in capsys.readouterr().err
