@@ -1,0 +1,141 @@
+"""The local backend keeps the contract, and what only a directory can show."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from store import layout
+from store.backends.local import LocalBlobStore, prepare
+from store.digest import Digest
+from store.durable import Disk
+from store.errors import StorageFull, StorageReadOnly, TooManyOpenFiles, Unavailable
+from store.threads import Threads
+from tests.contracts.blob_store import CONTENT, DIGEST, BlobStoreContract, staged, store
+
+
+@pytest.fixture
+def threads() -> Iterator[Threads]:
+    pools = Threads()
+    yield pools
+    pools.close()
+
+
+class RawDirectory:
+    """The files below a data directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def read(self, digest: Digest) -> bytes | None:
+        found = list((self.root / "blobs" / "sha256").rglob(digest.hex))
+        return found[0].read_bytes() if found else None
+
+    def damage(self, digest: Digest, content: bytes) -> None:
+        (path,) = (self.root / "blobs" / "sha256").rglob(digest.hex)
+        path.chmod(0o600)
+        path.write_bytes(content)
+
+    def staged(self) -> list[str]:
+        return os.listdir(self.root / "uploads")
+
+    def aside(self) -> list[tuple[Digest, int]]:
+        names = [name.split(".") for name in os.listdir(self.root / "quarantine")]
+        return [(Digest(name[0]), int(name[1])) for name in names]
+
+
+class TestLocalBlobStore(BlobStoreContract):
+    @pytest.fixture
+    async def blobs(self, tmp_path: Path, threads: Threads) -> AsyncIterator[LocalBlobStore]:
+        prepare(tmp_path, Disk())
+        yield LocalBlobStore(tmp_path, threads)
+        assert [] == os.listdir(tmp_path / "uploads"), "a test left a staging file behind"
+
+    @pytest.fixture
+    def raw(self, tmp_path: Path) -> RawDirectory:
+        return RawDirectory(tmp_path)
+
+
+@pytest.fixture
+def local(tmp_path: Path, threads: Threads) -> LocalBlobStore:
+    prepare(tmp_path, Disk())
+    return LocalBlobStore(tmp_path, threads)
+
+
+async def test_stored_files_cannot_be_written(local: LocalBlobStore) -> None:
+    await store(local, CONTENT)
+
+    assert 0o444 == local.path_of(DIGEST).stat().st_mode & 0o777
+
+
+async def test_foreign_names_are_passed_over(local: LocalBlobStore, tmp_path: Path) -> None:
+    """A file that is not ours is neither listed nor harmed."""
+    await store(local, CONTENT)
+    shard = local.path_of(DIGEST).parent
+    strangers = [
+        shard / "notes.txt",
+        shard / ("f" * 64),  # a digest of another shard
+        tmp_path / "blobs" / "sha256" / "README",
+        tmp_path / "uploads" / "Not Ours",
+        tmp_path / "quarantine" / "thing",
+    ]
+    for path in strangers:
+        path.write_text("not ours")
+
+    assert [DIGEST] == [info.digest async for info in local.list()]
+    assert [] == [info async for info in local.list_staged()]
+    assert [] == [info async for info in local.list_aside()]
+    assert all(path.exists() for path in strangers)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (28, StorageFull),  # ENOSPC
+        (122, StorageFull),  # EDQUOT
+        (30, StorageReadOnly),  # EROFS
+        (24, TooManyOpenFiles),  # EMFILE
+        (5, Unavailable),  # EIO
+    ],
+)
+async def test_failures_of_the_disk_have_a_kind(
+    tmp_path: Path, threads: Threads, number: int, kind: type[Exception]
+) -> None:
+    class Failing(Disk):
+        def link(self, source: str, target: str) -> None:
+            raise OSError(number, os.strerror(number))
+
+    prepare(tmp_path, Disk())
+    local = LocalBlobStore(tmp_path, threads, Failing())
+    writer = await staged(local, CONTENT)
+
+    with pytest.raises(kind):
+        await writer.promote(DIGEST)
+
+    await writer.discard()
+
+
+async def test_a_short_write_is_cut_back(tmp_path: Path, threads: Threads) -> None:
+    """When the disk fills up in the middle of a batch, the file holds whole batches only."""
+
+    class Filling(Disk):
+        def write(self, descriptor: int, path: str, pieces: object, at: int) -> int:
+            if at:
+                os.pwrite(descriptor, b"half", at)
+                raise OSError(28, "full")
+            return os.pwrite(descriptor, b"first", at)
+
+    prepare(tmp_path, Disk())
+    local = LocalBlobStore(tmp_path, threads, Filling())
+    writer = await local.stage("put_12345678")
+    writer.append_blocking(0, [b"first"])
+
+    with pytest.raises(StorageFull):
+        writer.append_blocking(5, [b"second"])
+
+    assert b"first" == (tmp_path / layout.upload_key("put_12345678")).read_bytes()
+    assert 5 == writer.size_bytes
+    await writer.discard()
