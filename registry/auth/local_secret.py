@@ -36,6 +36,11 @@ class LocalSecret:
         return hmac.compare_digest(offered.strip().encode("utf-8", "replace"), self._value)
 
 
+def is_local_secret(authorization: str | None) -> bool:
+    """Whether the header offers a local command's secret, right or wrong."""
+    return authorization is not None and authorization.lower().startswith(f"{SCHEME.lower()} ")
+
+
 def authorization(secret: str) -> str:
     """The header value that `LocalSecret.admits` accepts."""
     return f"{SCHEME} {secret}"

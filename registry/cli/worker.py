@@ -17,6 +17,7 @@ import gc
 import signal
 import socket
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Final
 
 import structlog
@@ -29,9 +30,11 @@ from registry.cli.exits import CLEAN, FAILED, REFUSED
 from registry.cli.listening import BACKLOG
 from registry.cli.serve import Assignment
 from registry.cli.settings import store_settings
+from registry.config import Config
 from registry.keys import DRAIN, LOCAL_SECRET
 from registry.middlewares.access_log import AccessLog
-from registry.services.housekeeping import Housekeeping, Leadership, first_jobs, jobs
+from registry.services.drafts import expire_drafts
+from registry.services.housekeeping import Housekeeping, Job, Leadership, first_jobs, jobs
 from store import layout
 from store.errors import StoreError
 from store.opening import Store, open_store
@@ -137,7 +140,7 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
         assignment.listener.listen(BACKLOG)
         _settle_memory()
         channel.say("ready")
-        keeper = asyncio.create_task(housekeeping(store).run(), name="housekeeping")
+        keeper = asyncio.create_task(housekeeping(config, store).run(), name="housekeeping")
         try:
             await channel.stop.wait()
             app[DRAIN].begin()
@@ -150,11 +153,13 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
         await _finish(runner, channel, config.server.drain_seconds)
 
 
-def housekeeping(store: Store) -> Housekeeping:
+def housekeeping(config: Config, store: Store) -> Housekeeping:
     """The leader's work, done by one worker of all that share the directory."""
     root = store.settings.root
     leadership = Leadership(None if root is None else root / layout.LEADER_LOCK)
-    return Housekeeping(leadership, first_jobs(store), jobs(store))
+    idle_seconds = config.drafts.expire_days * 86400
+    drafts = Job("expire drafts", 3600, partial(expire_drafts, store, idle_seconds=idle_seconds))
+    return Housekeeping(leadership, first_jobs(store), [*jobs(store), drafts])
 
 
 def _settle_memory() -> None:

@@ -1,16 +1,19 @@
 """Who acts: in open mode everybody who reaches the server is the principal ``local``.
 
-Tokens, sessions and the secret of local commands will be looked at here; handlers only ever see
-``request[PRINCIPAL]``.
+The secret of local commands is checked where one is offered: a command that holds a stale one must
+hear so, and not be taken for anybody. Tokens and sessions will be looked at here too; handlers only
+ever see ``request[PRINCIPAL]``.
 """
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
+from registry.auth.local_secret import is_local_secret
 from registry.domain.principals import LOCAL
-from registry.keys import PRINCIPAL
+from registry.errors import Unauthenticated
+from registry.keys import LOCAL_SECRET, PRINCIPAL
 
 
 def authenticate_middleware() -> Middleware:
@@ -18,6 +21,11 @@ def authenticate_middleware() -> Middleware:
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        offered = request.headers.get(hdrs.AUTHORIZATION)
+        if is_local_secret(offered):
+            secret = request.app.get(LOCAL_SECRET)
+            if secret is None or not secret.admits(offered, request.remote):
+                raise Unauthenticated
         request[PRINCIPAL] = LOCAL
         return await handler(request)
 

@@ -16,6 +16,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -23,12 +24,22 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from store.errors import StoreError
+from store.clock import SECOND
+from store.errors import BlobNotFound, Corrupt, StoreError
 from store.index import blobs as rows
+from store.index.transactions import Tx
+from store.index.uploads import FINISHED, UploadRow, find_upload
 from store.opening import Store
 
 LOOK_SECONDS: Final = 1.0
 """How long a store may be without housekeeping after its leader died."""
+
+STALE_SECONDS: Final = 86400
+"""How long a staging file without a session may lie untouched."""
+
+PAGE: Final = 500
+PAGE_PAUSE_SECONDS: Final = 0.05
+RENEWAL_RATE: Final = 32 << 20
 
 SMALL_WAL_BYTES: Final = 1 << 20
 """Below this a checkpoint is not worth its two syncs, except once a minute."""
@@ -141,8 +152,48 @@ def jobs(store: Store) -> list[Job]:
         Job("checkpoint", 1, _Checkpoints(store).run),
         Job("expire uploads", 60, store.uploads.expire),
         Job("expire leases", 60, lambda: store.index.run(rows.expire_leases)),
+        Job("sweep staging", 3600, partial(sweep_staging, store)),
         Job("purge quarantine", 600, partial(_purge, store)),
+        Job("renew segments", 86400, partial(renew_segments, store)),
     ]
+
+
+async def sweep_staging(store: Store) -> int:
+    """Remove staging files that no session names and nobody has written to for long.
+
+    They are what a kill leaves of uploads in one request. The age must exceed any pause within one
+    request: a directory that arrives as one tar keeps its first file staged until its last.
+    """
+    removed = 0
+    async for info in store.blobs.list_staged():
+        row, now = await store.index.look(partial(_session, session=info.session))
+        is_running = row is not None and row.state != FINISHED
+        if is_running or info.modified_at > now - STALE_SECONDS * SECOND:
+            continue
+        await (await store.blobs.reopen(info.session)).discard()
+        removed += 1
+    return removed
+
+
+async def _session(tx: Tx, session: str) -> tuple[UploadRow | None, int]:
+    return await find_upload(tx, session), tx.now
+
+
+async def renew_segments(store: Store) -> int:
+    """Compute segment digests where a blob has none, so that its first reader need not wait.
+
+    Adopted blobs have none. Slow on purpose: readers do the same for what they need.
+    """
+    renewed, after = 0, b""
+    while page := await store.index.read(partial(rows.blobs_after, after=after, limit=PAGE)):
+        for row in page:
+            if row.is_present and row.segments is None:
+                with suppress(BlobNotFound, Corrupt):  # gone, or found damaged, meanwhile
+                    await store.scrub.run(only=[row.digest], rate_bytes_per_second=RENEWAL_RATE)
+                    renewed += 1
+        after = page[-1].digest.raw
+        await asyncio.sleep(PAGE_PAUSE_SECONDS)
+    return renewed
 
 
 async def _purge(store: Store) -> int:
