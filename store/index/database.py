@@ -61,6 +61,7 @@ class Database:
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._closing = False
+        self._limits: set[TimeLimit] = set()
         self._writer = writer
         self._files: _Files | None = None
         self._memory: Reader | None = None
@@ -141,6 +142,7 @@ class Database:
             raise Unavailable("a read of an index that is closing")
         self.stats.reads += 1
         limit = TimeLimit(self._read_seconds)
+        self._limits.add(limit)
         try:
             if self._files is None:
                 return await self._writer.hop(partial(self._read_memory_blocking, unit, limit))
@@ -150,6 +152,8 @@ class Database:
         except asyncio.CancelledError:
             limit.give_up()  # nobody waits for the rest of a long statement
             raise
+        finally:
+            self._limits.discard(limit)
 
     def read_blocking(self, unit: Unit[T]) -> T:
         if self._files is not None:
@@ -214,6 +218,8 @@ class Database:
         if self._closing:
             return
         self._closing = True
+        for limit in self._limits:
+            limit.give_up()
         try:
             if self._files is not None:
                 await self._files.close()

@@ -19,6 +19,7 @@ What each pragma buys:
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import time
@@ -53,7 +54,7 @@ T = TypeVar("T")
 SAFE_VERSION: Final = (3, 51, 3)
 """The first SQLite in which several connections cannot corrupt a WAL."""
 
-WAL_KEPT_BYTES: Final = 64 << 20
+WAL_KEPT_BYTES: Final = 8 << 20
 """How much of a WAL stays allocated after it restarts."""
 
 WAITING: Final = frozenset({sqlite.SQLITE_BUSY, sqlite.SQLITE_LOCKED, sqlite.SQLITE_PROTOCOL})
@@ -117,14 +118,16 @@ def _require_wal(connection: sqlite.Connection, path: Path) -> None:
 
 
 async def connect_thread(connector: Callable[[], sqlite.Connection]) -> aiosqlite.Connection:
-    """Open a connection with a thread of its own.
+    """Open a connection and give it a thread of its own.
 
     aiosqlite takes the connector that makes its connection, so it works on our SQLite although it
-    was imported with the interpreter's; `sys.modules` stays as it is.
+    was imported with the interpreter's; `sys.modules` stays as it is. Connecting happens before,
+    because a connector that fails inside aiosqlite leaves its thread behind for a while.
     """
     import aiosqlite
 
-    return await aiosqlite.Connection(connector, iter_chunk_size=64)
+    connection = await asyncio.to_thread(connector)
+    return await aiosqlite.Connection(lambda: connection, iter_chunk_size=64)
 
 
 async def hop(connection: aiosqlite.Connection, function: Callable[[], T]) -> T:

@@ -18,8 +18,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-RESERVE_BYTES: Final = 16 << 20
-"""More than the WAL of a store whose leader checkpoints in time."""
+RESERVE_BYTES: Final = 24 << 20
+"""More than writers let the WAL grow, and with it what a checkpoint may add to the database."""
 
 _PLENTY: Final = 4
 

@@ -48,8 +48,10 @@ Observer = Callable[[str, "sqlite.Connection"], None]
 BATCH_UNITS: Final = 256
 """At most so many units share one commit; more would make the first of them wait too long."""
 
-WAL_LIMIT_BYTES: Final = 256 << 20
-"""From here on writers checkpoint themselves, which slows them: back-pressure for a lost leader."""
+WAL_LIMIT_BYTES: Final = 16 << 20
+"""From here on writers checkpoint themselves, which slows them: back-pressure for a slow leader.
+
+Less than the reserve, so that with its blocks the checkpoint on a full disk can finish."""
 
 _MOST_PAGES: Final = 0xFFFFFFFE
 

@@ -1,0 +1,513 @@
+"""The index in a file keeps the contract, and what only files have: processes, locks, a WAL."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store.errors import (
+    IndexConflict,
+    StorageFull,
+    StorageReadOnly,
+    StoreRefused,
+    TooManyOpenFiles,
+    Unavailable,
+)
+from store.index import driver, writer
+from store.index.database import Database
+from store.index.driver import sqlite
+from store.index.readers import Reader
+from store.index.reserve import RESERVE_BYTES, Reserve
+from store.index.transactions import Tx
+from store.index.upgrade import upgrade
+from tests.contracts.index import (
+    BEGIN_COUNTING,
+    DROP,
+    GET,
+    KEYS,
+    IndexContract,
+    OpenIndex,
+    driver_error,
+    fail_commits,
+    get,
+    keys,
+    put,
+)
+
+WORKER = """
+import asyncio, sys
+from pathlib import Path
+from store.index.database import Database
+from tests.contracts.index import RAISE
+
+async def main():
+    index = await Database.open(Path(sys.argv[1]), writer_lock=Path(sys.argv[2]))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    mine = 0
+    while (await index.run(lambda tx: tx.one(RAISE, counter="n")))[0] < 800:
+        mine += 1
+    await index.close()
+    print(mine, flush=True)
+
+asyncio.run(main())
+"""
+
+FILL_A_SMALL_DISK = """
+import asyncio, os, sys
+from pathlib import Path
+from store.errors import StorageFull
+from store.index.database import Database
+from store.index.upgrade import upgrade
+from tests.contracts.index import DROP, keys, put
+
+async def fill_and_empty(index):
+    count = 0
+    try:
+        while True:
+            await index.run(put(f"k{count}", "v" * 20_000))
+            count += 1
+    except StorageFull:
+        pass
+    for number in range(count):
+        assert await index.run(lambda tx: tx.run(DROP, key=f"k{number}")) == 1
+    assert await keys(index) == []
+    print("emptied", count)
+
+async def main(root):
+    upgrade(root / "index.sqlite3")
+    index = await Database.open(root / "index.sqlite3", writer_lock=root / "writer.lock")
+    try:
+        await fill_and_empty(index)
+    finally:
+        await index.close()
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "index.sqlite3"
+    upgrade(path)
+    return path
+
+
+@pytest.fixture
+def open_index(path: Path) -> OpenIndex:
+    @asynccontextmanager
+    async def open_index(**options: Any) -> AsyncIterator[Database]:
+        index = await Database.open(path, writer_lock=path.with_name("writer.lock"), **options)
+        try:
+            yield index
+        finally:
+            await index.close()
+
+    return open_index
+
+
+@pytest.fixture
+async def index(open_index: OpenIndex) -> AsyncIterator[Database]:
+    async with open_index() as index:
+        yield index
+
+
+class TestFile(IndexContract):
+    """The fixtures of this module serve the contract."""
+
+
+# Several databases on one file
+
+
+async def test_workers_never_see_a_locked_database_and_share_evenly(
+    path: Path, index: Database
+) -> None:
+    """Two processes commit one unit at a time until 800 are done; each gets its share."""
+    await index.run(lambda tx: tx.run(BEGIN_COUNTING, name="n", value=0))
+    lock = str(path.with_name("writer.lock"))
+    workers = [
+        await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            WORKER,
+            str(path),
+            lock,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert await worker.stdout.readline() == b"ready\n"
+    shares = [int(out) for out, _ in await asyncio.gather(*(w.communicate(b"\n") for w in workers))]
+
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert sum(shares) == 799
+    assert min(shares) > 800 // 5
+
+
+async def test_databases_in_one_process_take_turns_too(open_index: OpenIndex) -> None:
+    async with open_index() as one, open_index() as other:
+        await asyncio.gather(
+            *(one.run(put(f"a{number:03}")) for number in range(300)),
+            *(other.run(put(f"b{number:03}")) for number in range(300)),
+        )
+
+        assert len(await keys(one)) == 600
+
+
+async def test_a_change_by_another_database_moves_the_counter(open_index: OpenIndex) -> None:
+    async with open_index() as one, open_index() as other:
+        before = one.change_counter()
+        await other.run(put("a"))
+
+        assert one.change_counter() != before
+        assert await one.look(get("a")) == ("",)
+
+
+async def test_a_stranger_holding_the_database_is_waited_for(path: Path, index: Database) -> None:
+    """A tool that knows nothing of ``writer.lock`` delays a commit and does not fail it."""
+    stranger = sqlite.connect(str(path), isolation_level=None)
+    stranger.execute("BEGIN IMMEDIATE")
+    writing = asyncio.create_task(index.run(put("a")))
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+    assert not writing.done()
+    stranger.execute("ROLLBACK")
+    stranger.close()
+    assert await writing == 1
+
+
+# Reading
+
+
+async def test_a_reader_keeps_its_snapshot_while_others_commit(index: Database) -> None:
+    begun, committed = threading.Event(), threading.Event()
+
+    async def unit(tx: Tx) -> list[Any]:
+        before = await tx.one(GET, key="a")
+        begun.set()
+        assert committed.wait(30)
+        return [before, await tx.one(GET, key="a")]
+
+    reading = asyncio.create_task(index.read(unit))
+    await asyncio.to_thread(begun.wait)
+    await index.run(put("a"))
+    committed.set()
+
+    assert await reading == [None, None]
+    assert await index.read(get("a")) == ("",)
+
+
+async def test_a_look_at_a_busy_database_goes_to_a_reader(
+    index: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await index.run(put("a", "1"))
+    assert index._files is not None
+
+    def busy(*_: object) -> None:
+        raise driver_error(sqlite.SQLITE_BUSY)
+
+    monkeypatch.setattr(index._files.looker, "run", busy)
+
+    assert await index.look(get("a")) == ("1",)
+    assert index.stats.looks_that_waited == 1
+
+
+async def test_a_look_takes_no_thread(index: Database) -> None:
+    async def where(tx: Tx) -> int:
+        return threading.get_ident()
+
+    assert await index.look(where) == threading.get_ident()
+    assert await index.read(where) != threading.get_ident()
+
+
+async def test_a_half_read_look_lets_the_wal_start_over(index: Database) -> None:
+    """The first of many rows was enough, and still no snapshot stays open."""
+    for number in range(10):
+        await index.run(put(f"k{number}"))
+    assert await index.look(lambda tx: tx.one(KEYS)) == ("k0",)
+    assert (await index.checkpoint()).is_complete
+    before = index.wal_bytes()
+    for number in range(10):
+        await index.run(lambda tx, key=f"k{number}": tx.run(DROP, key=key))
+
+    assert index.wal_bytes() == before
+
+
+# The WAL
+
+
+async def test_only_a_checkpoint_moves_frames(path: Path, index: Database) -> None:
+    """SQLite's own threshold is 1000 pages; past it the database file is still untouched."""
+    before = path.read_bytes()
+    for number in range(60):
+        await index.run(put(f"k{number}", "v" * 100_000))
+
+    assert index.wal_bytes() > 4_000_000
+    assert path.read_bytes() == before
+    done = await index.checkpoint()
+    assert done.is_complete
+    assert done.frames > 1000
+    assert path.stat().st_size > len(before)
+
+
+async def test_a_long_wal_that_writers_keep_busy_is_finished_under_the_lock(
+    index: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.index.database._LONG_WAL_FRAMES", 0)
+    begun, go_on = threading.Event(), threading.Event()
+
+    async def unit(tx: Tx) -> None:
+        await tx.one(GET, key="a")
+        begun.set()
+        assert go_on.wait(30)
+
+    await index.run(put("a"))
+    reading = asyncio.create_task(index.read(unit))
+    await asyncio.to_thread(begun.wait)
+    await index.run(put("b"))
+    partial = await index.checkpoint()
+    go_on.set()
+    await reading
+
+    assert not partial.is_complete
+    assert (await index.checkpoint()).is_complete
+
+
+async def test_writers_bound_a_wal_that_nobody_checkpoints(
+    index: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "WAL_LIMIT_BYTES", 1_000_000)
+    for number in range(100):
+        await index.run(put(f"k{number}", "v" * 50_000))
+
+    assert index.stats.forced_checkpoints > 0
+    assert index.wal_bytes() < 1_500_000
+
+
+async def test_every_connection_has_its_pragmas(path: Path) -> None:
+    expected = {
+        "journal_mode": "wal",
+        "foreign_keys": 1,
+        "wal_autocheckpoint": 0,
+        "synchronous": 2,
+    }
+    for is_reader in (False, True):
+        connection = driver.connect(path, busy_seconds=1, is_reader=is_reader)
+        got = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in expected}
+        only = connection.execute("PRAGMA query_only").fetchone()[0]
+        connection.close()
+
+        assert got == expected
+        assert only == int(is_reader)
+
+
+async def test_relaxed_means_one_sync_less(open_index: OpenIndex) -> None:
+    async with open_index(is_relaxed=True) as index:
+        level = index._writer.connection.execute("PRAGMA synchronous").fetchone()[0]
+
+        assert level == 1
+
+
+# A full disk
+
+
+async def test_the_reserve_is_held_and_released_and_held_again(
+    path: Path, index: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is released the file does not grow; with room again everything is as before."""
+    reserve = path.with_name("index.sqlite3-reserve")
+    await index.run(put("a"))
+    assert reserve.stat().st_size == RESERVE_BYTES
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reserve, "hold", lambda self: None)
+        fail_commits(patch, sqlite.SQLITE_FULL, times=1)
+        await index.run(put("b"))
+        assert reserve.stat().st_size == 0
+        with pytest.raises(StorageFull):
+            await index.run(put("large", "v" * 100_000))
+        assert await index.run(lambda tx: tx.run(DROP, key="a")) == 1
+
+    await index.run(put("large", "v" * 100_000))
+    assert reserve.stat().st_size == RESERVE_BYTES
+
+
+def test_deletes_succeed_on_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    """On a small file system of its own: fill it through the index, then empty the index."""
+    script = 'mount -t tmpfs -o size=120m none "$1" && exec "$2" -c "$3" "$1"'
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", tmp_path, sys.executable, FILL_A_SMALL_DISK],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
+
+    assert done.stderr == ""
+    assert done.stdout.startswith("emptied")
+
+
+# Opening and closing
+
+
+async def test_a_file_without_tables_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreRefused, match="upgrade it first"):
+        await Database.open(tmp_path / "index.sqlite3")
+
+
+async def test_something_else_than_an_index_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "index.sqlite3").write_bytes(b"this is no database at all" * 400)
+
+    with pytest.raises(StoreRefused, match="damaged"):
+        await Database.open(tmp_path / "index.sqlite3")
+
+
+async def test_a_missing_directory_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable):
+        await Database.open(tmp_path / "missing" / "index.sqlite3")
+
+
+async def test_an_old_sqlite_is_refused_where_connections_are_several(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In memory there is one connection, and any SQLite will do."""
+    monkeypatch.setattr(driver.sqlite, "sqlite_version_info", (3, 51, 2))
+
+    with pytest.raises(StoreRefused, match=r"3\.51\.3 or newer"):
+        await Database.open(path)
+    index = await Database.open(None)
+    await index.close()
+
+
+async def test_closing_leaves_no_thread_and_no_descriptor(open_index: OpenIndex) -> None:
+    async with open_index() as warm:
+        await warm.read(get("a"))
+    await asyncio.to_thread(int)  # the loop's own executor exists from here on
+    descriptors = set(os.listdir("/proc/self/fd"))
+    threads = {thread.name for thread in threading.enumerate()}
+
+    async with open_index() as index:
+        await index.run(put("a"))
+        await index.read(get("a"))
+        await index.look(get("a"))
+        await asyncio.to_thread(index.read_blocking, get("a"))
+
+    assert set(os.listdir("/proc/self/fd")) == descriptors
+    left = {thread.name for thread in threading.enumerate()} - threads
+    assert {name for name in left if "index" in name} == set()
+
+
+async def test_a_reader_that_outlives_the_database_is_closed_when_it_comes_back(
+    open_index: OpenIndex,
+) -> None:
+    closed = []
+
+    async with open_index() as index:
+        begun, go_on = threading.Event(), threading.Event()
+        assert index._files is not None
+
+        async def unit(tx: Tx) -> None:
+            begun.set()
+            assert go_on.wait(30)
+
+        reading = asyncio.create_task(asyncio.to_thread(index.read_blocking, unit))
+        await asyncio.to_thread(begun.wait)
+        (reader,) = index._files.readers._busy
+        await index.close()
+        go_on.set()
+        await reading
+        closed.append(is_closed(reader))
+
+    assert closed == [True]
+
+
+def is_closed(reader: Reader) -> bool:
+    try:
+        reader.connection.execute("SELECT 1")
+    except sqlite.ProgrammingError:
+        return True
+    return False
+
+
+def test_the_interpreters_own_sqlite_stays_what_it_was() -> None:
+    code = """
+import asyncio, sqlite3, sys
+from store.index.database import Database
+
+async def main():
+    index = await Database.open(None)
+    kind = type(index._writer.connection)
+    await index.close()
+    assert kind.__module__.startswith("pysqlite3"), kind
+
+before = dict(sys.modules)
+asyncio.run(main())
+assert sys.modules["sqlite3"] is sqlite3 is before["sqlite3"]
+assert sqlite3.connect.__module__ != "pysqlite3._sqlite3"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (sqlite.SQLITE_CONSTRAINT, IndexConflict),
+        (sqlite.SQLITE_FULL, StorageFull),
+        (sqlite.SQLITE_READONLY, StorageReadOnly),
+        (sqlite.SQLITE_CANTOPEN, Unavailable),
+        (sqlite.SQLITE_IOERR, Unavailable),
+        (sqlite.SQLITE_IOERR | 6 << 8, Unavailable),
+        (sqlite.SQLITE_BUSY, Unavailable),
+        (sqlite.SQLITE_INTERRUPT, Unavailable),
+        (sqlite.SQLITE_CORRUPT, StoreRefused),
+        (sqlite.SQLITE_NOTADB, StoreRefused),
+        (sqlite.SQLITE_ERROR, sqlite.OperationalError),
+    ],
+)
+def test_errors_of_the_driver_have_a_kind_of_the_store(
+    code: int, kind: type[Exception], tmp_path: Path
+) -> None:
+    error = driver.translated(driver_error(code), "a test", tmp_path / "index.sqlite3")
+
+    assert isinstance(error, kind)
+
+
+def test_an_input_output_error_on_a_full_disk_means_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "_is_full", lambda directory: True)
+
+    error = driver.translated(driver_error(sqlite.SQLITE_IOERR), "a test", tmp_path / "i")
+
+    assert isinstance(error, StorageFull)
+
+
+def test_no_descriptor_left_means_too_many_open_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EMFILE, "made up")
+
+    monkeypatch.setattr(driver.os, "open", refuse)
+
+    error = driver.translated(driver_error(sqlite.SQLITE_CANTOPEN), "a test", tmp_path / "i")
+
+    assert isinstance(error, TooManyOpenFiles)
