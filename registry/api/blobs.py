@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 
 from registry.api.errors import ADAPTER
 from registry.domain.paths import parse_path
+from registry.domain.permissions import Permission
 from registry.errors import Invalid
 from registry.http.answers import json_answer
 from registry.http.blobs import send_blob
@@ -27,7 +28,7 @@ from registry.http.conditional import (
     repr_digest_of,
 )
 from registry.http.receiving import body, expects_continue
-from registry.http.routing import Route
+from registry.http.routing import Body, Handler, Route
 from registry.http.times import rfc3339
 from registry.keys import BLOBS, CONFIG, PRINCIPAL, STORE
 from registry.services.blobs import Put
@@ -71,7 +72,7 @@ class MissingAnswer(msgspec.Struct, frozen=True):
 
 async def put_blob(request: web.Request) -> web.StreamResponse:
     """Store the body under the digest, or the file name, in the path."""
-    return await _store(request, digest_or_name(request.match_info["name"]))
+    return await _store(request, digest_or_name(request.match_info["digest"]))
 
 
 async def post_blob(request: web.Request) -> web.StreamResponse:
@@ -171,53 +172,19 @@ def _stored(put: Put) -> web.Response:
     )
 
 
+_TABLE: Final[list[tuple[str, str, Handler, Permission, Body]]] = [
+    # All methods of one path stand together, the busiest first: the router tries them in order.
+    ("GET", "/blobs/{digest}", get_blob, "content.read", "none"),
+    ("HEAD", "/blobs/{digest}", get_blob, "content.read", "none"),
+    ("PUT", "/blobs/{digest}", put_blob, "content.write", "bytes"),
+    ("DELETE", "/blobs/{digest}", delete_blob, "content.write", "none"),
+    ("PUT", "/blobs/", post_blob, "content.write", "bytes"),
+    ("POST", "/blobs/", post_blob, "content.write", "bytes"),
+    ("POST", "/blobs", post_blob, "content.write", "bytes"),
+    ("POST", "/api/v1/blobs/missing", ask_missing, "content.read", "json"),
+]
+
 ROUTES: Final = [
-    Route(
-        method="PUT",
-        path="/blobs/{name}",
-        handler=put_blob,
-        permission="content.write",
-        adapter=ADAPTER,
-        body="bytes",
-    ),
-    *(
-        Route(
-            method=method,
-            path=path,
-            handler=post_blob,
-            permission="content.write",
-            adapter=ADAPTER,
-            body="bytes",
-        )
-        for method, path in (("POST", "/blobs"), ("POST", "/blobs/"), ("PUT", "/blobs/"))
-    ),
-    Route(
-        method="GET",
-        path="/blobs/{digest}",
-        handler=get_blob,
-        permission="content.read",
-        adapter=ADAPTER,
-    ),
-    Route(
-        method="HEAD",
-        path="/blobs/{digest}",
-        handler=get_blob,
-        permission="content.read",
-        adapter=ADAPTER,
-    ),
-    Route(
-        method="DELETE",
-        path="/blobs/{digest}",
-        handler=delete_blob,
-        permission="content.write",
-        adapter=ADAPTER,
-    ),
-    Route(
-        method="POST",
-        path="/api/v1/blobs/missing",
-        handler=ask_missing,
-        permission="content.read",
-        adapter=ADAPTER,
-        body="json",
-    ),
+    Route(method=method, path=path, handler=handler, permission=word, adapter=ADAPTER, body=reads)
+    for method, path, handler, word, reads in _TABLE
 ]
