@@ -12,36 +12,41 @@ from typing import Final
 import msgspec
 from aiohttp import hdrs, web
 
+from registry.api.archives import cache_of, get_archive, published_answer, put_archive
+from registry.api.asking import (
+    ARCHIVE,
+    completeness,
+    expected_digest,
+    file_target,
+    label_of,
+    refuse_partial,
+    refuse_unknown,
+    version_target,
+    wants_publish,
+    whole_number,
+)
 from registry.api.errors import ADAPTER
 from registry.api.wire import (
     FileAnswer,
     FileInVersion,
     ListingAnswer,
-    PublishedAnswer,
     Urls,
     draft_answer,
     version_answer,
 )
-from registry.auth.policy import allows
 from registry.domain.media import media_type
 from registry.domain.models import Draft, Version
-from registry.domain.names import parse_label
 from registry.domain.paths import differing_in_case, parse_path
 from registry.domain.references import (
-    ByName,
-    ModelReference,
-    VersionReference,
     parse_model,
     parse_reference,
 )
-from registry.errors import Conflict, Denied, Invalid, NotFound
+from registry.errors import Invalid, NotFound
 from registry.http.answers import json_answer
-from registry.http.blobs import Cache, Presentation, send_blob
+from registry.http.blobs import Presentation, send_blob
 from registry.http.conditional import (
     ETAG,
-    InvalidDigestField,
     etag_of,
-    parse_digest_field,
     repr_digest_of,
 )
 from registry.http.lists import Listed, prefers_plain, send_list
@@ -61,17 +66,12 @@ from registry.services.files import (
     list_files,
 )
 from registry.services.publish import (
-    UNPROVEN,
-    Completeness,
-    Publication,
     delete_version,
     publish_draft,
     restore_version,
 )
 from registry.services.resolve import DraftFiles, Tree, resolve_version
-from store.digest import Digest, InvalidDigest
 
-ARCHIVE: Final = ".tar"
 MOST_LISTED: Final = 10_000
 """How many files one answer lists; more are asked for with ``after``."""
 
@@ -80,7 +80,7 @@ _PUT_QUESTIONS: Final = frozenset(("publish", "expect_tree", "expect_files", "di
 
 async def put_model_file(request: web.Request) -> web.StreamResponse:
     """Put one file under a label; with ``?publish=true`` the draft becomes a version with it."""
-    model, version, path = _file_target(request)
+    model, version, path = file_target(request)
     refuse_partial(request)
     refuse_unknown(request, _PUT_QUESTIONS)
     target = Target(model, label_of(version), parse_path(path))
@@ -124,7 +124,7 @@ def _file_stored(request: web.Request, put: FilePut) -> web.Response:
 
 async def get_model_file(request: web.Request) -> web.StreamResponse:
     """Send a file, or the list of files where the path ends with a slash."""
-    model, version, path = _file_target(request)
+    model, version, path = file_target(request)
     reference = parse_reference(version)
     store, principal = request.app[STORE], request[PRINCIPAL]
     if not path:
@@ -148,13 +148,6 @@ async def _send_file(request: web.Request, found: FoundFile) -> web.StreamRespon
         cache=cache_of(found.place),
     )
     return await send_blob(request, found.row, request.app[STORE].reading, presentation)
-
-
-def cache_of(place: Tree | DraftFiles) -> Cache:
-    """A draft is never kept, an alias asked about each time, a published version kept for good."""
-    if isinstance(place, DraftFiles):
-        return "no-store"
-    return "revalidate" if place.is_movable else "immutable"
 
 
 async def _list(request: web.Request, place: Tree | DraftFiles) -> web.StreamResponse:
@@ -210,8 +203,10 @@ async def _send_sums(request: web.Request, place: Tree | DraftFiles) -> web.Stre
 
 
 async def get_model_version(request: web.Request) -> web.StreamResponse:
-    """Send the only file of a version, or lead to the archive of all."""
-    model, version = _version_target(request)
+    """Send the archive, or the only file of a version, or lead to the archive of all."""
+    model, version = version_target(request)
+    if version.endswith(ARCHIVE):
+        return await get_archive(request)
     place = await resolve_version(
         request.app[STORE], request[PRINCIPAL], model, parse_reference(version)
     )
@@ -227,8 +222,11 @@ async def get_model_version(request: web.Request) -> web.StreamResponse:
     )
 
 
-async def refuse_bare_put(request: web.Request) -> web.StreamResponse:
-    """Without a path there is nothing to call the file; say which forms there are."""
+async def put_model_version(request: web.Request) -> web.StreamResponse:
+    """Take an archive in; anything else needs a path to be called by."""
+    _, version = version_target(request)
+    if version.endswith(ARCHIVE):
+        return await put_archive(request)
     raise Invalid(
         "path",
         "name the file, as in /models/{model}/{version}/{path}, or send a directory to "
@@ -239,7 +237,7 @@ async def refuse_bare_put(request: web.Request) -> web.StreamResponse:
 
 async def delete_model_file(request: web.Request) -> web.StreamResponse:
     """Take a file out of a draft."""
-    model, version, path = _file_target(request)
+    model, version, path = file_target(request)
     target = Target(model, label_of(version), parse_path(path))
     await remove_draft_file(request.app[STORE], request[PRINCIPAL], target)
     return web.Response(status=204)
@@ -247,7 +245,7 @@ async def delete_model_file(request: web.Request) -> web.StreamResponse:
 
 async def delete_model_version(request: web.Request) -> web.StreamResponse:
     """Delete a version, restorable until it is purged, or discard a draft."""
-    model, version = _version_target(request)
+    model, version = version_target(request)
     gone = await delete_version(
         request.app[STORE], request[PRINCIPAL], model, parse_reference(version)
     )
@@ -267,20 +265,6 @@ async def publish_version(request: web.Request) -> web.StreamResponse:
         completeness(request),
     )
     return published_answer(request, publication)
-
-
-def published_answer(request: web.Request, publication: Publication) -> web.Response:
-    """The version, 201 if this request made it."""
-    urls = Urls(request)
-    version = version_answer(urls, publication.model, publication.version)
-    return json_answer(
-        PublishedAnswer(model=publication.model.name, state="published", version=version),
-        status=201 if publication.is_new else 200,
-        headers={
-            hdrs.LOCATION: version.url,
-            ETAG: f'"{publication.version.tree}"',
-        },
-    )
 
 
 async def get_version(request: web.Request) -> web.StreamResponse:
@@ -315,105 +299,6 @@ async def restore(request: web.Request) -> web.StreamResponse:
     return json_answer(version_answer(Urls(request), place.model, version))
 
 
-# What the path, the query and the headers of these routes say.
-
-
-def _file_target(request: web.Request) -> tuple[ModelReference, str, str]:
-    _, model, version, path = raw_segments(request, 4)
-    return (
-        parse_model(decoded(model, field="model")),
-        decoded(version, field="version"),
-        decoded(path, field="path"),
-    )
-
-
-def _version_target(request: web.Request) -> tuple[ModelReference, str]:
-    _, model, version = raw_segments(request, 3)
-    return parse_model(decoded(model, field="model")), decoded(version, field="version")
-
-
-def label_of(text: str) -> str:
-    """The label that a write names; raises `Conflict` for the other ways to name a version."""
-    reference: VersionReference = parse_reference(text)
-    if not isinstance(reference, ByName):
-        raise Conflict(
-            "version",
-            text,
-            "is not a label; files are put under the label of a version",
-            code="label_required",
-        )
-    return parse_label(reference.name)
-
-
-def expected_digest(request: web.Request) -> Digest | None:
-    """The digest that a header or ``?digest=`` declares; all that are there must agree."""
-    found: set[Digest] = set()
-    for field in ("Repr-Digest", "Content-Digest"):
-        text = request.headers.get(field)
-        try:
-            declared = None if text is None else parse_digest_field(text)
-        except InvalidDigestField as error:
-            raise Invalid(field, "is not sha-256=:base64:", code="invalid_digest") from error
-        if declared is not None:
-            found.add(declared)
-    for text in request.query.getall("digest", ()):
-        found.add(_digest(text, "digest"))
-    if len(found) > 1:
-        raise Invalid("digest", "is declared twice, differently", code="digest_conflict")
-    return found.pop() if found else None
-
-
-def _digest(text: str, field: str) -> Digest:
-    try:
-        return Digest.parse(text) if ":" in text else Digest.from_hex(text)
-    except InvalidDigest as error:
-        raise Invalid(field, str(error), code="invalid_digest") from error
-
-
-def wants_publish(request: web.Request) -> Completeness | None:
-    """What ``?publish=true`` asks for, with the proofs beside it; None to leave a draft."""
-    text = request.query.get("publish", "false")
-    if text in ("false", "0"):
-        return None
-    if text not in ("true", "1", ""):
-        raise Invalid("publish", f"{text[:40]!r} is neither true nor false")
-    if not allows(request[PRINCIPAL], "version.publish"):
-        raise Denied("version.publish", request.path)
-    return completeness(request)
-
-
-def completeness(request: web.Request) -> Completeness:
-    """What ``expect_tree=`` and ``expect_files=`` say the draft must hold."""
-    tree = request.query.get("expect_tree")
-    files = whole_number(request, "expect_files", most=2**53)
-    if tree is None and files is None:
-        return UNPROVEN
-    return Completeness(None if tree is None else _digest(tree, "expect_tree"), files)
-
-
-def whole_number(request: web.Request, name: str, *, most: int) -> int | None:
-    text = request.query.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) < 18 and 0 < int(text) <= most):
-        raise Invalid(name, f"{text[:40]!r} is not a whole number from 1 to {most}")
-    return int(text)
-
-
-def refuse_unknown(request: web.Request, known: frozenset[str]) -> None:
-    """A misspelt parameter must not be taken for one that was not given."""
-    for name in request.query:
-        if name not in known:
-            accepted = ", ".join(sorted(known)) or "none"
-            raise Invalid(name[:80], f"is not known here; accepted: {accepted}")
-
-
-def refuse_partial(request: web.Request) -> None:
-    """RFC 9110 section 14.4: a ``PUT`` of a part must not be taken for the whole."""
-    if hdrs.CONTENT_RANGE in request.headers:
-        raise Invalid("Content-Range", "a file is put whole; resume broken uploads at /uploads")
-
-
 _FILE: Final = "/models/{model:[^/]+}/{version:[^/]+}/{path:.*}"
 _VERSION: Final = "/models/{model:[^/]+}/{version:[^/]+}"
 _VERSIONS: Final = "/api/v1/models/{model:[^/]+}/versions/{version:[^/]+}"
@@ -441,7 +326,7 @@ ROUTES: Final = [
     Route(
         method="PUT",
         path=_VERSION,
-        handler=refuse_bare_put,
+        handler=put_model_version,
         permission="content.write",
         adapter=ADAPTER,
         body="bytes",

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from registry.catalog.schema import folder_files, tree_files
 from store.index.blobs import PIN
-from store.index.schema import blobs, refs
+from store.index.schema import blobs, leases, refs
 from store.index.transactions import Statement, Tx
 
 FOLDER: Final = "folder"
@@ -80,6 +80,18 @@ _RELEASE_PINS = Statement(
         ),
     )
 )
+
+
+_RENEW_LEASES = Statement(
+    update(leases)
+    .where(leases.c.holder == bindparam("holder_"))
+    .values(expires_at=bindparam("expires_at"))
+)
+
+
+async def renew_leases(tx: Tx, holder: str, expires_at: int) -> None:
+    """Let everything a holder leased stay until later."""
+    await tx.run(_RENEW_LEASES, holder_=holder, expires_at=expires_at)
 
 
 async def claim_tree(tx: Tx, tree: bytes, owner: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 from registry.errors import Invalid
@@ -91,13 +92,19 @@ def order(path: str) -> bytes:
     return path.encode()
 
 
-def file_that_is_a_directory(paths: Iterable[str]) -> str | None:
-    """A path among `paths` that another one of them needs as a directory; None if there is none."""
-    known = set(paths)
-    for path in known:
-        for parent in parents(path):
-            if parent in known:
-                return parent
+def file_that_is_a_directory(files: Iterable[str], directories: Iterable[str] = ()) -> str | None:
+    """A file that something else needs as a directory; None if there is none.
+
+    With NUL for the slash everything below a path sorts right behind it, so neighbours tell.
+    """
+    entries = [(path.replace("/", "\0"), True) for path in files]
+    entries += [(path.replace("/", "\0"), False) for path in directories]
+    entries.sort()
+    for (one, is_file), (other, _) in pairwise(entries):
+        if is_file and (other == one or other.startswith(one + "\0")):
+            return one.replace("\0", "/")
+        if one == other and not is_file:
+            return one.replace("\0", "/")
     return None
 
 

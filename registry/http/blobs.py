@@ -117,15 +117,13 @@ async def send_blob(
 @functools.lru_cache(maxsize=4096)
 def _headers(digest: Digest, presentation: Presentation) -> CIMultiDictProxy[str]:
     """Everything that does not depend on the request; made once for a blob in demand."""
-    scope = "public" if presentation.is_public else "private"
-    cache = _CACHE[presentation.cache]
     headers = CIMultiDict(
         {
             hdrs.CONTENT_TYPE: presentation.media_type,
             ETAG: etag_of(digest),
             "Repr-Digest": repr_digest_of(digest),
             hdrs.ACCEPT_RANGES: "bytes",
-            hdrs.CACHE_CONTROL: cache if cache == "no-store" else f"{scope}, {cache}",
+            hdrs.CACHE_CONTROL: cache_control(presentation.cache, presentation.is_public),
             hdrs.CONTENT_DISPOSITION: disposition(presentation.media_type, presentation.filename),
             "X-Content-Type-Options": "nosniff",
             "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -135,6 +133,14 @@ def _headers(digest: Digest, presentation: Presentation) -> CIMultiDictProxy[str
     if not presentation.is_public:
         headers[hdrs.VARY] = "Authorization, Cookie"
     return CIMultiDictProxy(headers)
+
+
+def cache_control(cache: Cache, is_public: bool = False) -> str:
+    """Who may keep an answer and for how long."""
+    words = _CACHE[cache]
+    if cache == "no-store":
+        return words
+    return f"{'public' if is_public else 'private'}, {words}"
 
 
 def disposition(media_type: str, filename: str | None) -> str:
@@ -205,6 +211,16 @@ async def _send_open(
     finally:
         request[BYTES_OUT] = sending.sent
     return response
+
+
+async def send_part(
+    request: web.Request, writer: AbstractStreamWriter, blob: OpenBlob, part: ByteRange
+) -> int:
+    """Send a part of an open blob into an answer that has begun; returns how many bytes left."""
+    await blob.make_ready(part.start, _slice_end(part.start, part.stop))
+    sending = _Sending(request, writer, blob)
+    await sending.run(part)
+    return sending.sent
 
 
 class _Sending:

@@ -203,7 +203,7 @@ async def _admit(store: Store, making: _Making) -> _Frozen | None:
 
     async def unit(tx: Tx) -> _Frozen | None:
         target = making.target
-        model = await _model_to_write(tx, making.principal, target.model)
+        model = await model_to_write(tx, making.principal, target.model)
         if model is not None:
             version, draft = await label_holder(tx, model, target.label)
             if version is not None:
@@ -229,7 +229,7 @@ def _folded(reference: ModelReference) -> str:
     return reference.id if isinstance(reference, ModelId) else reference.folded
 
 
-async def _model_to_write(tx: Tx, principal: Principal, reference: ModelReference) -> Model | None:
+async def model_to_write(tx: Tx, principal: Principal, reference: ModelReference) -> Model | None:
     """The model if it is there; a name that differs from it in case only is refused."""
     if isinstance(reference, ModelId):
         return await require_model(tx, principal, reference)
@@ -378,7 +378,7 @@ async def _record(tx: Tx, stored: StoredBlob, *, making: _Making) -> _Recorded:
     """Inside the transaction that makes the blob visible: the world may have changed since."""
     target, principal = making.target, making.principal
     await unregister_upload(tx, making.upload)
-    model = await _model_to_write(tx, principal, target.model)
+    model = await model_to_write(tx, principal, target.model)
     if model is None:
         assert isinstance(target.model, ModelName), "an id that names no model was refused"
         refuse_reserved(target.label)
