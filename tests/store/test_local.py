@@ -52,7 +52,7 @@ class TestLocalBlobStore(BlobStoreContract):
     async def blobs(self, tmp_path: Path, threads: Threads) -> AsyncIterator[LocalBlobStore]:
         prepare(tmp_path, Disk())
         yield LocalBlobStore(tmp_path, threads)
-        assert [] == os.listdir(tmp_path / "uploads"), "a test left a staging file behind"
+        assert os.listdir(tmp_path / "uploads") == [], "a test left a staging file behind"
 
     @pytest.fixture
     def raw(self, tmp_path: Path) -> RawDirectory:
@@ -68,7 +68,7 @@ def local(tmp_path: Path, threads: Threads) -> LocalBlobStore:
 async def test_stored_files_cannot_be_written(local: LocalBlobStore) -> None:
     await store(local, CONTENT)
 
-    assert 0o444 == local.path_of(DIGEST).stat().st_mode & 0o777
+    assert local.path_of(DIGEST).stat().st_mode & 0o777 == 0o444
 
 
 async def test_foreign_names_are_passed_over(local: LocalBlobStore, tmp_path: Path) -> None:
@@ -85,9 +85,9 @@ async def test_foreign_names_are_passed_over(local: LocalBlobStore, tmp_path: Pa
     for path in strangers:
         path.write_text("not ours")
 
-    assert [DIGEST] == [info.digest async for info in local.list()]
-    assert [] == [info async for info in local.list_staged()]
-    assert [] == [info async for info in local.list_aside()]
+    assert [info.digest async for info in local.list()] == [DIGEST]
+    assert [info async for info in local.list_staged()] == []
+    assert [info async for info in local.list_aside()] == []
     assert all(path.exists() for path in strangers)
 
 
@@ -136,6 +136,6 @@ async def test_a_short_write_is_cut_back(tmp_path: Path, threads: Threads) -> No
     with pytest.raises(StorageFull):
         writer.append_blocking(5, [b"second"])
 
-    assert b"first" == (tmp_path / layout.upload_key("put_12345678")).read_bytes()
-    assert 5 == writer.size_bytes
+    assert (tmp_path / layout.upload_key("put_12345678")).read_bytes() == b"first"
+    assert writer.size_bytes == 5
     await writer.discard()

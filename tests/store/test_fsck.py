@@ -1,0 +1,145 @@
+"""Fsck finds every way in which index and directory can disagree, and mends what can be mended."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from store.digest import Digest
+from store.fsck import RECOVERED, FsckReport
+from store.index import blobs as rows
+from store.opening import Store
+from store.quarantine import asides_after
+from tests.store.conftest import ManualClock
+from tests.support.storing import body, content_of, damage, lose, put, row_of
+
+CONTENT = b"some weights"
+DIGEST = Digest.of(CONTENT)
+
+
+def problems(report: FsckReport) -> list[tuple[str, str]]:
+    return [(finding.problem.split(":")[0], finding.action) for finding in report.findings]
+
+
+async def orphan(store: Store, content: bytes, name: Digest | None = None) -> None:
+    """A file that no row names, as a crash leaves it."""
+    writer = await store.blobs.stage("put_orphaned")
+    writer.append_blocking(0, [content])
+    await writer.sync()
+    await writer.promote(name or Digest.of(content))
+    await writer.discard()
+
+
+async def twice(store: Store) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """What a check finds, and what a repair does; afterwards nothing is found."""
+    found = problems(await store.fsck.run(repair=False))
+    done = problems(await store.fsck.run(repair=True))
+    return found, done
+
+
+async def test_a_sound_store_gives_no_finding(store: Store, clock: ManualClock) -> None:
+    await put(store, CONTENT)
+    upload = await store.uploads.create("usr_a", length=10, expected=None)
+    await store.uploads.append(upload.id, 0, body(b"abc"))
+    clock.advance(store.settings.grace_seconds + 1)
+
+    report = await store.fsck.run(repair=False)
+
+    assert report.findings == []
+    assert (report.rows, report.files) == (1, 1)
+
+
+@pytest.mark.parametrize("harm", ["gone", "short"])
+async def test_missing_files_are_marked(store: Store, harm: str) -> None:
+    await put(store, CONTENT)
+    await (lose(store, DIGEST) if harm == "gone" else damage(store, DIGEST, b"x"))
+
+    found, done = await twice(store)
+
+    assert ("missing", "none") in found
+    assert ("missing", "marked damaged") in done
+    assert problems(await store.fsck.run(repair=True)) == [("dangling", "none")]
+    await put(store, CONTENT)
+    assert (await store.fsck.run(repair=False)).findings == []
+
+
+async def test_whole_orphans_are_adopted_and_kept(store: Store, clock: ManualClock) -> None:
+    await orphan(store, CONTENT)
+    clock.now += 10**15
+
+    assert await twice(store) == ([("orphan", "none")], [("orphan", "adopted")])
+
+    assert await content_of(store, DIGEST) == CONTENT
+    assert await store.index.read(lambda tx: rows.owner_holds(tx, DIGEST, RECOVERED))
+    assert (await store.fsck.run(repair=False)).findings == []
+    clock.advance(10**9)
+    assert (await store.collector.plan()).blobs == []
+
+
+async def test_orphans_that_do_not_match_are_set_aside(store: Store, clock: ManualClock) -> None:
+    await orphan(store, b"something else", DIGEST)
+    clock.now += 10**15
+
+    assert await twice(store) == ([("orphan", "none")], [("orphan", "set aside")])
+
+    assert await row_of(store, DIGEST) is None
+    assert [aside.digest async for aside in store.blobs.list_aside()] == [DIGEST]
+    assert (await store.fsck.run(repair=False)).findings == []
+
+
+async def test_young_files_are_left_alone(store: Store, clock: ManualClock) -> None:
+    """Somebody may be between promoting and recording."""
+    await orphan(store, CONTENT)
+    info = await store.blobs.stat(DIGEST)
+    clock.now = info.modified_at + 10**6
+
+    assert await twice(store) == ([], [])
+
+
+async def test_stray_staging_files_are_removed(store: Store, clock: ManualClock) -> None:
+    writer = await store.blobs.stage("put_forgotten")
+    writer.append_blocking(0, [CONTENT])
+    await writer.close()
+    clock.now += 10**15
+
+    assert (await twice(store)) == (
+        [("stray upload of 12 bytes", "none")],
+        [("stray upload of 12 bytes", "removed")],
+    )
+
+    assert [info async for info in store.blobs.list_staged()] == []
+
+
+async def test_sessions_without_bytes_are_forgotten(store: Store, clock: ManualClock) -> None:
+    upload = await store.uploads.create("usr_a", length=10, expected=None)
+    await (await store.blobs.reopen(upload.id)).discard()
+    clock.advance(store.settings.grace_seconds + 1)
+
+    assert await twice(store) == ([("lost upload", "none")], [("lost upload", "forgotten")])
+
+    assert (await store.fsck.run(repair=False)).findings == []
+
+
+async def test_stray_quarantine_is_listed_and_purged(store: Store, clock: ManualClock) -> None:
+    await orphan(store, CONTENT)
+    await store.blobs.set_aside(DIGEST, 77)
+
+    assert await twice(store) == ([("stray quarantine", "none")], [("stray quarantine", "listed")])
+
+    clock.advance(store.settings.undo_seconds + 1)
+    assert (await store.collector.purge()).purged == 1
+    assert [aside async for aside in store.blobs.list_aside()] == []
+
+
+async def test_lost_quarantine_is_forgotten(store: Store) -> None:
+    await put(store, CONTENT)
+    row = await row_of(store, DIGEST)
+    assert row is not None
+    await store.quarantine.convict(DIGEST, row.generation)
+    await store.blobs.discard_aside(DIGEST, row.generation)
+
+    _, done = await twice(store)
+
+    assert ("lost quarantine", "forgotten") in done
+    assert await store.index.read(partial(asides_after, after=b"", limit=10)) == []

@@ -1,0 +1,268 @@
+"""Bytes become visible whole, verified and claimed, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from store.digest import EMPTY, Digest
+from store.errors import DigestMismatch, SizeMismatch, StorageFull, Unavailable
+from store.index import blobs as rows
+from store.index.transactions import Tx
+from store.ingest import BATCH_BYTES, Ingest, Reserve, StoredBlob
+from store.opening import Store
+from tests.support.storing import (
+    OWNER,
+    body,
+    broken,
+    content_of,
+    damage,
+    lose,
+    pinned,
+    put,
+    release,
+    row_of,
+)
+
+CONTENT = b"some weights"
+DIGEST = Digest.of(CONTENT)
+
+
+async def test_received_bytes_are_a_blob(store: Store) -> None:
+    stored, is_new = await store.ingest.receive(
+        body(b"some ", b"", b"weights"), pinned(), expected=DIGEST, size_bytes=len(CONTENT)
+    )
+
+    assert (DIGEST, len(CONTENT), True) == (stored.digest, stored.size_bytes, is_new)
+    assert await content_of(store, DIGEST) == CONTENT
+    row = await row_of(store, DIGEST)
+    assert row is not None
+    assert row.is_present
+
+
+@pytest.mark.parametrize("size", [0, 1, BATCH_BYTES, BATCH_BYTES + 1, 3 * BATCH_BYTES + 5])
+async def test_sizes_around_a_batch(store: Store, size: int) -> None:
+    content = secrets.token_bytes(size)
+    pieces = [content[i : i + 70_001] for i in range(0, size, 70_001)]
+
+    stored, _ = await store.ingest.receive(body(*pieces), pinned())
+
+    assert Digest.of(content) == stored.digest
+    assert content == await content_of(store, stored.digest)
+
+
+async def assert_nothing_stored(store: Store) -> None:
+    await store.ingest.close()
+    assert [info async for info in store.blobs.list()] == []
+    assert [info async for info in store.blobs.list_staged()] == []
+    assert await store.index.read(rows.blob_totals) == {}
+
+
+async def test_a_wrong_digest_stores_nothing_and_is_named(store: Store) -> None:
+    with pytest.raises(DigestMismatch) as caught:
+        await store.ingest.receive(body(CONTENT), pinned(), expected=EMPTY)
+
+    assert (caught.value.expected, caught.value.actual) == (EMPTY, DIGEST)
+    await assert_nothing_stored(store)
+
+
+@pytest.mark.parametrize("declared", [len(CONTENT) - 1, len(CONTENT) + 1, 0])
+async def test_a_wrong_size_stores_nothing(store: Store, declared: int) -> None:
+    with pytest.raises(SizeMismatch):
+        await store.ingest.receive(body(CONTENT), pinned(), size_bytes=declared)
+
+    await assert_nothing_stored(store)
+
+
+async def test_too_much_is_refused_before_it_is_all_read(store: Store) -> None:
+    """An endless body ends soon after the limit."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(BATCH_BYTES)
+
+    with pytest.raises(SizeMismatch):
+        await store.ingest.receive(endless(), pinned(), limit_bytes=5 * BATCH_BYTES)
+
+    await assert_nothing_stored(store)
+
+
+@pytest.mark.parametrize("sent", [0, 1, BATCH_BYTES + 1])
+async def test_a_broken_body_stores_nothing(store: Store, sent: int) -> None:
+    with pytest.raises(ConnectionResetError):
+        await store.ingest.receive(broken(bytes(sent)), pinned())
+
+    await assert_nothing_stored(store)
+
+
+async def test_a_cancelled_body_stores_nothing(store: Store) -> None:
+    begun = asyncio.Event()
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield bytes(2 * BATCH_BYTES)
+        begun.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(store.ingest.receive(stalled(), pinned()))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    await assert_nothing_stored(store)
+
+
+async def test_a_failing_record_shows_nothing(store: Store) -> None:
+    """The row and its reference are one transaction; the file alone is an orphan, not a blob."""
+
+    async def refuse(tx: Tx, stored: StoredBlob) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await store.ingest.receive(body(CONTENT), refuse)
+
+    assert await row_of(store, DIGEST) is None
+
+
+async def test_the_second_upload_of_a_digest_touches_no_file(store: Store) -> None:
+    await put(store, CONTENT)
+    before = await store.blobs.stat(DIGEST)
+    row = await row_of(store, DIGEST)
+
+    stored, is_new = await store.ingest.receive(body(CONTENT), pinned("usr_other"))
+
+    assert is_new
+    assert row is not None
+    assert row.generation == stored.generation
+    assert before == await store.blobs.stat(DIGEST)
+
+
+async def test_identical_uploads_at_once_end_in_one_file(store: Store) -> None:
+    outcomes = await asyncio.gather(
+        *(store.ingest.receive(body(CONTENT), pinned(f"usr_{n}")) for n in range(8))
+    )
+
+    assert len({stored.generation for stored, _ in outcomes}) == 1
+    assert all(is_new for _, is_new in outcomes)
+    assert [info.digest async for info in store.blobs.list()] == [DIGEST]
+    owners = await store.index.read(lambda tx: rows.owners_of(tx, DIGEST))
+    assert len(owners) == 8
+
+
+async def test_claims_move_no_bytes(store: Store) -> None:
+    await put(store, CONTENT)
+
+    claimed = await store.ingest.claim(DIGEST, pinned("usr_other"))
+
+    assert claimed is not None
+    assert claimed[1]
+
+
+async def test_claims_on_absent_blobs_claim_nothing(store: Store) -> None:
+    assert await store.ingest.claim(DIGEST, pinned()) is None
+    assert not await store.index.read(rows.any_refs)
+
+
+@pytest.mark.parametrize("harm", ["gone", "short"])
+async def test_a_blob_without_a_whole_file_is_not_claimed_and_heals(
+    store: Store, harm: str
+) -> None:
+    """A dedup answer looks at the file; the next upload brings it back under a new generation."""
+    await put(store, CONTENT)
+    before = await row_of(store, DIGEST)
+    await (lose(store, DIGEST) if harm == "gone" else damage(store, DIGEST, b"short"))
+
+    assert await store.ingest.claim(DIGEST, pinned()) is None
+    row = await row_of(store, DIGEST)
+    assert row is not None
+    assert row.state == rows.DAMAGED
+
+    await put(store, CONTENT)
+    assert await content_of(store, DIGEST) == CONTENT
+    after = await row_of(store, DIGEST)
+    assert before is not None
+    assert after is not None
+    assert after.is_present
+    assert after.generation > before.generation
+
+
+async def test_uploads_notice_that_a_stored_file_is_gone(store: Store) -> None:
+    await put(store, CONTENT)
+    await lose(store, DIGEST)
+
+    await put(store, CONTENT)
+
+    assert await content_of(store, DIGEST) == CONTENT
+
+
+async def test_many_blobs_commit_at_once_or_not_at_all(store: Store) -> None:
+    contents = [b"%d" % n for n in range(20)] + [b"0"]
+    staged = [await store.ingest.stage(body(content)) for content in contents]
+
+    async def record(tx: Tx, stored: Sequence[StoredBlob]) -> list[Digest]:
+        for one in stored:
+            await rows.keep_ref(tx, one.digest, OWNER, rows.PIN)
+        return [one.digest for one in stored]
+
+    digests = await store.ingest.commit(staged, record)
+
+    assert [Digest.of(content) for content in contents] == digests
+    for content in contents:
+        assert content == await content_of(store, Digest.of(content))
+
+
+async def test_a_moving_blob_is_waited_for_and_then_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.ingest.MOVING_WAIT_SECONDS", 0.05)
+    await put(store, CONTENT)
+    row = await row_of(store, DIGEST)
+    assert row is not None
+    await store.index.run(
+        lambda tx: rows.change_state(tx, DIGEST, row.generation, rows.PRESENT, rows.MOVING)
+    )
+
+    with pytest.raises(Unavailable):
+        await store.ingest.receive(body(CONTENT), pinned())
+
+
+async def test_a_moving_blob_is_stored_anew_once_it_has_gone(store: Store) -> None:
+    await put(store, CONTENT)
+    await release(store, DIGEST)
+    row = await row_of(store, DIGEST)
+    assert row is not None
+    await store.index.run(
+        lambda tx: rows.change_state(tx, DIGEST, row.generation, rows.PRESENT, rows.MOVING)
+    )
+    upload = asyncio.ensure_future(store.ingest.receive(body(CONTENT), pinned()))
+    await asyncio.sleep(0)
+
+    await store.quarantine.finish([row])
+    stored, _ = await upload
+
+    assert stored.generation > row.generation
+    assert await content_of(store, DIGEST) == CONTENT
+
+
+async def test_the_reserve_is_kept_free(store: Store) -> None:
+    free, _ = await store.blobs.free_bytes()
+    greedy = Ingest(
+        store.blobs, store.index, store.threads, reserve=Reserve(bytes=free + 2**40, share=0)
+    )
+
+    with pytest.raises(StorageFull):
+        await greedy.receive(body(CONTENT), pinned())
+
+    await assert_nothing_stored(store)
+
+
+async def test_a_declared_size_that_does_not_fit_is_refused_at_once(store: Store) -> None:
+    async def untouched() -> AsyncIterator[bytes]:
+        raise AssertionError("the body was read")
+        yield b""
+
+    with pytest.raises(StorageFull):
+        await store.ingest.receive(untouched(), pinned(), size_bytes=2**64)

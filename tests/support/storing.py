@@ -1,0 +1,81 @@
+"""Short ways to put bytes into a store and to ask about them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+
+from store.digest import Digest
+from store.index import blobs as rows
+from store.index.transactions import Tx
+from store.ingest import Record, StoredBlob
+from store.opening import Store
+
+OWNER = "usr_test"
+
+
+async def body(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+async def broken(*pieces: bytes) -> AsyncIterator[bytes]:
+    """A body whose client goes away after the last piece."""
+    for piece in pieces:
+        yield piece
+    raise ConnectionResetError
+
+
+def pinned(owner: str = OWNER) -> Record[bool]:
+    """A record that pins the blob for `owner`; its result says whether the pin is new."""
+
+    async def pin(tx: Tx, stored: StoredBlob) -> bool:
+        return await rows.keep_ref(tx, stored.digest, owner, rows.PIN)
+
+    return pin
+
+
+async def put(store: Store, content: bytes, owner: str = OWNER) -> Digest:
+    stored, _ = await store.ingest.receive(body(content), pinned(owner))
+    await store.ingest.close()
+    return stored.digest
+
+
+async def release(store: Store, digest: Digest, owner: str = OWNER) -> bool:
+    return await store.index.run(
+        partial(rows.drop_ref, digest=digest, owner=owner, kind=rows.PIN, count=None)
+    )
+
+
+async def row_of(store: Store, digest: Digest) -> rows.BlobRow | None:
+    return await store.index.read(partial(rows.find_blob, digest=digest))
+
+
+async def content_of(store: Store, digest: Digest) -> bytes:
+    return b"".join([piece async for piece in store.blobs.open(digest)])
+
+
+async def damage(store: Store, digest: Digest, content: bytes) -> None:
+    """Change stored bytes behind the store's back."""
+    from store.backends.local import LocalBlobStore
+    from store.backends.memory import MemoryBlobStore
+
+    if isinstance(store.blobs, MemoryBlobStore):
+        store.blobs.blobs[digest] = (content, 0)
+    else:
+        assert isinstance(store.blobs, LocalBlobStore)
+        path = store.blobs.path_of(digest)
+        path.chmod(0o600)
+        path.write_bytes(content)
+
+
+async def lose(store: Store, digest: Digest) -> None:
+    """Remove a stored file behind the store's back."""
+    from store.backends.local import LocalBlobStore
+    from store.backends.memory import MemoryBlobStore
+
+    if isinstance(store.blobs, MemoryBlobStore):
+        del store.blobs.blobs[digest]
+    else:
+        assert isinstance(store.blobs, LocalBlobStore)
+        store.blobs.path_of(digest).unlink()
