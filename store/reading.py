@@ -29,7 +29,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from types import TracebackType
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, ParamSpec, TypeAlias, TypeVar
 
 from store.blobs import BlobStore, SupportsLocalPath
 from store.clock import SECOND, Clock, boot_id, system_clock
@@ -46,6 +46,9 @@ from store.segments import (
     segment_count,
 )
 from store.threads import Threads, hop
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Mode: TypeAlias = Literal["boot", "strict", "scrub"]
 Suspect: TypeAlias = Callable[[Digest], Awaitable[object]]
@@ -434,7 +437,7 @@ class Reading:
             return
         first, last = start // SEGMENT_BYTES, (stop - 1) // SEGMENT_BYTES
         unknown = [index for index in range(first, last + 1) if not known.good[index]]
-        is_good = await hop(self.threads.reading, _check_blocking, blob, segments, unknown)
+        is_good = await self._hop(blob, _check_blocking, blob, segments, unknown)
         if not is_good:
             raise self._suspect(blob.row)
         for index in unknown:
@@ -445,14 +448,12 @@ class Reading:
     async def _read(self, blob: OpenBlob, start: int, stop: int) -> bytes:
         if self.mode != "strict":
             await blob.verify(start, stop)
-            content = await hop(self.threads.reading, _read_blocking, blob, start, stop)
+            content = await self._hop(blob, _read_blocking, blob, start, stop)
             if len(content) != stop - start:
                 raise self._suspect(blob.row)
             return content
         segments = await self._segments(blob)
-        buffer = await hop(
-            self.threads.reading, _read_checked_blocking, blob, segments, start, stop
-        )
+        buffer = await self._hop(blob, _read_checked_blocking, blob, segments, start, stop)
         if buffer is None:
             raise self._suspect(blob.row)
         return buffer
@@ -484,7 +485,7 @@ class Reading:
     async def _rebuild_segments(self, blob: OpenBlob) -> Segments:
         """Hash the whole file; what it hashes to says whether its segments may be believed."""
         row = blob.row
-        digest, segments = await hop(self.threads.reading, _hash_blocking, blob)
+        digest, segments = await self._hop(blob, _hash_blocking, blob)
         if digest != row.digest:
             raise self._suspect(row)
         if segments.needs_file:
@@ -506,6 +507,15 @@ class Reading:
         except StoreError as error:
             # A hint that could not be written costs a verification, nothing else.
             _log.warning("could not note that %s was verified: %s", row.digest, error)
+
+    async def _hop(
+        self, blob: OpenBlob, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Read in a thread; a store without descriptors may find the file gone only now."""
+        try:
+            return await hop(self.threads.reading, function, *args, **kwargs)
+        except BlobNotFound:
+            raise await self._missing(blob.row) from None
 
     # Damage.
 
