@@ -15,11 +15,16 @@ The file is changed under ``writer.lock`` only. Nothing is lost if it is removed
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-RESERVE_BYTES: Final = 24 << 20
-"""More than writers let the WAL grow, and with it what a checkpoint may add to the database."""
+FIRST_BYTES: Final = 1 << 20
+"""Held from the first commit on."""
+
+FULL_BYTES: Final = 24 << 20
+"""Held once the WAL has grown: more than writers let it grow to, and with it what a checkpoint may
+add to the database file."""
 
 _PLENTY: Final = 4
 
@@ -27,38 +32,46 @@ _PLENTY: Final = 4
 class Reserve:
     """The reserve of one index; the processes that share the index share it."""
 
-    def __init__(self, index: Path, size_bytes: int = RESERVE_BYTES) -> None:
+    def __init__(self, index: Path) -> None:
         self._path = f"{index}-reserve"
-        self._full_bytes = size_bytes
 
-    def size_bytes(self) -> int | None:
-        """What is held; 0 after a release, None if it was never held."""
-        try:
-            return os.stat(self._path).st_size
-        except FileNotFoundError:
-            return None
+    def hold(self, *, wal_bytes: int) -> bool:
+        """Hold what a WAL of that size asks for, if the disk has plenty.
 
-    def hold(self) -> None:
-        """Take the blocks if the disk has plenty of them; else leave things as they are."""
-        try:
-            room = os.statvfs(os.path.dirname(self._path))
-            if room.f_bavail * room.f_frsize < _PLENTY * self._full_bytes:
-                return
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.posix_fallocate(descriptor, 0, self._full_bytes)
-            except OSError:
-                os.ftruncate(descriptor, 0)
-                raise
-            finally:
-                os.close(descriptor)
-        except OSError:
-            return  # a reserve that cannot be had is no reason not to work
+        False: the reserve was released and cannot be had back yet.
+        """
+        held = self._held_bytes()
+        wanted = FIRST_BYTES if wal_bytes <= FIRST_BYTES // 2 else FULL_BYTES
+        if held is None or held < wanted:
+            with suppress(OSError):  # a reserve that cannot be had is no reason not to work
+                self._take(held or 0, wanted)
+            held = self._held_bytes()
+        return held != 0
 
     def release(self) -> None:
         """Give the blocks to whoever needs them to make room."""
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.ftruncate(descriptor, 0)
+        finally:
+            os.close(descriptor)
+
+    def _held_bytes(self) -> int | None:
+        """None if nothing was ever held."""
+        try:
+            return os.stat(self._path).st_size
+        except FileNotFoundError:
+            return None
+
+    def _take(self, held: int, wanted: int) -> None:
+        room = os.statvfs(os.path.dirname(self._path))
+        if room.f_bavail * room.f_frsize < _PLENTY * wanted:
+            return
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, wanted)
+        except OSError:
+            os.ftruncate(descriptor, held)
+            raise
         finally:
             os.close(descriptor)

@@ -251,15 +251,11 @@ class Writer:
 
     def _adapt(self) -> None:
         """Do what the length of the WAL and the state of the reserve ask for, before a batch."""
-        if driver.wal_bytes(self._path) > WAL_LIMIT_BYTES:
+        wal_bytes = driver.wal_bytes(self._path)
+        if wal_bytes > WAL_LIMIT_BYTES:
             self._force_checkpoint()
-        if self._reserve is None:
-            return
-        held = self._reserve.size_bytes()
-        if not held:
-            self._reserve.hold()
-            held = self._reserve.size_bytes()
-        self._freeze(is_frozen=held == 0)
+        if self._reserve is not None:
+            self._freeze(is_frozen=not self._reserve.hold(wal_bytes=wal_bytes))
 
     def _make_room(self) -> None:
         """Let deletes through although the disk is full."""

@@ -50,6 +50,10 @@ def put(key: str, value: str = "") -> Unit[int]:
     return lambda tx: tx.run(PUT, key=key, value=value)
 
 
+def drop(key: str) -> Unit[int]:
+    return lambda tx: tx.run(DROP, key=key)
+
+
 def get(key: str) -> Unit[Any]:
     return lambda tx: tx.one(GET, key=key)
 
@@ -252,7 +256,7 @@ class IndexContract:
 
         outcomes = await asyncio.gather(
             index.run(put("large", "v" * 1_000_000)),
-            *(index.run(lambda tx, key=f"k{number}": tx.run(DROP, key=key)) for number in range(5)),
+            *(index.run(drop(f"k{number}")) for number in range(5)),
             return_exceptions=True,
         )
 
@@ -271,9 +275,13 @@ class IndexContract:
             except StorageFull:
                 await tx.run(PUT, key="after", value="")
 
-        outcome = await asyncio.gather(index.run(unit), return_exceptions=True)
+        try:
+            await index.run(unit)
+        except (StorageFull, Unavailable):
+            expected = []
+        else:
+            expected = ["after", "before"]
 
-        expected = ["after", "before"] if outcome == [None] else []
         assert await keys(index) == expected
 
     # Cancelling and closing

@@ -27,17 +27,17 @@ from store.index import driver, writer
 from store.index.database import Database
 from store.index.driver import sqlite
 from store.index.readers import Reader
-from store.index.reserve import RESERVE_BYTES, Reserve
+from store.index.reserve import FIRST_BYTES, FULL_BYTES, Reserve
 from store.index.transactions import Tx
 from store.index.upgrade import upgrade
 from tests.contracts.index import (
     BEGIN_COUNTING,
-    DROP,
     GET,
     KEYS,
     IndexContract,
     OpenIndex,
     driver_error,
+    drop,
     fail_commits,
     get,
     keys,
@@ -69,7 +69,7 @@ from pathlib import Path
 from store.errors import StorageFull
 from store.index.database import Database
 from store.index.upgrade import upgrade
-from tests.contracts.index import DROP, keys, put
+from tests.contracts.index import drop, keys, put
 
 async def fill_and_empty(index):
     count = 0
@@ -80,7 +80,7 @@ async def fill_and_empty(index):
     except StorageFull:
         pass
     for number in range(count):
-        assert await index.run(lambda tx: tx.run(DROP, key=f"k{number}")) == 1
+        assert await index.run(drop(f"k{number}")) == 1
     assert await keys(index) == []
     print("emptied", count)
 
@@ -242,7 +242,7 @@ async def test_a_half_read_look_lets_the_wal_start_over(index: Database) -> None
     assert (await index.checkpoint()).is_complete
     before = index.wal_bytes()
     for number in range(10):
-        await index.run(lambda tx, key=f"k{number}": tx.run(DROP, key=key))
+        await index.run(drop(f"k{number}"))
 
     assert index.wal_bytes() == before
 
@@ -331,19 +331,35 @@ async def test_the_reserve_is_held_and_released_and_held_again(
     """While it is released the file does not grow; with room again everything is as before."""
     reserve = path.with_name("index.sqlite3-reserve")
     await index.run(put("a"))
-    assert reserve.stat().st_size == RESERVE_BYTES
+    assert reserve.stat().st_size == FIRST_BYTES
 
     with monkeypatch.context() as patch:
-        patch.setattr(Reserve, "hold", lambda self: None)
+        patch.setattr(Reserve, "_take", lambda *_: None)  # the disk stays full
         fail_commits(patch, sqlite.SQLITE_FULL, times=1)
         await index.run(put("b"))
         assert reserve.stat().st_size == 0
         with pytest.raises(StorageFull):
             await index.run(put("large", "v" * 100_000))
-        assert await index.run(lambda tx: tx.run(DROP, key="a")) == 1
+        assert await index.run(drop("a")) == 1
 
     await index.run(put("large", "v" * 100_000))
-    assert reserve.stat().st_size == RESERVE_BYTES
+    assert reserve.stat().st_size == FIRST_BYTES
+
+
+async def test_the_reserve_grows_with_the_wal(path: Path, index: Database) -> None:
+    for number in range(20):
+        await index.run(put(f"k{number}", "v" * 50_000))
+
+    assert path.with_name("index.sqlite3-reserve").stat().st_size == FULL_BYTES
+
+
+async def test_a_disk_without_plenty_of_room_is_used_without_a_reserve(
+    path: Path, index: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.index.reserve._PLENTY", 1 << 40)
+
+    assert await index.run(put("a")) == 1
+    assert not path.with_name("index.sqlite3-reserve").exists()
 
 
 def test_deletes_succeed_on_a_disk_that_is_really_full(tmp_path: Path) -> None:
@@ -506,7 +522,7 @@ def test_no_descriptor_left_means_too_many_open_files(
     def refuse(*_: object) -> int:
         raise OSError(errno.EMFILE, "made up")
 
-    monkeypatch.setattr(driver.os, "open", refuse)
+    monkeypatch.setattr("store.index.driver.os.open", refuse)
 
     error = driver.translated(driver_error(sqlite.SQLITE_CANTOPEN), "a test", tmp_path / "i")
 
