@@ -1,0 +1,70 @@
+"""Clock, configuration, store, application, client: what most tests of the registry start from.
+
+A module that wants other settings or the other backend overrides `config` or `backend`; the rest
+follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from registry.app import create_app, runner_settings
+from registry.catalog.migrations import CHAINS
+from registry.config import Config, StoreConfig
+from store.opening import Store, StoreSettings, initialize, open_store
+from tests.support.clock import ManualClock
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def config() -> Config:
+    return Config(store=StoreConfig(backend="memory", reserve_bytes=0, reserve_share=0))
+
+
+@pytest.fixture
+def backend() -> str:
+    return "memory"
+
+
+@pytest.fixture
+async def store(backend: str, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
+    root = None
+    if backend == "local":
+        root = tmp_path / "data"
+        root.mkdir()
+        await asyncio.to_thread(initialize, root, CHAINS)
+    settings = StoreSettings(root=root, reserve_bytes=0, reserve_share=0, chains=CHAINS)
+    opened = await open_store(settings, clock=clock)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def app(config: Config, store: Store) -> web.Application:
+    return create_app(config, store)
+
+
+@pytest.fixture
+async def port(app: web.Application, config: Config) -> AsyncIterator[int]:
+    """The port of a real socket on which the application answers."""
+    runner = web.AppRunner(app, **runner_settings(config))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def client(port: int) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        yield session
