@@ -325,6 +325,9 @@ class Uploads:
     ) -> UploadRow:
         """Write the body and commit how far it got."""
         if checksum is not None or row.strict or length != row.length:
+            if stream.offset > row.offset:
+                # A killed worker wrote this much and did not sync it; the row says durable.
+                await writer.sync()
             row = await self._settle(row, stream.offset, length, strict=checksum is not None)
         check = None if checksum is None else hashlib.new(checksum.algorithm, usedforsecurity=False)
         body = source if check is None else _checked(source, check.update)
