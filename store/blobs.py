@@ -179,6 +179,13 @@ class BlobStore(Protocol):
         """Move a quarantined file back to its name; raises `BlobNotFound` if neither exists."""
         ...
 
+    async def secure(self, digest: Digest) -> None:
+        """Make a stored file and its name durable, whoever put it there; raises `BlobNotFound`.
+
+        For files whose maker may have died before its syncs.
+        """
+        ...
+
     async def discard_aside(self, digest: Digest, generation: int) -> None:
         """Remove a quarantined file for good; nothing to remove is no error."""
         ...

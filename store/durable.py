@@ -5,7 +5,7 @@ The happy path of storing a blob, as the kernel sees it::
     openat(uploads/<session>, O_CREAT|O_EXCL)  pwritev ...  fdatasync
     [mkdir ab, fsync parent, mkdir ab/cd, fsync ab]         once per shard and process
     linkat(uploads/<session>, blobs/.../<digest>)           fails if a file is there: then
-    linkat(uploads/<session>, ...<digest>.new) renameat     the new one replaces it
+    linkat(uploads/<session>, uploads/<session>_again) renameat     the new one replaces it
     fsync(blobs/sha256/ab/cd)
     ... the index commits ...
     unlinkat(uploads/<session>)
@@ -78,8 +78,13 @@ class Disk:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def open(self, path: str) -> int:
-        """Open an existing file for reading and writing."""
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        """Open an existing file for reading and writing, or, if it was promoted, for reading."""
+        try:
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except PermissionError:
+            # A promoted file is read-only. Its session goes on if nobody recorded the blob: the
+            # bytes are hashed again and promoted again, and none is written any more.
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def write(
         self, descriptor: int, path: str, pieces: Sequence[bytes | memoryview], at: int
@@ -156,7 +161,8 @@ class Disk:
             self.link(source, target)
             replaced = False
         except FileExistsError:
-            fresh = f"{target}.{os.path.basename(source)}"
+            # Beside the source, where a crash leaves it to the sweeper of staging files.
+            fresh = f"{source}_again"
             self.unlink_if_there(fresh)
             self.link(source, fresh)
             # Renaming between two names of one inode does nothing and leaves both.
@@ -169,8 +175,21 @@ class Disk:
     def move(self, source: str, target: str) -> None:
         """Rename across directories; both are synced."""
         self.rename(source, target)
+        self.sync_move(source, target)
+
+    def sync_move(self, source: str, target: str) -> None:
+        """Make a rename across directories durable, whoever did it."""
         self.sync_directory(os.path.dirname(target))
         self.sync_directory(os.path.dirname(source))
+
+    def sync_file(self, path: str) -> None:
+        """Make a file and its name durable, whoever wrote it."""
+        descriptor = self.open(path)
+        try:
+            self.sync_data(descriptor, path)
+        finally:
+            os.close(descriptor)
+        self.sync_directory(os.path.dirname(path))
 
     def remove(self, path: str) -> None:
         """Remove a name, durably; nothing to remove is no error."""
@@ -185,10 +204,19 @@ class Disk:
         return True
 
     def write_file(
-        self, path: str, content: bytes, *, mode: int = 0o644, sync: bool = True
+        self,
+        path: str,
+        content: bytes,
+        *,
+        fresh: str | None = None,
+        mode: int = 0o644,
+        sync: bool = True,
     ) -> None:
-        """Replace a small file as a whole; with `sync` it is durable."""
-        fresh = f"{path}.new.{os.getpid()}"
+        """Replace a small file as a whole; with `sync` it is durable.
+
+        It is written as `fresh` and renamed. Two writers of one file need two fresh names.
+        """
+        fresh = fresh or f"{path}.new.{os.getpid()}"
         self.unlink_if_there(fresh)
         descriptor = self.create(fresh)
         try:

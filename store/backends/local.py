@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -122,6 +123,17 @@ class LocalBlobStore:
     async def put_back(self, digest: Digest, generation: int) -> None:
         await hop(self._threads.files, self._put_back, digest, generation)
 
+    async def secure(self, digest: Digest) -> None:
+        def sync() -> None:
+            with translated("sync"):
+                try:
+                    self._disk.make_directory(os.path.dirname(self._blob(digest)), below=self.root)
+                    self._disk.sync_file(self._blob(digest))
+                except FileNotFoundError:
+                    raise BlobNotFound(digest) from None
+
+        await hop(self._threads.sync, sync)
+
     async def discard_aside(self, digest: Digest, generation: int) -> None:
         await hop(self._threads.files, self._remove, self._aside(digest, generation))
 
@@ -152,9 +164,11 @@ class LocalBlobStore:
     async def write_segments(self, digest: Digest, content: bytes) -> None:
         def write() -> None:
             path = self._segments(digest)
+            # Where a crash leaves it to the sweeper of staging files.
+            fresh = f"{self.root}/{layout.upload_key(f'seg_{secrets.token_hex(16)}')}"
             with translated("write segments"):
                 self._disk.make_directory(os.path.dirname(path), below=self.root)
-                self._disk.write_file(path, content, sync=False)
+                self._disk.write_file(path, content, fresh=fresh, sync=False)
 
         await hop(self._threads.files, write)
 
@@ -187,10 +201,13 @@ class LocalBlobStore:
         target = self._blob(digest)
         with translated("put back"):
             self._disk.make_directory(os.path.dirname(target), below=self.root)
+            source = self._aside(digest, generation)
             try:
-                self._disk.move(self._aside(digest, generation), target)
+                self._disk.move(source, target)
             except FileNotFoundError:
                 self.stat_blocking(digest)
+                # Somebody moved it before, and may have died before the syncs.
+                self._disk.sync_move(source, target)
 
     def _remove(self, path: str) -> None:
         with translated("remove"):

@@ -86,6 +86,9 @@ class MemoryBlobStore:
         elif digest not in self.blobs:
             raise BlobNotFound(digest)
 
+    async def secure(self, digest: Digest) -> None:
+        self._find(digest)
+
     async def discard_aside(self, digest: Digest, generation: int) -> None:
         self.aside.pop((digest, generation), None)
 

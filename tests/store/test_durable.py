@@ -85,7 +85,7 @@ def test_promotion_over_a_file_replaces_it(disk: Recorder, tmp_path: Path) -> No
 
     assert disk.promote(f"{tmp_path}/new", f"{tmp_path}/to/blob")
 
-    assert disk.calls == ["link new to/blob.new", "rename to/blob.new to/blob", "sync to"]
+    assert disk.calls == ["link new new_again", "rename new_again to/blob", "sync to"]
     assert (tmp_path / "to" / "blob").read_bytes() == b"new"
 
 
