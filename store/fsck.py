@@ -144,6 +144,9 @@ class Fsck:
         except Unavailable as error:
             return Finding(str(info.digest), f"orphan: cannot be read: {error}", "none")
         if running.digest() == info.digest:
+            if repair:
+                # Whoever gave it its name may have died before syncing the directory.
+                await self._blobs.secure(info.digest)
             if repair and not await self._index.run(partial(_adopt, found=running, moves=before)):
                 return None
             return Finding(str(info.digest), "orphan", _action(repair, "adopted"))
@@ -155,10 +158,11 @@ class Fsck:
 
     async def _reject(self, info: BlobInfo, moves: int) -> bool:
         """Move a file that never was a blob to quarantine, by way of a row that says so."""
-        row = await self._index.run(partial(_announce_bad, info=info, moves=moves))
-        if row is None:
-            return False
-        await self._quarantine.finish([row])
+        async with self._quarantine.moving():
+            row = await self._index.run(partial(_announce_bad, info=info, moves=moves))
+            if row is None:
+                return False
+            await self._quarantine.finish([row])
         await self._index.run(partial(_forget_bad, row=row))
         return True
 
@@ -284,4 +288,4 @@ async def _announce_bad(tx: Tx, info: BlobInfo, moves: int) -> BlobRow | None:
 async def _forget_bad(tx: Tx, row: BlobRow) -> None:
     """The digest was never stored: no row is what it had, and what it gets back."""
     if not await rows.any_ref(tx, row.digest):
-        await rows.delete_blob(tx, row.digest, row.generation)
+        await rows.delete_blob(tx, row.digest, row.generation, rows.DAMAGED)

@@ -185,10 +185,11 @@ class Collector:
         collected = size_bytes = 0
         for start in range(0, len(plan.blobs), BATCH):
             batch = plan.blobs[start : start + BATCH]
-            taken = await self._index.run(
-                partial(_announce, batch=batch, before=before, collection=plan.id)
-            )
-            await self._quarantine.finish([row for row in taken if row.is_present])
+            async with self._quarantine.moving():
+                taken = await self._index.run(
+                    partial(_announce, batch=batch, before=before, collection=plan.id)
+                )
+                await self._quarantine.finish([row for row in taken if row.is_present])
             collected += len(taken)
             size_bytes += sum(row.size_bytes for row in taken if row.is_present)
             if report is not None:
@@ -196,7 +197,11 @@ class Collector:
         return CollectionReport(plan.id, collected, size_bytes, len(plan.blobs) - collected)
 
     async def undo(self, collection: str, report: Report | None = None) -> UndoReport:
-        """Bring back what a collection took and nobody has purged."""
+        """Bring back what a collection took and nobody has purged.
+
+        Raises `Unavailable` where it meets a blob that is being moved, by the very collection say;
+        it may be repeated.
+        """
         returned = size_bytes = superseded = 0
         while asides := await self._index.read(
             partial(asides_of, collection=collection, limit=BATCH)
@@ -217,10 +222,13 @@ class Collector:
         window = 0 if everything else self._undo_seconds * SECOND
         purged = size_bytes = 0
         while asides := await self._index.read(partial(_old_asides, window=window)):
+            before = purged
             for aside in asides:
-                await self._quarantine.discard(aside)
-                purged += 1
-                size_bytes += aside.size_bytes
+                if await self._quarantine.discard(aside):
+                    purged += 1
+                    size_bytes += aside.size_bytes
+            if purged == before:
+                break
         return PurgeReport(purged, size_bytes)
 
     async def status(self) -> CollectionStatus:
@@ -292,7 +300,7 @@ async def _announce(
                 segments=row.segments,
             )
         else:
-            await rows.delete_blob(tx, row.digest, row.generation)
+            await rows.delete_blob(tx, row.digest, row.generation, rows.DAMAGED)
         taken.append(row)
     return taken
 

@@ -3,7 +3,7 @@
 ::
 
     store.json                      store id, layout version, index epoch
-    lock writer.lock leader.lock    process locks
+    lock writer.lock leader.lock move.lock    process locks
     index.sqlite3                   the index
     blobs/sha256/ab/cd/<64 hex>     blobs
     segments/sha256/ab/cd/<64 hex>  BLAKE3 digests of a blob's segments, derived
@@ -28,6 +28,7 @@ INDEX_FILE: Final = "index.sqlite3"
 PROCESS_LOCK: Final = "lock"
 WRITER_LOCK: Final = "writer.lock"
 LEADER_LOCK: Final = "leader.lock"
+MOVE_LOCK: Final = "move.lock"
 BLOBS: Final = "blobs/sha256"
 SEGMENTS: Final = "segments/sha256"
 UPLOADS: Final = "uploads"

@@ -36,6 +36,7 @@ from store.index.transactions import Tx
 from store.index.upgrade import STORE, Chain, upgrade
 from store.index.writer import Observer
 from store.ingest import Ingest, Reserve
+from store.locks import MoveLock
 from store.quarantine import Quarantine
 from store.reading import Mode, Reading
 from store.scrub import Scrub
@@ -94,7 +95,9 @@ class Store:
         self.uploads = Uploads(
             blobs, index, self.ingest, threads, upload_seconds=settings.upload_seconds
         )
-        self.quarantine = Quarantine(blobs, index)
+        root = settings.root
+        lock = MoveLock(None if root is None else root / layout.MOVE_LOCK)
+        self.quarantine = Quarantine(blobs, index, lock)
         self.scrub = Scrub(blobs, index, threads, self.quarantine)
         self.reading = Reading(
             blobs,

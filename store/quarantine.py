@@ -12,13 +12,15 @@ while files move, uploads of the digest wait for the row, readers get a clear an
 
 After a crash `settle` reads the quarantine rows and looks where the files are: a file that has not
 left is declared present again, one that has arrived is finished. Both are right whichever way the
-move was going.
+move was going. Movers hold `store.locks.MoveLock` together and `settle` holds it alone, so that it
+never settles a move that is under way in another process.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -27,16 +29,19 @@ from sqlalchemy import bindparam, delete, func, insert, select
 
 from store.blobs import BlobStore
 from store.digest import Digest
-from store.errors import BlobNotFound
+from store.errors import BlobNotFound, Unavailable
 from store.index import blobs as rows
 from store.index.blobs import BlobRow
 from store.index.schema import quarantine
 from store.index.transactions import Index, Row, Statement, Tx
+from store.locks import MoveLock
 
 log = logging.getLogger(__name__)
 
 COLLECTED: Final = "collected"
 DAMAGED: Final = "damaged"
+
+SETTLE_WAIT_SECONDS: Final = 2.0
 
 
 class AsideRow(msgspec.Struct, frozen=True):
@@ -156,9 +161,16 @@ async def aside_totals(tx: Tx) -> dict[str, tuple[int, int]]:
 class Quarantine:
     """Moves files between their names and the quarantine, a few at a time."""
 
-    def __init__(self, blobs: BlobStore, index: Index) -> None:
+    def __init__(self, blobs: BlobStore, index: Index, lock: MoveLock) -> None:
         self._blobs = blobs
         self._index = index
+        self._lock = lock
+
+    @asynccontextmanager
+    async def moving(self) -> AsyncIterator[None]:
+        """Held by whoever announces a move, until `finish` has returned."""
+        async with self._lock.shared():
+            yield
 
     async def convict(self, digest: Digest, generation: int) -> bool:
         """Take a damaged blob out of sight; its row stays as ``damaged`` so that readers know.
@@ -176,15 +188,16 @@ class Quarantine:
             )
             return row
 
-        row = await self._index.run(announce)
-        if row is None:
-            return False
-        await self.finish([row])
+        async with self.moving():
+            row = await self._index.run(announce)
+            if row is None:
+                return False
+            await self.finish([row])
         log.error("blob %s is damaged; its file was set aside", digest)
         return True
 
     async def finish(self, moving: Sequence[BlobRow]) -> None:
-        """Steps 2 and 3 for blobs whose rows say ``moving``."""
+        """Steps 2 and 3 for blobs whose rows say ``moving``; the caller holds `moving`."""
         for row in moving:
             await self._blobs.set_aside(row.digest, row.generation)
         await self._index.run(partial(_settle_gone, moving=moving))
@@ -192,16 +205,22 @@ class Quarantine:
             await self._blobs.discard_segments(row.digest)
 
     async def settle(self) -> int:
-        """Finish or revert the moves that a crash interrupted; return how many there were.
+        """Finish or revert the moves that a crash or a failure interrupted; return how many.
 
-        Only the leader calls it, before it moves anything itself.
+        Anybody may call it at any time. It does nothing while others are moving files.
         """
+        if not await self._index.read(rows.moving_blobs):
+            return 0
+        async with self._lock.alone(SETTLE_WAIT_SECONDS) as is_alone:
+            return await self._settle_all() if is_alone else 0
+
+    async def _settle_all(self) -> int:
         moving = await self._index.read(rows.moving_blobs)
         asides = {(aside.digest, aside.generation) async for aside in self._blobs.list_aside()}
         for row in moving:
             if (row.digest, row.generation) in asides:
                 await self._index.run(partial(_settle_gone, moving=[row]))
-            elif await self._exists(row.digest):
+            elif await self._is_secured(row.digest):
                 await self._index.run(partial(_settle_back, row=row))
             else:
                 log.error("blob %s was moving and has no file; marked damaged", row.digest)
@@ -209,11 +228,19 @@ class Quarantine:
         return len(moving)
 
     async def bring_back(self, aside: AsideRow) -> bool:
-        """Undo a move; False if the digest has been stored anew meanwhile."""
+        """Undo a move; False if the digest has been stored anew meanwhile.
 
+        Raises `Unavailable` if the digest is being moved by somebody else right now.
+        """
+        async with self.moving():
+            return await self._bring_back(aside)
+
+    async def _bring_back(self, aside: AsideRow) -> bool:
         async def announce(tx: Tx) -> bool:
             row = await rows.find_blob(tx, aside.digest)
-            if row is not None and row.state != rows.DAMAGED:
+            if row is not None and row.state == rows.MOVING:
+                raise Unavailable("bringing back a blob that is being moved")
+            if row is not None and row.is_present:
                 return False
             await rows.next_counter(tx, "moves")
             await rows.insert_moving(
@@ -232,16 +259,24 @@ class Quarantine:
         await self._index.run(partial(_settle_returned, aside=aside))
         return True
 
-    async def discard(self, aside: AsideRow) -> None:
-        """Remove a quarantined file for good: the file first, so that no file is left unnamed."""
+    async def discard(self, aside: AsideRow) -> bool:
+        """Remove a quarantined file for good: the file first, so that no file is left unnamed.
+
+        False if the file is on its way; it stays.
+        """
+        row = await self._index.look(partial(rows.find_blob, digest=aside.digest))
+        if row is not None and row.state == rows.MOVING and row.generation == aside.generation:
+            return False
         await self._blobs.discard_aside(aside.digest, aside.generation)
         await self._index.run(
             partial(delete_aside, digest=aside.digest, generation=aside.generation)
         )
+        return True
 
-    async def _exists(self, digest: Digest) -> bool:
+    async def _is_secured(self, digest: Digest) -> bool:
+        """Whether the file is at its name, durably: its mover may have died before the syncs."""
         try:
-            await self._blobs.stat(digest)
+            await self._blobs.secure(digest)
         except BlobNotFound:
             return False
         return True
@@ -251,10 +286,18 @@ async def _settle_gone(tx: Tx, moving: Sequence[BlobRow]) -> None:
     """Step 3: the files are in quarantine."""
     for row in moving:
         aside = await find_aside(tx, row.digest, row.generation)
-        if aside is not None and aside.reason == DAMAGED:
-            await rows.change_state(tx, row.digest, row.generation, rows.MOVING, rows.DAMAGED)
-        else:
-            await rows.delete_blob(tx, row.digest, row.generation)
+        await _leave(tx, row, is_damaged=aside is not None and aside.reason == DAMAGED)
+
+
+async def _leave(tx: Tx, row: BlobRow | AsideRow, *, is_damaged: bool) -> None:
+    """End a move whose file is not at its name: no row, or damaged if somebody misses the blob.
+
+    Somebody does where a damaged blob was to be brought back and a crash came between.
+    """
+    if is_damaged or await rows.any_ref(tx, row.digest):
+        await rows.change_state(tx, row.digest, row.generation, rows.MOVING, rows.DAMAGED)
+    else:
+        await rows.delete_blob(tx, row.digest, row.generation, rows.MOVING)
 
 
 async def _settle_back(tx: Tx, row: BlobRow) -> None:
@@ -279,5 +322,5 @@ async def _settle_returned(tx: Tx, aside: AsideRow) -> None:
 
 
 async def _forget(tx: Tx, aside: AsideRow) -> None:
-    await rows.delete_blob(tx, aside.digest, aside.generation)
+    await _leave(tx, aside, is_damaged=False)
     await delete_aside(tx, aside.digest, aside.generation)

@@ -112,7 +112,9 @@ _SET_VERIFIED = Statement(
 )
 _DELETE = Statement(
     delete(blobs).where(
-        blobs.c.digest == bindparam("digest_"), blobs.c.generation == bindparam("generation_")
+        blobs.c.digest == bindparam("digest_"),
+        blobs.c.generation == bindparam("generation_"),
+        blobs.c.state == bindparam("state_"),
     )
 )
 _COUNT = Statement(
@@ -243,8 +245,10 @@ async def set_verified(
     )
 
 
-async def delete_blob(tx: Tx, digest: Digest, generation: int) -> bool:
-    return await tx.run(_DELETE, digest_=digest.raw, generation_=generation) == 1
+async def delete_blob(tx: Tx, digest: Digest, generation: int, state: str) -> bool:
+    """Forget one generation of a blob; False if it is not in that state."""
+    changed = await tx.run(_DELETE, digest_=digest.raw, generation_=generation, state_=state)
+    return changed == 1
 
 
 async def blob_totals(tx: Tx) -> dict[str, tuple[int, int]]:
