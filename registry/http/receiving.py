@@ -23,7 +23,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
 
 from registry.config import ServerConfig
 from registry.errors import BodyMalformed, ClientGone, Stalled
@@ -161,6 +161,7 @@ def send_continue(request: web.Request) -> None:
 async def body(request: web.Request) -> AsyncGenerator[bytes, None]:
     """The pieces of the body as they come in, after telling the client to send it.
 
+    All that arrived is handed out before an error is raised: a resumable upload keeps it.
     Raises `Stalled` for a client below the limits, `ClientGone` for one that left before the end,
     `BodyMalformed` for chunks that make no sense.
     """
@@ -182,15 +183,27 @@ async def body(request: web.Request) -> AsyncGenerator[bytes, None]:
             elif not ends_chunk:
                 return
     except ConnectionError as error:
+        if arrived := _behind_the_error(content):
+            yield arrived
         raise ClientGone from error
     except (web.RequestPayloadError, RuntimeError) as error:
         if request.transport is None:
+            if arrived := _behind_the_error(content):
+                yield arrived
             raise ClientGone from error
         if isinstance(error, RuntimeError):
             raise
         raise BodyMalformed(str(error) or "the transfer encoding is broken") from error
     finally:
         watch.close()
+
+
+def _behind_the_error(content: StreamReader) -> bytes:
+    """What was received but not read yet when the body broke.
+
+    aiohttp raises as soon as it knows of the error and has no public way to read the rest.
+    """
+    return content._read_nowait(-1)
 
 
 def is_unread(request: web.BaseRequest) -> bool:
