@@ -7,21 +7,24 @@ Forwarding headers count only when the connection comes from an address in
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
 from aiohttp import hdrs, web
+from multidict import istr
 
 FORWARDING: Final = (
     hdrs.X_FORWARDED_FOR,
     hdrs.X_FORWARDED_HOST,
     hdrs.X_FORWARDED_PROTO,
     hdrs.FORWARDED,
-    "X-Real-IP",
+    istr("X-Real-IP"),
 )
 """Headers by which a reverse proxy gives itself away."""
 
+_AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@]+))(?::[0-9]{1,5})?\Z")
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
@@ -66,7 +69,7 @@ class Addresses:
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """An IP literal as a value, an IPv4 one in IPv6 clothes undressed; None if it is not one."""
     try:
-        address = ip_address(text.strip("[]").partition("%")[0])
+        address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
@@ -75,13 +78,14 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def host_of(authority: str) -> str:
-    """The host of ``host:port`` in lower case, without port, brackets and final dot."""
-    if authority.startswith("["):
-        return authority[1:].partition("]")[0].lower()
-    host, separator, port = authority.rpartition(":")
-    if separator and port.isdigit():
-        authority = host
-    return authority.lower().rstrip(".")
+    """The host of ``host:port`` in lower case, without port, brackets and final dot.
+
+    What is not well formed comes back as it is, and is nobody's name.
+    """
+    match = _AUTHORITY.match(authority)
+    if match is None:
+        return authority
+    return (match[1] or match[2]).lower().rstrip(".")
 
 
 def same_authority(origin: str, authority: str) -> bool:

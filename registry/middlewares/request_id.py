@@ -13,10 +13,11 @@ from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from multidict import istr
 
 from registry.keys import REQUEST_ID
 
-HEADER: Final = "X-Request-Id"
+HEADER: Final = istr("X-Request-Id")
 
 _SANE = re.compile(r"[A-Za-z0-9_.-]{8,64}\Z")
 

@@ -12,10 +12,13 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import hdrs, web
+from multidict import istr
 
 from registry.http.draining import Drain
 from registry.keys import ORIGIN, REQUEST_ID
 from registry.middlewares.request_id import HEADER
+
+_TYPE_OPTIONS: Final = istr("X-Content-Type-Options")
 
 EXPOSED: Final = ", ".join(
     (
@@ -51,8 +54,7 @@ def response_headers(
         headers = response.headers
         headers[HEADER] = request.get(REQUEST_ID, "")
         headers[hdrs.SERVER] = "Digestry"
-        if "X-Content-Type-Options" not in headers:
-            headers["X-Content-Type-Options"] = "nosniff"
+        headers[_TYPE_OPTIONS] = "nosniff"
         if drain.is_draining or not request.content.is_eof():
             response.force_close()
             headers[hdrs.CONNECTION] = "close"

@@ -20,12 +20,14 @@ from typing import Final
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
+from multidict import istr
 
 from registry.config import ServerConfig
 from registry.errors import ForeignOrigin, Invalid, UnnamedProxy, WrongHost
 from registry.http.addresses import FORWARDING, Addresses, host_of, parse_address, same_authority
 from registry.keys import ORIGIN
 
+SITE: Final = istr("Sec-Fetch-Site")
 SAFE: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 
 _HARMLESS_SITES: Final = frozenset({"same-origin", "none"})
@@ -103,7 +105,7 @@ def check_proxy(request: web.Request, header: str, addresses: Addresses, hosts: 
 
 
 def check_origin(request: web.Request, origin: str | None, addresses: Addresses) -> None:
-    site = request.headers.get("Sec-Fetch-Site")
+    site = request.headers.get(SITE)
     if site is not None and site not in _HARMLESS_SITES:
         raise ForeignOrigin(f"a page of another origin ({site[:32]}) may not use {request.method}")
     if origin is not None and not same_authority(origin, addresses.authority(request)):

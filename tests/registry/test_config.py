@@ -24,7 +24,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "some.toml"
 
 
-def refusal(path: Path | None = None, environ: dict[str, str] | None = None, **flags: object) -> str:
+def refusal(
+    path: Path | None = None, environ: dict[str, str] | None = None, **flags: object
+) -> str:
     given = {name.replace("__", "."): value for name, value in flags.items()}
     with pytest.raises(ConfigError) as caught:
         load(path, environ or {}, given)

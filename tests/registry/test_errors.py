@@ -95,9 +95,7 @@ class TestNativeErrors(AdapterErrorContract):
         ],
         ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
     )
-    def test_facts_of_http_travel_as_headers(
-        self, error: Exception, name: str, value: str
-    ) -> None:
+    def test_facts_of_http_travel_as_headers(self, error: Exception, name: str, value: str) -> None:
         assert self.render(error).headers[name] == value
 
     def test_codes_are_one_word_for_one_kind(self) -> None:
