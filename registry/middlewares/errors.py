@@ -94,7 +94,7 @@ def of_http_exception(request: web.Request, error: web.HTTPException) -> web.Str
     }
     return problem(
         error.status,
-        "http_" + str(error.status),
+        "http_error",
         error.reason,
         request_id=request.get(REQUEST_ID, ""),
         headers=kept,

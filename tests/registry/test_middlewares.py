@@ -310,7 +310,7 @@ async def test_redirects_are_left_alone(client: aiohttp.ClientSession) -> None:
 async def test_errors_of_the_framework_become_problems(client: aiohttp.ClientSession) -> None:
     response = await client.get("/t/refused_by_aiohttp/x")
 
-    assert await code_of(response) == (413, "http_413")
+    assert await code_of(response) == (413, "http_error")
 
 
 async def test_a_client_that_left_is_no_error(
