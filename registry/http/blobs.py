@@ -233,28 +233,35 @@ class _Sending:
         self._loop = asyncio.get_running_loop()
         self._watch = Watch(Pace.of(request.app[CONFIG].server), self._give_up)
         self.sent = 0
-        self._waiter: asyncio.Future[None] | None = None
+        self._deadline = asyncio.timeout(None)
+        self._given_up: str | None = None
 
     async def run(self, part: ByteRange) -> None:
+        """Send it all; raises `Stalled` for a client below the limits, and what reading raises."""
         try:
-            transport = self._request.transport
-            if transport is None:
-                raise ConnectionResetError("the client left")
-            sock = transport.get_extra_info("socket")
-            is_plain = transport.get_extra_info("sslcontext") is None
-            if self._blob.fileno is None or sock is None or not is_plain:
-                await self._write(part)
-            else:
-                await self._send_file(transport, sock, part)
+            async with self._deadline:
+                await self._send(part)
+        except TimeoutError as error:
+            if self._given_up is None:
+                raise
+            raise Stalled(self._given_up) from error
         finally:
             self._watch.close()
 
     def _give_up(self, reason: str) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(Stalled(reason))
-        elif self._request.transport is not None:
-            # aiohttp waits for its transport; ending that is the only way to end the wait.
-            self._request.transport.abort()
+        self._given_up = reason
+        self._deadline.reschedule(self._loop.time())
+
+    async def _send(self, part: ByteRange) -> None:
+        transport = self._request.transport
+        if transport is None:
+            raise ConnectionResetError("the client left")
+        sock = transport.get_extra_info("socket")
+        is_plain = transport.get_extra_info("sslcontext") is None
+        if self._blob.fileno is None or sock is None or not is_plain:
+            await self._write(part)
+        else:
+            await self._send_file(transport, sock, part)
 
     async def _write(self, part: ByteRange) -> None:
         """Hand verified buffers to the transport, waiting whenever it has enough."""
@@ -336,14 +343,13 @@ class _Sending:
         await asyncio.sleep(0)
 
     async def _writable(self, out: int) -> None:
-        self._waiter = waiter = self._loop.create_future()
+        waiter = self._loop.create_future()
         self._watch.progress.waits(self._loop.time())
         self._loop.add_writer(out, _wake, waiter)
         try:
             await waiter
         finally:
             self._loop.remove_writer(out)
-            self._waiter = None
 
 
 def _slice_end(start: int, stop: int) -> int:
