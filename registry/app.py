@@ -23,7 +23,17 @@ from registry.config import Config
 from registry.http.addresses import Addresses
 from registry.http.draining import Drain
 from registry.http.routing import register
-from registry.keys import ADDRESSES, BLOBS, CONDITION, CONFIG, DRAIN, METRICS, STORE
+from registry.keys import (
+    ADDRESSES,
+    BLOBS,
+    CONDITION,
+    CONFIG,
+    DRAIN,
+    METRICS,
+    OPERATIONS,
+    STORE,
+    UPLOAD_SESSIONS,
+)
 from registry.metrics import Metrics
 from registry.middlewares.access_log import AccessLog, access_log_middleware
 from registry.middlewares.authenticate import authenticate_middleware
@@ -32,8 +42,11 @@ from registry.middlewares.request_id import request_id_middleware
 from registry.middlewares.response_headers import response_headers
 from registry.middlewares.sources import sources_middleware
 from registry.middlewares.unread import unread_middleware
+from registry.protocols.tus import handlers as tus
 from registry.services.blobs import BlobLimits, Blobs
 from registry.services.condition import Condition
+from registry.services.operations import Operations
+from registry.services.uploads import UploadLimits, UploadSessions
 from store.opening import Store
 
 LINGER_SECONDS: Final = 2.0
@@ -72,13 +85,23 @@ def create_app(
             blob_bytes=config.limits.blob_bytes, missing_digests=config.limits.missing_digests
         ),
     )
+    app[UPLOAD_SESSIONS] = UploadSessions(
+        store.uploads,
+        UploadLimits(
+            blob_bytes=config.limits.blob_bytes,
+            sessions=config.limits.uploads_per_principal,
+            staged_bytes=config.limits.staged_bytes_per_principal,
+        ),
+    )
     app[CONDITION] = Condition(
         store,
         reserve_bytes=config.store.reserve_bytes,
         reserve_share=config.store.reserve_share,
     )
+    app[OPERATIONS] = operations = Operations(store)
+    app.on_cleanup.append(lambda _: operations.close())
     metrics.gauge("digestry_requests_in_flight", "Requests in hand.", lambda: drain.in_flight)
-    register(app, [*ROUTES, *UNMATCHED])
+    register(app, [*ROUTES, *tus.ROUTES, *UNMATCHED])
     if access_log is not None:
         app.cleanup_ctx.append(_closing(access_log))
     return app

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from registry.services.blobs import Blobs
     from registry.services.condition import Condition
     from registry.services.operations import Operations
+    from registry.services.uploads import UploadSessions
     from store.opening import Store
 
 CONFIG: Final[web.AppKey[Config]] = web.AppKey("config")
@@ -26,6 +27,7 @@ STORE: Final[web.AppKey[Store]] = web.AppKey("store")
 METRICS: Final[web.AppKey[Metrics]] = web.AppKey("metrics")
 DRAIN: Final[web.AppKey[Drain]] = web.AppKey("drain")
 BLOBS: Final[web.AppKey[Blobs]] = web.AppKey("blobs")
+UPLOAD_SESSIONS: Final[web.AppKey[UploadSessions]] = web.AppKey("upload_sessions")
 CONDITION: Final[web.AppKey[Condition]] = web.AppKey("condition")
 ADDRESSES: Final[web.AppKey[Addresses]] = web.AppKey("addresses")
 LOCAL_SECRET: Final[web.AppKey[LocalSecret]] = web.AppKey("local_secret")
