@@ -1,4 +1,4 @@
-"""Records what a store asks of disk and index as one log, and computes what a crash may leave of it.
+"""Records what a store asks of disk and index, and computes what a crash may leave of it.
 
 `Recording` is a `Disk` that writes down every operation, and an observer that keeps a copy of the
 index at every commit. `crash_states` then walks the log and gives, for each position, directories
@@ -215,7 +215,7 @@ class Model:
 
     def after_power_cut(self, chance: random.Random) -> Iterator[State]:
         """Every directory that losing power now may leave, or a sample where there are many."""
-        names = {path: values for path, values in self._possible_names().items()}
+        names = self._possible_names()
         reachable = {value for values in names.values() for value in values}
         contents = {
             number: file.possible() for number, file in self._files.items() if number in reachable

@@ -1,0 +1,198 @@
+"""A blob store and an index whose operations fail on demand, before they are applied or after.
+
+Failing *after* is the harder case: the work is done and its caller does not know. Every operation is
+numbered as it comes, so a test can first count the operations of an action and then fail each one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from store.blobs import AsideInfo, BlobInfo, BlobStore, ByteRange, StagedInfo, StagedWriter
+from store.digest import Digest
+from store.errors import StoreError, Unavailable
+from store.index.transactions import Index, Unit
+
+T = TypeVar("T")
+
+When: TypeAlias = Literal["before", "after"]
+
+
+class Faults:
+    """Which operation fails, and a list of those that were asked for."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self._at: int | None = None
+        self._when: When = "before"
+        self._error: Callable[[str], StoreError] = Unavailable
+
+    def fail(self, at: int, when: When, error: Callable[[str], StoreError] = Unavailable) -> None:
+        """Fail the operation number `at`, counted from now."""
+        self._at, self._when, self._error = at, when, error
+        self.seen = []
+
+    def heal(self) -> None:
+        """Let everything work again."""
+        self._at = None
+        self.seen = []
+
+    def before(self, operation: str) -> bool:
+        """Count an operation; raise if it fails before, and say whether it fails after."""
+        number = len(self.seen)
+        self.seen.append(operation)
+        if number != self._at:
+            return False
+        if self._when == "before":
+            raise self._error(operation)
+        return True
+
+    def after(self, operation: str, is_due: bool) -> None:
+        if is_due:
+            raise self._error(operation)
+
+    async def around(self, operation: str, work: Callable[[], Any]) -> Any:
+        is_due = self.before(operation)
+        result = await work()
+        self.after(operation, is_due)
+        return result
+
+
+class FaultyBlobStore:
+    """Any blob store, failing as its `faults` say. Listing and closing never fail."""
+
+    def __init__(self, inner: BlobStore, faults: Faults) -> None:
+        self.inner = inner
+        self.faults = faults
+        self.traits = inner.traits
+
+    async def stat(self, digest: Digest) -> BlobInfo:
+        return await self.faults.around("stat", lambda: self.inner.stat(digest))
+
+    def open(self, digest: Digest, within: ByteRange | None = None) -> AsyncGenerator[bytes, None]:
+        return self.inner.open(digest, within)
+
+    def list(self) -> AsyncIterator[BlobInfo]:
+        return self.inner.list()
+
+    async def stage(self, session: str) -> StagedWriter:
+        writer = await self.faults.around("stage", lambda: self.inner.stage(session))
+        return FaultyStagedWriter(writer, self.faults)
+
+    async def reopen(self, session: str) -> StagedWriter:
+        writer = await self.faults.around("reopen", lambda: self.inner.reopen(session))
+        return FaultyStagedWriter(writer, self.faults)
+
+    def list_staged(self) -> AsyncIterator[StagedInfo]:
+        return self.inner.list_staged()
+
+    async def set_aside(self, digest: Digest, generation: int) -> bool:
+        return await self.faults.around(
+            "set_aside", lambda: self.inner.set_aside(digest, generation)
+        )
+
+    async def put_back(self, digest: Digest, generation: int) -> None:
+        await self.faults.around("put_back", lambda: self.inner.put_back(digest, generation))
+
+    async def secure(self, digest: Digest) -> None:
+        await self.faults.around("secure", lambda: self.inner.secure(digest))
+
+    async def discard_aside(self, digest: Digest, generation: int) -> None:
+        await self.faults.around(
+            "discard_aside", lambda: self.inner.discard_aside(digest, generation)
+        )
+
+    def list_aside(self) -> AsyncIterator[AsideInfo]:
+        return self.inner.list_aside()
+
+    def read_blocking(self, digest: Digest, offset: int, size_bytes: int) -> bytes:
+        is_due = self.faults.before("read")
+        piece = self.inner.read_blocking(digest, offset, size_bytes)
+        self.faults.after("read", is_due)
+        return piece
+
+    async def read_segments(self, digest: Digest) -> bytes | None:
+        return await self.faults.around("read_segments", lambda: self.inner.read_segments(digest))
+
+    async def write_segments(self, digest: Digest, content: bytes) -> None:
+        await self.faults.around(
+            "write_segments", lambda: self.inner.write_segments(digest, content)
+        )
+
+    async def discard_segments(self, digest: Digest) -> None:
+        await self.faults.around("discard_segments", lambda: self.inner.discard_segments(digest))
+
+    async def free_bytes(self) -> tuple[int, int]:
+        return await self.faults.around("free_bytes", self.inner.free_bytes)
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+class FaultyStagedWriter:
+    """A staged writer of a `FaultyBlobStore`."""
+
+    def __init__(self, inner: StagedWriter, faults: Faults) -> None:
+        self.session = inner.session
+        self._inner = inner
+        self._faults = faults
+
+    @property
+    def size_bytes(self) -> int:
+        return self._inner.size_bytes
+
+    def append_blocking(
+        self,
+        offset: int,
+        pieces: Sequence[bytes | memoryview],
+        fence: Callable[[], None] | None = None,
+    ) -> int:
+        is_due = self._faults.before("append")
+        end = self._inner.append_blocking(offset, pieces, fence)
+        self._faults.after("append", is_due)
+        return end
+
+    async def truncate(self, size_bytes: int, fence: Callable[[], None] | None = None) -> None:
+        await self._faults.around("truncate", lambda: self._inner.truncate(size_bytes, fence))
+
+    async def sync_name(self) -> None:
+        await self._faults.around("sync_name", self._inner.sync_name)
+
+    async def sync(self) -> int:
+        return await self._faults.around("sync", self._inner.sync)
+
+    async def promote(self, digest: Digest) -> bool:
+        return await self._faults.around("promote", lambda: self._inner.promote(digest))
+
+    def read_blocking(self, offset: int, size_bytes: int) -> bytes:
+        return self._inner.read_blocking(offset, size_bytes)
+
+    async def discard(self) -> None:
+        await self._faults.around("discard", self._inner.discard)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class FaultyIndex:
+    """An index whose writes fail, rolled back or committed with the answer lost. Reads work."""
+
+    def __init__(self, inner: Index, faults: Faults) -> None:
+        self.inner = inner
+        self._faults = faults
+
+    async def run(self, unit: Unit[T]) -> T:
+        return await self._faults.around("commit", lambda: self.inner.run(unit))
+
+    async def read(self, unit: Unit[T]) -> T:
+        return await self.inner.read(unit)
+
+    async def look(self, unit: Unit[T]) -> T:
+        return await self.inner.look(unit)
+
+    def read_blocking(self, unit: Unit[T]) -> T:
+        return self.inner.read_blocking(unit)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)

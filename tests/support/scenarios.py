@@ -1,0 +1,409 @@
+"""What stores do, one after the other, with notes of what was acknowledged at the moment it was.
+
+A scenario runs on a `Stage`: an open store on a recording disk. `Expected` says, from the notes
+before a crash, what must be found after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from store.backends.local import LocalBlobStore
+from store.digest import Digest
+from store.index import blobs as rows
+from store.index.transactions import Tx
+from store.ingest import StoredBlob
+from store.opening import Store
+from store.segments import SEGMENT_BYTES
+from store.uploads import Checksum
+from tests.support.recording import Model, Recording
+
+OWNER = "usr_local"
+SMALL = b"a small blob\n" * 9
+OTHER = b"another blob\n" * 7
+LARGE = random.Random(1).randbytes(SEGMENT_BYTES + 300)
+"""More than a segment, so that it has a segments file."""
+
+
+# What scenarios note.
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A reference to these bytes was acknowledged."""
+
+    content: bytes
+
+
+class Released(msgspec.Struct, frozen=True):
+    """From here on the reference may be gone."""
+
+    content: bytes
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A session of these bytes was acknowledged up to an offset."""
+
+    session: str
+    content: bytes
+    offset: int
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """From here on the session may be gone, or finished."""
+
+    session: str
+
+
+class Aside(msgspec.Struct, frozen=True):
+    """A collection took these bytes and can be undone."""
+
+    collection: str
+    content: bytes
+
+
+class Returning(msgspec.Struct, frozen=True):
+    """From here on the collection may be undone, or purged."""
+
+    collection: str
+
+
+class Rotten(msgspec.Struct, frozen=True):
+    """The disk has damaged these bytes, or lost them."""
+
+    content: bytes
+
+
+class Present(msgspec.Struct, frozen=True):
+    """These bytes are stored, by whomever they are needed."""
+
+    content: bytes
+
+
+Notes = tuple[Any, ...]
+
+
+class Expected(msgspec.Struct):
+    """What must be found after a crash, from what had been noted before it."""
+
+    kept: set[bytes]
+    present: set[bytes]
+    rotten: set[bytes]
+    sessions: dict[str, Opened]
+    asides: dict[str, set[bytes]]
+
+    @classmethod
+    def of(cls, notes: Notes) -> Expected:
+        expected = cls(set(), set(), set(), {}, {})
+        for note in notes:
+            match note:
+                case Kept(content):
+                    expected.kept.add(content)
+                case Released(content):
+                    expected.kept.discard(content)
+                case Opened(session, _, _):
+                    expected.sessions[session] = note
+                case Closed(session):
+                    expected.sessions.pop(session, None)
+                case Aside(collection, content):
+                    expected.asides.setdefault(collection, set()).add(content)
+                case Returning(collection):
+                    expected.asides.pop(collection, None)
+                case Present(content):
+                    expected.present.add(content)
+                case Rotten(content):
+                    expected.kept.discard(content)
+                    expected.rotten.add(content)
+        return expected
+
+
+# Scenarios.
+
+
+class Stage:
+    """An open store on a recording disk."""
+
+    def __init__(self, store: Store, disk: Recording, root: Path) -> None:
+        self.store = store
+        self.disk = disk
+        self.root = root
+        self.first = self.start = len(disk.events)
+
+    def note(self, note: Any) -> None:
+        self.disk.note(note)
+
+    def begin(self) -> None:
+        """Only crashes from here on are looked at; before it things are only set up."""
+        self.start = len(self.disk.events)
+
+    def path_of(self, digest: Digest) -> str:
+        assert isinstance(self.store.blobs, LocalBlobStore)
+        return str(self.store.blobs.path_of(digest))
+
+    async def put(self, content: bytes, owner: str = OWNER) -> StoredBlob:
+        stored, _ = await self.store.ingest.receive(pieces(content), pin(owner))
+        self.note(Kept(content))
+        return stored
+
+    async def release(self, content: bytes, owner: str = OWNER) -> None:
+        self.note(Released(content))
+        await self.store.index.run(
+            lambda tx: rows.drop_ref(tx, Digest.of(content), owner, rows.PIN)
+        )
+
+    async def collect(self, *contents: bytes) -> str:
+        plan = await self.store.collector.plan()
+        report = await self.store.collector.apply(plan)
+        assert report.collected == len(contents)
+        for content in contents:
+            self.note(Aside(plan.id, content))
+        return plan.id
+
+    async def damage(self, content: bytes) -> StoredBlob:
+        """Store bytes that rot on the disk; their reference stays."""
+        stored = await self.put(content)
+        self.note(Rotten(content))
+        self.disk.rot(self.path_of(stored.digest), b"x" * len(content))
+        return stored
+
+
+Scenario = Callable[[Stage], Awaitable[None]]
+
+
+async def pieces(content: bytes, size: int = 1 << 19) -> AsyncIterator[bytes]:
+    for at in range(0, len(content), size):
+        yield content[at : at + size]
+
+
+def pin(owner: str = OWNER, kind: str = rows.PIN) -> Callable[[Tx, StoredBlob], Awaitable[bool]]:
+    async def record(tx: Tx, stored: StoredBlob) -> bool:
+        return await rows.keep_ref(tx, stored.digest, owner, kind)
+
+    return record
+
+
+async def put_one(stage: Stage) -> None:
+    await stage.put(SMALL)
+
+
+async def put_large(stage: Stage) -> None:
+    await stage.put(LARGE)
+
+
+async def put_stored_again(stage: Stage) -> None:
+    await stage.put(SMALL)
+    stage.begin()
+    await stage.put(SMALL, "usr_other")
+
+
+async def put_same_at_once(stage: Stage) -> None:
+    await asyncio.gather(stage.put(SMALL), stage.put(SMALL, "usr_other"))
+
+
+async def put_large_at_once(stage: Stage) -> None:
+    await asyncio.gather(stage.put(LARGE), stage.put(LARGE, "usr_other"))
+
+
+async def put_after_collection(stage: Stage) -> None:
+    await stage.put(OTHER)
+    await stage.put(SMALL)
+    await stage.release(SMALL)
+    await stage.collect(SMALL)
+    stage.begin()
+    await stage.put(SMALL)
+
+
+async def publish(stage: Stage) -> None:
+    """A file of a version: the pin of its upload becomes a reference of the tree's."""
+    stored = await stage.put(SMALL)
+    stage.begin()
+
+    async def commit(tx: Tx, found: StoredBlob) -> None:
+        await rows.add_ref(tx, found.digest, "mdl_one", "tree")
+        await rows.drop_ref(tx, found.digest, OWNER, rows.PIN)
+
+    assert await stage.store.ingest.claim(stored.digest, commit) is not None
+
+
+async def _begin_upload(stage: Stage, content: bytes, **facts: Any) -> str:
+    facts = {"length": len(content), "expected": None, **facts}
+    session = await stage.store.uploads.create(OWNER, **facts)
+    stage.note(Opened(session.id, content, 0))
+    return session.id
+
+
+async def _append(
+    stage: Stage, session: str, content: bytes, start: int, stop: int, **facts: Any
+) -> None:
+    if stop == len(content):
+        stage.note(Closed(session))
+    after = await stage.store.uploads.append(session, start, pieces(content[start:stop]), **facts)
+    if after.is_finished:
+        stage.note(Kept(content))
+    else:
+        stage.note(Opened(session, content, after.offset))
+
+
+async def upload_in_parts(stage: Stage) -> None:
+    session = await _begin_upload(stage, SMALL)
+    await _append(stage, session, SMALL, 0, 40)
+    await _append(stage, session, SMALL, 40, 80)
+    await _append(stage, session, SMALL, 80, len(SMALL))
+
+
+async def upload_large(stage: Stage) -> None:
+    session = await _begin_upload(stage, LARGE, expected=Digest.of(LARGE))
+    await _append(stage, session, LARGE, 0, SEGMENT_BYTES)
+    await _append(stage, session, LARGE, SEGMENT_BYTES, len(LARGE))
+
+
+async def upload_of_stored(stage: Stage) -> None:
+    await stage.put(SMALL)
+    stage.begin()
+    session = await _begin_upload(stage, SMALL)
+    await _append(stage, session, SMALL, 0, len(SMALL))
+
+
+async def upload_with_checksums(stage: Stage) -> None:
+    session = await _begin_upload(stage, SMALL)
+    for start, stop in itertools.pairwise((0, 40, 80, len(SMALL))):
+        expected = bytes.fromhex(Digest.of(SMALL[start:stop]).hex)
+        checksum = Checksum("sha256", expected)
+        await _append(stage, session, SMALL, start, stop, checksum=checksum)
+
+
+async def upload_after_kill(stage: Stage) -> None:
+    """Bytes that a killed worker left unsynced become part of what is acknowledged later."""
+    session = await _begin_upload(stage, SMALL, length=None)
+    await _append(stage, session, SMALL, 0, 30)
+    writer = await stage.store.blobs.reopen(session)
+    writer.append_blocking(30, [SMALL[30:60]])
+    await writer.close()
+    stage.begin()
+    checksum = Checksum("sha256", bytes.fromhex(Digest.of(SMALL[60:70]).hex))
+    await _append(stage, session, SMALL, 60, 70, checksum=checksum)
+    await _append(stage, session, SMALL, 70, len(SMALL), length=len(SMALL))
+
+
+async def upload_cancelled(stage: Stage) -> None:
+    session = await _begin_upload(stage, SMALL)
+    await _append(stage, session, SMALL, 0, 40)
+    stage.note(Closed(session))
+    await stage.store.uploads.cancel(session)
+
+
+async def collect(stage: Stage) -> None:
+    await stage.put(OTHER)
+    await stage.put(SMALL)
+    await stage.put(LARGE)
+    await stage.release(SMALL)
+    await stage.release(LARGE)
+    stage.begin()
+    await stage.collect(SMALL, LARGE)
+
+
+async def undo(stage: Stage) -> None:
+    await collect(stage)
+    collection = next(n.collection for n in Model(stage.disk.events).notes if isinstance(n, Aside))
+    stage.begin()
+    stage.note(Returning(collection))
+    report = await stage.store.collector.undo(collection)
+    assert report.returned == 2
+    stage.note(Present(SMALL))
+    stage.note(Present(LARGE))
+
+
+async def undo_over_damage(stage: Stage) -> None:
+    """Undoing a collection heals a blob that was stored anew and rotted since."""
+    await stage.put(OTHER)
+    await stage.put(SMALL)
+    await stage.release(SMALL)
+    collection = await stage.collect(SMALL)
+    stored = await stage.damage(SMALL)
+    assert not await stage.store.scrub.check(stored.digest)
+    stage.begin()
+    stage.note(Returning(collection))
+    await stage.store.collector.undo(collection)
+    stage.note(Kept(SMALL))
+
+
+async def purge(stage: Stage) -> None:
+    await stage.put(OTHER)
+    await stage.put(SMALL)
+    await stage.release(SMALL)
+    collection = await stage.collect(SMALL)
+    stage.begin()
+    stage.note(Returning(collection))
+    await stage.store.collector.purge(everything=True)
+
+
+async def convict(stage: Stage) -> None:
+    stored = await stage.damage(SMALL)
+    stage.begin()
+    assert not await stage.store.scrub.check(stored.digest)
+
+
+async def heal(stage: Stage) -> None:
+    stored = await stage.damage(SMALL)
+    assert not await stage.store.scrub.check(stored.digest)
+    stage.begin()
+    await stage.put(SMALL, "usr_other")
+
+
+async def heal_unnoticed(stage: Stage) -> None:
+    """The file is gone, and it is an upload that finds out."""
+    stored = await stage.put(SMALL)
+    stage.note(Rotten(SMALL))
+    stage.disk.remove(stage.path_of(stored.digest))
+    stage.begin()
+    await stage.put(SMALL, "usr_other")
+
+
+async def adopt(stage: Stage) -> None:
+    """`fsck` finds a file without a row whose name was not synced by whoever made it."""
+    stored = await stage.put(SMALL)
+    await stage.release(SMALL)
+
+    async def forget(tx: Tx) -> None:
+        await rows.delete_blob(tx, stored.digest, stored.generation, rows.PRESENT)
+
+    await stage.store.index.run(forget)
+    path, spare = stage.path_of(stored.digest), f"{stage.root}/uploads/put_again"
+    stage.disk.link(path, spare)
+    stage.disk.remove(path)
+    stage.disk.link(spare, path)
+    stage.begin()
+    report = await stage.store.fsck.run(repair=True)
+    assert "orphan" in [finding.problem for finding in report.findings]
+    stage.note(Kept(SMALL))
+
+
+SCENARIOS: list[Scenario] = [
+    put_one,
+    put_large,
+    put_stored_again,
+    put_same_at_once,
+    put_large_at_once,
+    put_after_collection,
+    publish,
+    upload_in_parts,
+    upload_large,
+    upload_of_stored,
+    upload_with_checksums,
+    upload_after_kill,
+    upload_cancelled,
+    collect,
+    undo,
+    undo_over_damage,
+    purge,
+    convict,
+    heal,
+    heal_unnoticed,
+    adopt,
+]
