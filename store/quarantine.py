@@ -302,9 +302,8 @@ async def _leave(tx: Tx, row: BlobRow | AsideRow, *, is_damaged: bool) -> None:
 
 async def _settle_back(tx: Tx, row: BlobRow) -> None:
     """The file has not left, or is back: the blob is present."""
-    if await rows.change_state(tx, row.digest, row.generation, rows.MOVING, rows.PRESENT):
+    if await rows.return_present(tx, row.digest, row.generation):
         await delete_aside(tx, row.digest, row.generation)
-        await rows.touch(tx, row.digest)
 
 
 async def _settle_lost(tx: Tx, row: BlobRow) -> None:
@@ -314,11 +313,8 @@ async def _settle_lost(tx: Tx, row: BlobRow) -> None:
 
 async def _settle_returned(tx: Tx, aside: AsideRow) -> None:
     """A returned blob gets a new generation, as every blob that becomes present does."""
-    row = await rows.find_blob(tx, aside.digest)
-    if row is None or row.generation != aside.generation or row.state != rows.MOVING:
-        return
-    await rows.return_present(tx, aside.digest, aside.generation)
-    await delete_aside(tx, aside.digest, aside.generation)
+    if await rows.return_present(tx, aside.digest, aside.generation):
+        await delete_aside(tx, aside.digest, aside.generation)
 
 
 async def _forget(tx: Tx, aside: AsideRow) -> None:

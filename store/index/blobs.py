@@ -206,15 +206,19 @@ _RETURN = Statement(
 )
 
 
-async def return_present(tx: Tx, digest: Digest, generation: int) -> None:
-    """A blob that moved back from quarantine is present again, as a new generation."""
-    await tx.run(
+async def return_present(tx: Tx, digest: Digest, generation: int) -> bool:
+    """A moving blob is present again, as a new generation; False if it does not move.
+
+    The old generation's name in quarantine may come back after a crash, and must not be wanted.
+    """
+    changed = await tx.run(
         _RETURN,
         digest_=digest.raw,
         generation_=generation,
         generation=await next_counter(tx, "generation"),
         now=tx.now,
     )
+    return changed == 1
 
 
 async def touch(tx: Tx, digest: Digest) -> None:
