@@ -221,5 +221,6 @@ async def _repeat_the_end(upload: Upload, offset: int, source: Source) -> Upload
 
 
 async def _nothing() -> AsyncGenerator[bytes, None]:
-    for piece in ():
+    no_pieces: tuple[bytes, ...] = ()
+    for piece in no_pieces:
         yield piece

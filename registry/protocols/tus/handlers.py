@@ -14,13 +14,11 @@ from aiohttp import hdrs, web
 from registry.errors import Invalid, MethodNotAllowed, UnsupportedMedia
 from registry.http.receiving import body
 from registry.http.routing import Handler, Route
-from registry.keys import PRINCIPAL
+from registry.keys import PRINCIPAL, UPLOAD_SESSIONS
 from registry.protocols.tus import wire
 from registry.protocols.tus.errors import ADAPTER, VersionMismatch
-from registry.services.uploads import Arrival, UploadSessions
+from registry.services.uploads import Arrival
 from store.uploads import CHECKSUMS, Checksum, Upload
-
-UPLOAD_SESSIONS: Final = web.AppKey("upload_sessions", UploadSessions)
 
 _CHECKSUM_SIZES: Final = {
     name: hashlib.new(name, usedforsecurity=False).digest_size for name in CHECKSUMS
