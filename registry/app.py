@@ -12,16 +12,18 @@ upload. Cancelling on top would only interrupt commits that are about to be ackn
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from aiohttp import web
 
 from registry.api.errors import ADAPTER
+from registry.api.health import measure_store
 from registry.api.routes import ROUTES, UNMATCHED
 from registry.config import Config
 from registry.http.addresses import Addresses
 from registry.http.draining import Drain
+from registry.http.malformed import server_logger
+from registry.http.receiving import CROWD_BUFFER_BYTES
 from registry.http.routing import register
 from registry.keys import (
     ADDRESSES,
@@ -34,7 +36,7 @@ from registry.keys import (
     STORE,
     UPLOAD_SESSIONS,
 )
-from registry.metrics import Metrics
+from registry.metrics import Metrics, sampling
 from registry.middlewares.access_log import AccessLog, access_log_middleware
 from registry.middlewares.authenticate import authenticate_middleware
 from registry.middlewares.errors import errors_middleware
@@ -60,6 +62,8 @@ def create_app(
     config: Config, store: Store, *, access_log: AccessLog | None = None
 ) -> web.Application:
     """Assemble the application; the store is open already and outlives it."""
+    if config.log.level not in ("debug", "info"):
+        access_log = None
     drain, metrics = Drain(), Metrics()
     app = web.Application(
         middlewares=[
@@ -101,9 +105,11 @@ def create_app(
     app[OPERATIONS] = operations = Operations(store)
     app.on_cleanup.append(lambda _: operations.close())
     metrics.gauge("digestry_requests_in_flight", "Requests in hand.", lambda: drain.in_flight)
+    measure_store(metrics, store, app[CONDITION])
+    app.cleanup_ctx.append(sampling(metrics))
     register(app, [*ROUTES, *tus.ROUTES, *UNMATCHED])
     if access_log is not None:
-        app.cleanup_ctx.append(_closing(access_log))
+        app.on_cleanup.append(lambda _: access_log.close())
     return app
 
 
@@ -111,17 +117,10 @@ def runner_settings(config: Config) -> dict[str, Any]:
     """How aiohttp's runner must be set up for this application, wherever it is run."""
     return {
         "access_log": None,  # ours is a middleware
+        "logger": server_logger(),
         "handler_cancellation": False,  # see the module docstring
         "auto_decompress": False,  # what is stored is what was sent; no decompression bombs
-        "read_bufsize": config.server.read_buffer_bytes,
+        "read_bufsize": min(CROWD_BUFFER_BYTES, config.server.read_buffer_bytes),
         "keepalive_timeout": KEEPALIVE_SECONDS,
         "lingering_time": LINGER_SECONDS,
     }
-
-
-def _closing(access_log: AccessLog) -> Any:
-    async def close(_: web.Application) -> AsyncIterator[None]:
-        yield
-        await access_log.close()
-
-    return close

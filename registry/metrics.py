@@ -8,8 +8,10 @@ gauges are sampled on a timer then, because a function cannot be called from ano
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -17,6 +19,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+SAMPLE_SECONDS: Final = 5.0
 
 _METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0, 600.0)
@@ -38,6 +42,7 @@ class Metrics:
         self._out = self._counter("digestry_http_sent_bytes", "Bytes of content sent.")
         self._observers: dict[tuple[str, str, int], Callable[[float], None]] = {}
         self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
+        self._counters: list[_Followed] = []
 
     def request(
         self, route: str, method: str, status: int, seconds: float, received: int, sent: int
@@ -68,10 +73,16 @@ class Metrics:
         gauge = Gauge(name, help, registry=self.registry, multiprocess_mode=across)
         self._gauges.append((gauge, read))
 
+    def counter(self, name: str, help: str, read: Callable[[], float]) -> None:
+        """Show a number that somebody else counts and that only grows in this process."""
+        self._counters.append(_Followed(self._counter(name, help), read))
+
     def sample(self) -> None:
-        """Read every gauge."""
+        """Read every gauge and counter that somebody else keeps."""
         for gauge, read in self._gauges:
             gauge.set(read())
+        for counter in self._counters:
+            counter.follow()
 
     def render(self) -> bytes:
         """The exposition text, of all workers where there are several."""
@@ -86,6 +97,42 @@ class Metrics:
         return Counter(name, help, registry=self.registry)
 
 
+class _Followed:
+    """A counter that catches up with a number kept elsewhere."""
+
+    def __init__(self, counter: Counter, read: Callable[[], float]) -> None:
+        self._counter = counter
+        self._read = read
+        self._seen = 0.0
+
+    def follow(self) -> None:
+        now = self._read()
+        self._counter.inc(max(0.0, now - self._seen))
+        self._seen = now
+
+
 def shared() -> bool:
     """Whether several workers add their numbers up."""
     return DIRECTORY_VARIABLE in os.environ
+
+
+def sampling(metrics: Metrics) -> Callable[[object], AsyncIterator[None]]:
+    """A cleanup context that samples on a timer, where another worker is asked for our numbers."""
+
+    async def sample_for_others(_: object) -> AsyncIterator[None]:
+        if not shared():
+            yield
+            return
+        task = asyncio.create_task(_sample_forever(metrics), name="sample metrics")
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    return sample_for_others
+
+
+async def _sample_forever(metrics: Metrics) -> None:
+    while True:
+        metrics.sample()
+        await asyncio.sleep(SAMPLE_SECONDS)

@@ -6,7 +6,6 @@ Content-Length says. That a JSON route got a JSON media type was checked before 
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import Any, TypeVar, cast
 
@@ -18,6 +17,7 @@ from registry.http.receiving import body
 
 T = TypeVar("T")
 
+_DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {}
 _WHERE = re.compile(r"(.*?)(?: - at `\$(.*)`)?\Z", re.DOTALL)
 
 
@@ -49,9 +49,11 @@ def parse_json(content: bytes, kind: type[T]) -> T:
         raise BodyMalformed(f"not well-formed JSON: {error}") from error
 
 
-@functools.lru_cache(maxsize=256)
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
+def _decoder(kind: type[Any]) -> msgspec.json.Decoder[Any]:
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        decoder = _DECODERS[kind] = msgspec.json.Decoder(kind)
+    return decoder
 
 
 def _field_and_reason(sentence: str) -> tuple[str, str]:

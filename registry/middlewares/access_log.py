@@ -176,7 +176,7 @@ def canonical(request: web.Request) -> str:
 
 def bytes_out(request: web.Request, response: web.StreamResponse) -> int:
     """Bytes handed out: of content where the answer is small, with its headers where it streams."""
-    counted = request.get(BYTES_OUT)
+    counted: int | None = request.get(BYTES_OUT)
     if counted is not None:
         return counted
     if response.prepared:

@@ -47,6 +47,7 @@ class Condition:
         self._reserve_bytes = reserve_bytes
         self._reserve_share = reserve_share
         self._totals = Totals()
+        self._space = Space(0, 0, 0)
         self._counted_at = -FRESH_SECONDS
         self._counting = asyncio.Lock()
 
@@ -80,7 +81,21 @@ class Condition:
         free, total = await self._store.blobs.free_bytes()
         unbounded = total >= 2**63
         reserve = 0 if unbounded else max(self._reserve_bytes, int(total * self._reserve_share))
-        return Space(free, total, reserve)
+        self._space = Space(free, total, reserve)
+        return self._space
+
+    async def look(self) -> None:
+        """Bring `last_totals` and `last_space` up to date."""
+        await self.totals()
+        await self.space()
+
+    def last_totals(self) -> Totals:
+        """What was counted last, by this process."""
+        return self._totals
+
+    def last_space(self) -> Space:
+        """What was measured last, by this process."""
+        return self._space
 
     async def totals(self) -> Totals:
         """Counts of at most `FRESH_SECONDS` ago."""

@@ -14,7 +14,7 @@ from registry.config import Config
 from registry.keys import DRAIN
 from store.opening import Store
 from tests.support.serving import opened
-from tests.support.wire import ask
+from tests.support.wire import ask, converse
 
 
 @pytest.fixture
@@ -100,6 +100,20 @@ async def test_odd_addresses_are_answered_with_problems(
 
     assert response.status in (400, 404)
     assert response.content_type == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /\r\n x\r\n\r\n"]
+)
+async def test_what_is_not_http_is_400_and_no_error_of_ours(
+    port: int, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG"):
+        answer = await converse(port, sent)
+
+    assert b" 400 Bad Request" in answer
+    assert [record.levelname for record in caplog.records if "malformed" in record.msg] == ["DEBUG"]
+    assert [record for record in caplog.records if record.levelno > 20] == []
 
 
 async def test_nothing_is_in_flight_when_all_is_answered(
