@@ -27,10 +27,20 @@ from aiohttp import StreamReader, hdrs, web
 
 from registry.config import ServerConfig
 from registry.errors import BodyMalformed, ClientGone, Stalled
-from registry.keys import CONFIG
+from registry.keys import CONFIG, DRAIN
 
 DISCARD_BYTES: Final = 8 << 20
 """How much of an unwanted body is read before the connection is closed on it."""
+
+CROWD_BUFFER_BYTES: Final = 128 << 10
+"""What every body may leave unread in memory, half of what may gather; aiohttp's runner is told."""
+
+FEW_REQUESTS: Final = 8
+"""With no more requests than this in hand, a body may use the larger buffer of the configuration.
+
+Small buffers make aiohttp stop and start the socket all the time, a fifth of its work for an
+upload; large ones for everybody were 40 MiB more with 32 uploads at once.
+"""
 
 DISCARD_SECONDS: Final = 2.0
 
@@ -169,6 +179,8 @@ async def body(request: web.Request) -> AsyncGenerator[bytes, None]:
     content = request.content
     if content.at_eof():
         return
+    if request.app[DRAIN].in_flight <= FEW_REQUESTS:
+        content.set_read_chunk_size(request.app[CONFIG].server.read_buffer_bytes)
     watch = Watch(
         Pace.of(request.app[CONFIG].server), lambda why: content.set_exception(Stalled(why))
     )
