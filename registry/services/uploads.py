@@ -147,9 +147,9 @@ class UploadSessions:
 
     def _settle_length(self, upload: Upload, length: int) -> None:
         if upload.length is not None and upload.length != length:
-            raise Invalid("Upload-Length", f"was {upload.length} before and cannot change")
+            raise Invalid("length", f"was {upload.length} before and cannot change")
         if length < upload.offset:
-            raise Invalid("Upload-Length", f"is below the {upload.offset} bytes already here")
+            raise Invalid("length", f"is below the {upload.offset} bytes already here")
         self._check_length(length)
 
     def _check_length(self, length: int) -> None:
