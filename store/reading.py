@@ -11,17 +11,12 @@ to the kernel. In ``scrub`` nothing is verified here.
 *suspect*, the reader gets `Corrupt` at once, and `Reading.on_suspect` is told in the background.
 Only SHA-256 convicts, and only `store.scrub` computes it for that purpose.
 
-**Descriptors** are shared between readers of one (digest, generation). Idle ones are few and closed
-after a while, in a thread: closing the last descriptor of an unlinked file of 1 GiB held the event
-loop for 150 ms.
-
 **Closing.** Whoever gets an `OpenBlob` closes it, best with ``async with``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import logging
 import os
@@ -33,8 +28,9 @@ from typing import Final, Literal, ParamSpec, TypeAlias, TypeVar
 
 from store.blobs import BlobStore, SupportsLocalPath
 from store.clock import SECOND, Clock, boot_id, system_clock
+from store.descriptors import Descriptor, Descriptors, Key, WrongSize
 from store.digest import Digest
-from store.errors import BlobNotFound, Corrupt, StoreError, TooManyOpenFiles, Unavailable
+from store.errors import BlobNotFound, Corrupt, StoreError, Unavailable
 from store.index.blobs import BlobRow, find_blob, set_verified
 from store.index.transactions import Index, Tx
 from store.segments import (
@@ -52,15 +48,12 @@ T = TypeVar("T")
 
 Mode: TypeAlias = Literal["boot", "strict", "scrub"]
 Suspect: TypeAlias = Callable[[Digest], Awaitable[object]]
-Key: TypeAlias = tuple[Digest, int]
 
 SMALL_BYTES: Final = 64 << 10
 """Blobs up to this size are read at once and kept in memory while they are in demand."""
 
 _SMALL_TOTAL_BYTES: Final = 16 << 20
 _KNOWN_TOTAL_BYTES: Final = 16 << 20
-_IDLE_DESCRIPTORS: Final = 128
-_IDLE_SECONDS: Final = 30.0
 _SCRATCH: Final = threading.local()
 
 _log = logging.getLogger(__name__)
@@ -94,17 +87,6 @@ class _Known:
                 self.segments = None
 
 
-class _Descriptor:
-    """An open file and how many readers use it; only the event loop's thread counts."""
-
-    __slots__ = ("fileno", "idle_since", "users")
-
-    def __init__(self, fileno: int) -> None:
-        self.fileno = fileno
-        self.users = 1
-        self.idle_since = 0.0
-
-
 class OpenBlob:
     """A present blob, ready to be read. Offsets are of the whole blob, ``stop`` is exclusive."""
 
@@ -117,7 +99,7 @@ class OpenBlob:
         known: _Known,
         *,
         content: bytes | None,
-        descriptor: _Descriptor | None,
+        descriptor: Descriptor | None,
     ) -> None:
         self._reading = reading
         self._known = known
@@ -205,7 +187,7 @@ class OpenBlob:
     def close(self) -> None:
         """Give the descriptor back. Repeating it does nothing."""
         if self._descriptor is not None:
-            self._reading._give_back((self.row.digest, self.row.generation), self._descriptor)
+            self._reading.descriptors.give_back(self._descriptor)
             self._descriptor = None
 
     async def __aenter__(self) -> OpenBlob:
@@ -263,9 +245,7 @@ class Reading:
         self._small_bytes = 0
         self._known: OrderedDict[Key, _Known] = OrderedDict()
         self._known_bytes = 0
-        self._descriptors: dict[Key, _Descriptor] = {}
-        self._idle: OrderedDict[Key, _Descriptor] = OrderedDict()
-        self._sweep: asyncio.TimerHandle | None = None
+        self.descriptors = Descriptors(threads)
         self._background: set[asyncio.Future[object]] = set()
         self._checking: set[Digest] = set()
 
@@ -290,7 +270,9 @@ class Reading:
         known = self._know(row)
         descriptor = None
         if isinstance(self.blobs, SupportsLocalPath):
-            descriptor = await self._take_descriptor(self.blobs, row)
+            descriptor = await self._open_descriptor(self.blobs, row)
+        else:
+            await self._check_size(row)
         return OpenBlob(self, row, known, content=None, descriptor=descriptor)
 
     def forget(self, digest: Digest) -> None:
@@ -299,22 +281,18 @@ class Reading:
             self._small_bytes -= len(self._small.pop(key))
         for known_key in [key for key in self._known if key[0] == digest]:
             self._known_bytes -= self._known.pop(known_key).cost_bytes
-        for idle_key in [key for key in self._idle if key[0] == digest]:
-            self._drop_idle(idle_key)
+        self.descriptors.forget(digest)
 
     async def settle(self) -> None:
-        """Wait for what runs in the background: closed descriptors, checks of suspects."""
+        """Wait for what runs in the background: checks of suspects, descriptors being closed."""
         while self._background:
             await asyncio.wait(list(self._background))
+        await self.descriptors.settle()
 
     async def close(self) -> None:
         """Close every idle descriptor and wait for the background."""
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
-        for key in list(self._idle):
-            self._drop_idle(key)
         await self.settle()
+        await self.descriptors.close()
 
     # Small blobs.
 
@@ -342,60 +320,25 @@ class Reading:
         while self._small_bytes > _SMALL_TOTAL_BYTES:
             self._small_bytes -= len(self._small.popitem(last=False)[1])
 
-    # Descriptors.
+    # Large blobs.
 
-    async def _take_descriptor(self, blobs: SupportsLocalPath, row: BlobRow) -> _Descriptor:
+    async def _open_descriptor(self, blobs: SupportsLocalPath, row: BlobRow) -> Descriptor:
         key = (row.digest, row.generation)
-        descriptor = self._descriptors.get(key)
-        if descriptor is not None:
-            descriptor.users += 1
-            self._idle.pop(key, None)
-            return descriptor
-        path = os.fspath(blobs.path_of(row.digest))
         try:
-            fileno = await hop(self.threads.files, _open_blocking, path, row.size_bytes)
+            return await self.descriptors.take(key, blobs.path_of(row.digest), row.size_bytes)
         except FileNotFoundError:
             raise await self._missing(row) from None
-        except _WrongSize:
+        except WrongSize:
             raise self._suspect(row) from None
-        descriptor = _Descriptor(fileno)
-        if key in self._descriptors:
-            # Somebody opened it meanwhile; the second one is used once and not shared.
-            return descriptor
-        self._descriptors[key] = descriptor
-        return descriptor
 
-    def _give_back(self, key: Key, descriptor: _Descriptor) -> None:
-        descriptor.users -= 1
-        if descriptor.users:
-            return
-        if self._descriptors.get(key) is not descriptor:
-            self._close_later(descriptor.fileno)
-            return
-        loop = asyncio.get_running_loop()
-        descriptor.idle_since = loop.time()
-        self._idle[key] = descriptor
-        while len(self._idle) > _IDLE_DESCRIPTORS:
-            self._drop_idle(next(iter(self._idle)))
-        if self._sweep is None:
-            self._sweep = loop.call_later(_IDLE_SECONDS, self._close_idle)
-
-    def _close_idle(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._sweep = None
-        for key, descriptor in list(self._idle.items()):
-            if loop.time() - descriptor.idle_since < _IDLE_SECONDS:
-                self._sweep = loop.call_later(_IDLE_SECONDS, self._close_idle)
-                return
-            self._drop_idle(key)
-
-    def _drop_idle(self, key: Key) -> None:
-        descriptor = self._idle.pop(key)
-        del self._descriptors[key]
-        self._close_later(descriptor.fileno)
-
-    def _close_later(self, fileno: int) -> None:
-        self._in_background(hop(self.threads.files, os.close, fileno))
+    async def _check_size(self, row: BlobRow) -> None:
+        """What opening a descriptor finds out, for stores that have none to open."""
+        try:
+            info = await self.blobs.stat(row.digest)
+        except BlobNotFound:
+            raise await self._missing(row) from None
+        if info.size_bytes != row.size_bytes:
+            raise self._suspect(row)
 
     def _in_background(self, work: Awaitable[object]) -> None:
         future = asyncio.ensure_future(work)
@@ -547,28 +490,11 @@ class Reading:
             self._checking.discard(digest)
 
 
-class _WrongSize(Exception):
-    """The file exists but is not as long as its row says."""
-
-
 def _is_small_intact(row: BlobRow, content: bytes) -> bool:
     segments = None if row.segments is None else from_row(row.segments, row.size_bytes)
     if segments is None:
         return hashlib.sha256(content).hexdigest() == row.digest.hex
     return len(content) == row.size_bytes and segments.matches(0, content)
-
-
-def _open_blocking(path: str, size_bytes: int) -> int:
-    try:
-        fileno = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise TooManyOpenFiles("opening a blob") from error
-        raise
-    if os.fstat(fileno).st_size != size_bytes:
-        os.close(fileno)
-        raise _WrongSize
-    return fileno
 
 
 def _scratch() -> bytearray:
