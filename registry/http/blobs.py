@@ -1,8 +1,8 @@
 """Answer with the bytes of a blob: ranges, conditions, headers, and the way the bytes leave.
 
 **Ways out.** A small blob leaves from memory in one write with its headers. A larger one leaves by
-``sendfile`` in slices of at most one MiB with a turn of the event loop after each: a single call to
-a fast reader stayed in the kernel for a third of a second, with every other request behind it. The
+``sendfile`` in slices of half a MiB with a turn of the event loop after each: a single call to a
+fast reader stayed in the kernel for a third of a second, with every other request behind it. The
 next slice is verified, and read into the page cache if it is not there, in a thread while this one
 leaves. TLS, stores without files and the strict mode get buffers instead, written in pieces.
 
@@ -18,9 +18,9 @@ the connection instead of answering again.
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import os
-import socket
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 from urllib.parse import quote
@@ -51,7 +51,7 @@ from store.reading import OpenBlob, Reading
 
 Cache: TypeAlias = Literal["immutable", "revalidate", "no-store"]
 
-SLICE_BYTES: Final = 1 << 20
+SLICE_BYTES: Final = 512 << 10
 """The most that one ``sendfile`` call may move; the loop gets a turn after each."""
 
 PIECE_BYTES: Final = 256 << 10
@@ -256,12 +256,14 @@ class _Sending:
         transport = self._request.transport
         if transport is None:
             raise ConnectionResetError("the client left")
-        sock = transport.get_extra_info("socket")
-        is_plain = transport.get_extra_info("sslcontext") is None
-        if self._blob.fileno is None or sock is None or not is_plain:
+        out = None if self._blob.fileno is None else _duplicate(transport)
+        if out is None:
             await self._write(part)
-        else:
-            await self._send_file(transport, sock, part)
+            return
+        try:
+            await self._send_file(transport, out, part)
+        finally:
+            os.close(out)
 
     async def _write(self, part: ByteRange) -> None:
         """Hand verified buffers to the transport, waiting whenever it has enough."""
@@ -277,16 +279,8 @@ class _Sending:
         self._watch.progress.waits(time())
         await self._writer.drain()
 
-    async def _send_file(
-        self, transport: asyncio.Transport, sock: socket.socket, part: ByteRange
-    ) -> None:
+    async def _send_file(self, transport: asyncio.Transport, out: int, part: ByteRange) -> None:
         await self._flush(transport)
-        # The loop refuses to watch a descriptor that a transport owns, so we watch a duplicate. It
-        # also keeps the number ours if the connection is lost under our hands.
-        try:
-            out = os.dup(sock.fileno())
-        except OSError as error:
-            raise ConnectionResetError("the client left") from error
         ahead: asyncio.Task[None] | None = None
         try:
             start = part.start
@@ -304,7 +298,6 @@ class _Sending:
             if ahead is not None:
                 ahead.cancel()
                 await asyncio.gather(ahead, return_exceptions=True)
-            os.close(out)
 
     async def _flush(self, transport: asyncio.Transport) -> None:
         """Wait until the headers have left the transport's own buffer."""
@@ -350,6 +343,24 @@ class _Sending:
             await waiter
         finally:
             self._loop.remove_writer(out)
+
+
+def _duplicate(transport: asyncio.Transport) -> int | None:
+    """A descriptor of our own for the connection; None where the kernel cannot send by itself.
+
+    The loop refuses to watch a descriptor that a transport owns. A duplicate may be watched, and
+    its number stays ours if the connection is lost under our hands. With TLS, or without a
+    descriptor to spare, buffers must do.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None or transport.get_extra_info("sslcontext") is not None:
+        return None
+    try:
+        return os.dup(sock.fileno())
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return None
+        raise ConnectionResetError("the client left") from error
 
 
 def _slice_end(start: int, stop: int) -> int:

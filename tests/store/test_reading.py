@@ -327,14 +327,14 @@ async def test_readers_share_a_descriptor_and_it_is_closed_in_the_end(
 async def test_idle_descriptors_are_bounded(
     store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("store.reading._IDLE_DESCRIPTORS", 2)
+    monkeypatch.setattr("store.descriptors.MOST_IDLE", 2)
     reading = reading_of(store, clock, "boot")
     stored = [await stored_row(store, secrets.token_bytes(SMALL_BYTES + 1)) for _ in range(4)]
 
     for row in stored:
         (await reading.open(row)).close()
 
-    assert len(reading._idle) <= 2
+    assert reading.descriptors.idle <= 2
     await reading.close()
 
 

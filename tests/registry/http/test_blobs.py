@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import secrets
 import socket
 from collections.abc import AsyncIterator
@@ -344,8 +346,7 @@ async def test_a_reader_that_leaves_frees_the_descriptor(site: Site, how: str) -
     writer.close()
     await site.until(lambda: _in_flight(site) == 0)
 
-    reading = site.store.reading
-    assert all(not descriptor.users for descriptor in reading._descriptors.values())
+    assert site.store.reading.descriptors.in_use == 0
     assert (await site.ask("GET", path)).body == HUGE
 
 
@@ -365,3 +366,39 @@ async def test_requests_on_one_connection_follow_each_other(site: Site) -> None:
 
 def _in_flight(site: Site) -> int:
     return site.app[DRAIN].in_flight
+
+
+@pytest.mark.parametrize("store", ["local"], indirect=True)
+async def test_without_a_descriptor_to_spare_buffers_do(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await put_here(site, LARGE)
+
+    def none_left(_: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr("registry.http.blobs.os.dup", none_left)
+
+    assert (await site.ask("GET", path)).body == LARGE
+
+
+@pytest.mark.parametrize("store", ["local"], indirect=True)
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+async def test_too_many_open_files_is_a_passing_shortage(
+    site: Site, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    path = await put_here(site, content)
+    open_file = os.open
+
+    def none_left(name: str, *options: int) -> int:
+        if Digest.of(content).hex in str(name):
+            raise OSError(errno.EMFILE, "too many open files")
+        return open_file(name, *options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", none_left)
+        answer = await site.ask("GET", path)
+
+    assert (answer.status, answer.code) == (503, "too_many_open_files")
+    assert "Retry-After" in answer.headers
+    assert (await site.ask("GET", path)).body == content
