@@ -34,7 +34,7 @@ _QUERIES = {
     "counters": "SELECT name, value FROM counters",
     "state": "SELECT key, value FROM store_state",
 }
-_STATEMENTS = {name: Statement(text(sql)) for name, sql in _QUERIES.items()}
+STATEMENTS = {name: Statement(text(sql)) for name, sql in _QUERIES.items()}
 
 
 class Tolerance(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ async def assert_memory_is_sound(store: Store, tolerate: Tolerance = NOTHING) ->
     """The same for an open store in memory."""
 
     async def read(tx: Tx) -> dict[str, list[tuple[Any, ...]]]:
-        return {name: list(await tx.all(query)) for name, query in _STATEMENTS.items()}
+        return {name: list(await tx.all(query)) for name, query in STATEMENTS.items()}
 
     rows = await store.index.read(read)
     return _judge(picture_in_memory(store.blobs, rows), tolerate, "store in memory")
