@@ -1,23 +1,24 @@
-"""Bytes become visible whole, verified and claimed, or not at all."""
+"""What only the inside of ingest shows: records, generations, moves under way, the reserve.
+
+That bytes become visible whole, verified and claimed, or not at all, is `tests.contracts.blobs`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from store.digest import EMPTY, Digest
-from store.errors import DigestMismatch, SizeMismatch, StorageFull, Unavailable
+from store.digest import Digest
+from store.errors import SizeMismatch, StorageFull, Unavailable
 from store.index import blobs as rows
 from store.index.transactions import Tx
-from store.ingest import BATCH_BYTES, Ingest, Reserve, StoredBlob
+from store.ingest import Ingest, Reserve, StoredBlob
 from store.opening import Store
 from tests.support.storing import (
     OWNER,
     body,
-    broken,
     content_of,
     damage,
     lose,
@@ -31,29 +32,6 @@ CONTENT = b"some weights"
 DIGEST = Digest.of(CONTENT)
 
 
-async def test_received_bytes_are_a_blob(store: Store) -> None:
-    stored, is_new = await store.ingest.receive(
-        body(b"some ", b"", b"weights"), pinned(), expected=DIGEST, size_bytes=len(CONTENT)
-    )
-
-    assert (DIGEST, len(CONTENT), True) == (stored.digest, stored.size_bytes, is_new)
-    assert await content_of(store, DIGEST) == CONTENT
-    row = await row_of(store, DIGEST)
-    assert row is not None
-    assert row.is_present
-
-
-@pytest.mark.parametrize("size", [0, 1, BATCH_BYTES, BATCH_BYTES + 1, 3 * BATCH_BYTES + 5])
-async def test_sizes_around_a_batch(store: Store, size: int) -> None:
-    content = secrets.token_bytes(size)
-    pieces = [content[i : i + 70_001] for i in range(0, size, 70_001)]
-
-    stored, _ = await store.ingest.receive(body(*pieces), pinned())
-
-    assert Digest.of(content) == stored.digest
-    assert content == await content_of(store, stored.digest)
-
-
 async def assert_nothing_stored(store: Store) -> None:
     await store.ingest.close()
     assert [info async for info in store.blobs.list()] == []
@@ -61,56 +39,10 @@ async def assert_nothing_stored(store: Store) -> None:
     assert await store.index.read(rows.blob_totals) == {}
 
 
-async def test_a_wrong_digest_stores_nothing_and_is_named(store: Store) -> None:
-    with pytest.raises(DigestMismatch) as caught:
-        await store.ingest.receive(body(CONTENT), pinned(), expected=EMPTY)
-
-    assert (caught.value.expected, caught.value.actual) == (EMPTY, DIGEST)
-    await assert_nothing_stored(store)
-
-
 @pytest.mark.parametrize("declared", [len(CONTENT) - 1, len(CONTENT) + 1, 0])
 async def test_a_wrong_size_stores_nothing(store: Store, declared: int) -> None:
     with pytest.raises(SizeMismatch):
         await store.ingest.receive(body(CONTENT), pinned(), size_bytes=declared)
-
-    await assert_nothing_stored(store)
-
-
-async def test_too_much_is_refused_before_it_is_all_read(store: Store) -> None:
-    """An endless body ends soon after the limit."""
-
-    async def endless() -> AsyncIterator[bytes]:
-        while True:
-            yield bytes(BATCH_BYTES)
-
-    with pytest.raises(SizeMismatch):
-        await store.ingest.receive(endless(), pinned(), limit_bytes=5 * BATCH_BYTES)
-
-    await assert_nothing_stored(store)
-
-
-@pytest.mark.parametrize("sent", [0, 1, BATCH_BYTES + 1])
-async def test_a_broken_body_stores_nothing(store: Store, sent: int) -> None:
-    with pytest.raises(ConnectionResetError):
-        await store.ingest.receive(broken(bytes(sent)), pinned())
-
-    await assert_nothing_stored(store)
-
-
-async def test_a_cancelled_body_stores_nothing(store: Store) -> None:
-    begun = asyncio.Event()
-
-    async def stalled() -> AsyncIterator[bytes]:
-        yield bytes(2 * BATCH_BYTES)
-        begun.set()
-        await asyncio.Event().wait()
-
-    task = asyncio.ensure_future(store.ingest.receive(stalled(), pinned()))
-    await begun.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
 
     await assert_nothing_stored(store)
 
@@ -152,15 +84,6 @@ async def test_identical_uploads_at_once_end_in_one_file(store: Store) -> None:
     assert len(owners) == 8
 
 
-async def test_claims_move_no_bytes(store: Store) -> None:
-    await put(store, CONTENT)
-
-    claimed = await store.ingest.claim(DIGEST, pinned("usr_other"))
-
-    assert claimed is not None
-    assert claimed[1]
-
-
 async def test_claims_on_absent_blobs_claim_nothing(store: Store) -> None:
     assert await store.ingest.claim(DIGEST, pinned()) is None
     assert not await store.index.read(rows.any_refs)
@@ -187,15 +110,6 @@ async def test_a_blob_without_a_whole_file_is_not_claimed_and_heals(
     assert after is not None
     assert after.is_present
     assert after.generation > before.generation
-
-
-async def test_uploads_notice_that_a_stored_file_is_gone(store: Store) -> None:
-    await put(store, CONTENT)
-    await lose(store, DIGEST)
-
-    await put(store, CONTENT)
-
-    assert await content_of(store, DIGEST) == CONTENT
 
 
 async def test_many_blobs_commit_at_once_or_not_at_all(store: Store) -> None:
