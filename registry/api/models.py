@@ -299,7 +299,7 @@ async def restore(request: web.Request) -> web.StreamResponse:
     return json_answer(version_answer(Urls(request), place.model, version))
 
 
-_FILE: Final = "/models/{model:[^/]+}/{version:[^/]+}/{path:.*}"
+_FILE: Final = "/models/{model:[^/]+}/{version:[^/]+}/{path:(?s:.*)}"
 _VERSION: Final = "/models/{model:[^/]+}/{version:[^/]+}"
 _VERSIONS: Final = "/api/v1/models/{model:[^/]+}/versions/{version:[^/]+}"
 
