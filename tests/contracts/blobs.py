@@ -30,6 +30,7 @@ import pytest
 
 from registry.catalog.migrations import CHAINS
 from store.digest import EMPTY, Digest
+from store.index.uploads import upload_epoch
 from store.ingest import BATCH_BYTES
 from store.opening import Store, StoreSettings, initialize, open_store
 from store.uploads import CHECKSUMS, Checksum
@@ -630,6 +631,18 @@ class BlobsContract:
         assert await door.offer(CONTENT)
         assert await door.read(DIGEST) == CONTENT
 
+    @pytest.mark.parametrize("harm", ["lost", "cut"])
+    async def test_an_upload_puts_back_a_file_that_is_not_whole(
+        self, door: Door, harm: str
+    ) -> None:
+        """Whether or not anybody had noticed: an acknowledged upload can be read."""
+        await put(door, CONTENT)
+        await (lose(door.store, DIGEST) if harm == "lost" else damage(door.store, DIGEST, b"?"))
+
+        await put(door, CONTENT)
+
+        assert await door.read(DIGEST) == CONTENT
+
     # Sessions.
 
     @pytest.mark.parametrize("size", [1, 333_333, MIB, MIB + 1])
@@ -781,6 +794,24 @@ class BlobsContract:
         assert await whole(neighbour, session, LARGE) == LARGE_DIGEST
         assert await door.read(LARGE_DIGEST) == LARGE
 
+    async def test_an_old_writer_adds_nothing_before_its_successor_does(
+        self, door: Door, neighbour: Door
+    ) -> None:
+        """From the moment a newcomer has the session, although the offset is still the same."""
+        session = await door.begin(len(LARGE))
+        await door.append(session, 0, body(LARGE[:1000]))
+        first, second = Held(b"", bytes(MIB)), Held(b"", LARGE[1000:])
+        async with running(door.append(session, 1000, first)) as old, asyncio.timeout(20):
+            await epoch_of(door, session, 2)
+            async with running(neighbour.append(session, 1000, second)) as new:
+                await epoch_of(door, session, 3)
+                first.go_on.set()
+                with pytest.raises(Taken):
+                    await old
+                second.go_on.set()
+
+                assert (await new).digest == LARGE_DIGEST
+
     async def test_a_session_finishes_once(self, door: Door, neighbour: Door) -> None:
         """Of many who send its end at once, every one gets the digest or is told that another was
         there; whoever asks again then finds the end. There is one blob with one pin."""
@@ -927,6 +958,12 @@ class BlobsContract:
         with pytest.raises(NotFound):
             await door.session(session)
         await assert_nothing_is_left(door)
+
+
+async def epoch_of(door: Door, session: str, wanted: int) -> None:
+    """Wait until as many writers have taken a session."""
+    while await door.store.index.read(lambda tx: upload_epoch(tx, session)) != wanted:
+        await asyncio.sleep(0)
 
 
 async def collect(door: Door) -> None:
