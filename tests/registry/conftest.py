@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from store.opening import Store
+from tests.support.builders import Registry, running_registry
 from tests.support.serving import Site, opened, serving
 
 
@@ -25,3 +26,12 @@ async def site(store: Store) -> AsyncIterator[Site]:
     async with serving(store) as site:
         yield site
         assert await site.staged() == []
+
+
+@pytest.fixture(params=["local", "memory"])
+async def registry(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Registry]:
+    """A registry with words for models; its claims must add up behind every test."""
+    root = tmp_path / "data" if request.param == "local" else None
+    async with running_registry(root) as running:
+        yield running
+        await running.check()

@@ -5,26 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from registry.domain.trees import TreeFile, tree_digest
 from registry.http.conditional import repr_digest_of
 from store.digest import Digest
-from tests.support.builders import Registry, running_registry
+from tests.support.builders import Registry
 
 CONTENT = b"weights" * 1000
 OTHER = b"other bytes"
 DIGEST = Digest.of(CONTENT)
-
-
-@pytest.fixture(params=["memory", "local"])
-async def registry(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Registry]:
-    root = tmp_path / "data" if request.param == "local" else None
-    async with running_registry(root) as running:
-        yield running
-        await running.check()
 
 
 async def pieces(*found: bytes) -> AsyncIterator[bytes]:

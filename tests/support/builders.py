@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 from sqlalchemy import text
 from yarl import URL
 
-from registry.app import create_app, runner_settings
-from registry.catalog.migrations import CHAINS
 from registry.config import Config
 from store.index.transactions import Statement, Tx
-from store.opening import Store, StoreSettings, initialize, open_store
+from store.opening import Store
+from tests.support.serving import opened, serving
 from tests.support.soundness import assert_memory_is_sound, assert_store_is_sound
 
 _CLAIMS = Statement(
@@ -119,6 +118,10 @@ class Registry:
 
         return await self.store.index.read(unit)
 
+    async def count(self, table: str) -> int:
+        [(found,)] = await self.rows(f"SELECT count(*) FROM {table}")
+        return int(found)
+
     async def check(self) -> None:
         """Every file is claimed as often as it is named; no upload or lease was forgotten."""
         await self.store.ingest.close()
@@ -138,34 +141,18 @@ class Registry:
 
 @asynccontextmanager
 async def running_registry(
-    root: Path | None, *, config: Config | None = None, clock: Callable[[], int] | None = None
+    root: Path | None, *, config: Config | None = None
 ) -> AsyncIterator[Registry]:
     """A registry on a directory, or in memory."""
     chosen = config or Config()
-    if root is not None:
-        root.mkdir(exist_ok=True)
-        # `initialize` runs a loop of its own.
-        import asyncio
-
-        await asyncio.to_thread(initialize, root, CHAINS)
-    settings = StoreSettings(root=root, chains=CHAINS, reserve_bytes=0, reserve_share=0)
-    store = await (open_store(settings) if clock is None else open_store(settings, clock=clock))
-    runner = web.AppRunner(create_app(chosen, store), **runner_settings(chosen))
-    try:
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = runner.addresses[0][1]
-        async with ClientSession(auto_decompress=False) as session:
-            yield Registry(store, f"http://127.0.0.1:{port}", session, chosen)
-    finally:
-        await runner.cleanup()
-        await store.close()
+    async with opened(root) as store, serving(store, chosen) as site:
+        yield Registry(store, site.url, site.session, chosen)
 
 
 def tar_of(files: Mapping[str, bytes], *, format: int = tarfile.PAX_FORMAT) -> bytes:
     """An archive of plain files, as Python's `tarfile` writes it."""
-    return tar_of_members((tarfile.TarInfo(path), content) for path, content in files.items())
+    members = ((tarfile.TarInfo(path), content) for path, content in files.items())
+    return tar_of_members(members, format=format)
 
 
 def tar_of_members(
