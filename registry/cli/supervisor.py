@@ -124,6 +124,7 @@ class Supervisor:
             self._start_due()
             self._advance()
         self._listener.close()
+        self._let_go()
         return self._exit
 
     # Signals.
@@ -135,6 +136,16 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, _do_nothing)
         self._selector.register(self._woken, selectors.EVENT_READ)
+
+    def _let_go(self) -> None:
+        """Give signals their usual meaning back and close what woke us."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._selector.close()
+        self._wake.close()
+        self._woken.close()
 
     def _take_signals(self) -> None:
         try:

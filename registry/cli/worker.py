@@ -18,7 +18,7 @@ import signal
 import socket
 from contextlib import AsyncExitStack, suppress
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
@@ -31,6 +31,7 @@ from registry.cli.listening import BACKLOG
 from registry.cli.serve import Assignment
 from registry.cli.settings import store_settings
 from registry.config import Config
+from registry.http.draining import Drain
 from registry.keys import DRAIN, LOCAL_SECRET
 from registry.middlewares.access_log import AccessLog
 from registry.services.drafts import expire_drafts
@@ -42,7 +43,10 @@ from store.opening import Store, open_store
 ACCEPTS_PER_TURN: Final = 16
 """Connections a worker takes at once; more would leave its siblings idle in a burst."""
 
-_TURN_SECONDS: Final = 0.02
+UNWIND_SECONDS: Final = 1.0
+"""What handlers get, after they were cancelled, to put in order what they were at."""
+
+_TURN_SECONDS: Final = 0.01
 _ABORT_SECONDS: Final = 0.5
 
 logger = structlog.get_logger()
@@ -150,7 +154,8 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
             await _end(keeper)
         channel.say("stopped")
         await channel.close.wait()
-        await _finish(runner, channel, config.server.drain_seconds)
+        if runner.server is not None:
+            await _finish(runner.server, app[DRAIN], channel, config.server.drain_seconds)
 
 
 def housekeeping(config: Config, store: Store) -> Housekeeping:
@@ -170,27 +175,34 @@ def _settle_memory() -> None:
 
 async def _answer_queued() -> None:
     """Take the connections that wait in the kernel: closing the socket would reset them."""
-    for _ in range(3):
-        await asyncio.sleep(0)
+    await asyncio.sleep(_TURN_SECONDS)
 
 
-async def _end(task: asyncio.Task[None]) -> None:
+async def _end(task: asyncio.Task[Any]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
 
 
-async def _finish(runner: web.AppRunner, channel: Channel, seconds: float) -> None:
-    """Close idle connections and wait for the others until the time is over or we are hurried."""
-    server = runner.server
-    if server is None:
-        return
-    server.pre_shutdown()
+async def _finish(server: web.Server, drain: Drain, channel: Channel, seconds: float) -> None:
+    """Wait for requests in hand until the time is over or we are hurried, then close the rest.
+
+    The server is told to close only when no handler runs any more: from then on it drops what
+    arrives, so an upload it had been told to finish would wait for its body for ever.
+    """
     deadline = asyncio.get_running_loop().time() + seconds
-    while server.connections and not channel.abort.is_set():
-        if asyncio.get_running_loop().time() > deadline:
-            logger.warning(
-                "requests cut short by the end of the drain", open=len(server.connections)
-            )
-            return
+    while drain.in_flight and not channel.abort.is_set():
+        if asyncio.get_running_loop().time() >= deadline:
+            logger.warning("requests cut short by the end of the drain", count=drain.in_flight)
+            break
         await asyncio.sleep(_TURN_SECONDS)
+    server.pre_shutdown()
+    # What is left is the tail of answers, and whoever did not end in time.
+    left = max(deadline - asyncio.get_running_loop().time(), 0.0)
+    closing = asyncio.create_task(server.shutdown(0.0 if channel.abort.is_set() else left))
+    hurry = asyncio.create_task(channel.abort.wait())
+    await asyncio.wait(
+        [closing, hurry], timeout=left + UNWIND_SECONDS, return_when=asyncio.FIRST_COMPLETED
+    )
+    await _end(closing)
+    await _end(hurry)
