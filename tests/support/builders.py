@@ -81,6 +81,8 @@ class Registry:
     ) -> Answer:
         """Send `path` exactly as it is written."""
         target = URL(self.url + path, encoded=True)
+        if isinstance(data, bytes):
+            data = io.BytesIO(data)  # aiohttp warns about large bytes
         async with self.session.request(
             method,
             target,
