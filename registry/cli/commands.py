@@ -38,6 +38,7 @@ app: Final = App(
     help_format="plaintext",
     version_flags=["--version", "-V"],
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 
 

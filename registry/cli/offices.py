@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -182,7 +183,8 @@ class LocalOffice:
         from registry.cli.settings import store_settings
         from store.opening import open_store
 
-        logs.configure("warning")  # what is done here is told by the command itself
+        logs.configure("warning")
+        logging.getLogger("store").setLevel(logging.CRITICAL)  # the command tells what was found
 
         async def whole() -> T:
             store = await open_store(store_settings(self._settings))

@@ -260,10 +260,14 @@ class Operations:
 
     async def close(self) -> None:
         """Stop what runs here; it is noted as interrupted."""
-        tasks = [running.task for running in self._running.values() if running.task is not None]
+        running = list(self._running.values())
+        tasks = [each.task for each in running if each.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for each in running:  # a task that was cancelled before its first step noted nothing
+            if self._running.pop(each.operation.id, None) is not None:
+                await self._finish(self._interrupted(each))
 
     # How it runs.
 
@@ -309,11 +313,14 @@ class Operations:
         except asyncio.CancelledError:
             task.cancel()
             await asyncio.wait([task])
-            ended = msgspec.structs.replace(running.view(), state="interrupted")
+            ended = self._interrupted(running)
         try:
             await self._finish(msgspec.structs.replace(ended, ended_at=self._clock()))
         finally:
             del self._running[running.operation.id]
+
+    def _interrupted(self, running: _Running) -> Operation:
+        return msgspec.structs.replace(running.view(), state="interrupted", ended_at=self._clock())
 
     async def _renew(self, running: _Running) -> bool:
         """Say that we are still at it; False when somebody wants us to stop."""
