@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from aiohttp import ClientSession
 from sqlalchemy import text
 from yarl import URL
 
 from registry.config import Config
+from registry.keys import DRAIN
 from store.index.transactions import Statement, Tx
-from store.opening import Store
-from tests.support.serving import opened, serving
+from tests.support.serving import Site, opened, serving
 from tests.support.soundness import assert_memory_is_sound, assert_store_is_sound
 
 _CLAIMS = Statement(
@@ -63,11 +62,11 @@ class Answer(msgspec.Struct):
 class Registry:
     """A server with its store, and short words for what tests do to it."""
 
-    def __init__(self, store: Store, url: str, session: ClientSession, config: Config) -> None:
-        self.store = store
-        self.url = url
-        self.session = session
-        self.config = config
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.store = site.store
+        self.url = site.url
+        self.session = site.session
 
     async def send(
         self,
@@ -126,6 +125,8 @@ class Registry:
 
     async def check(self) -> None:
         """Every file is claimed as often as it is named; no upload or lease was forgotten."""
+        drain = self.site.app[DRAIN]
+        await self.site.until(lambda: not drain.in_flight)
         await self.store.ingest.close()
 
         async def unit(tx: Tx) -> tuple[list[Any], list[Any], Any]:
@@ -146,9 +147,8 @@ async def running_registry(
     root: Path | None, *, config: Config | None = None
 ) -> AsyncIterator[Registry]:
     """A registry on a directory, or in memory."""
-    chosen = config or Config()
-    async with opened(root) as store, serving(store, chosen) as site:
-        yield Registry(store, site.url, site.session, chosen)
+    async with opened(root) as store, serving(store, config) as site:
+        yield Registry(site)
 
 
 def tar_of(files: Mapping[str, bytes], *, format: int = tarfile.PAX_FORMAT) -> bytes:
