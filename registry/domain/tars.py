@@ -44,13 +44,24 @@ _KINDS: Final = {
     b"L": LONG_NAME,
     b"K": LONG_LINK,
 }
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why entries of one kind are not taken."""
+
+    code: str
+    reason: str
+
+
+_LINK: Final = "link; use `tar -h --hard-dereference` to pack what it leads to"
+_DEVICE: Final = "; only files and directories are taken"
 _REFUSED: Final = {
-    b"1": ("tar_link", "is a hard link; use `tar -h --hard-dereference` to pack the file itself"),
-    b"2": ("tar_link", "is a symbolic link; use `tar -h` to pack what it leads to"),
-    b"3": ("tar_device", "is a character device; only files and directories are taken"),
-    b"4": ("tar_device", "is a block device; only files and directories are taken"),
-    b"6": ("tar_device", "is a named pipe; only files and directories are taken"),
-    b"S": ("tar_sparse", "is a sparse file; pack it without `tar -S`"),
+    b"1": Refusal(code="tar_link", reason=f"is a hard {_LINK}"),
+    b"2": Refusal(code="tar_link", reason=f"is a symbolic {_LINK}"),
+    b"3": Refusal(code="tar_device", reason=f"is a character device{_DEVICE}"),
+    b"4": Refusal(code="tar_device", reason=f"is a block device{_DEVICE}"),
+    b"6": Refusal(code="tar_device", reason=f"is a named pipe{_DEVICE}"),
+    b"S": Refusal(code="tar_sparse", reason="is a sparse file; pack it without `tar -S`"),
 }
 _SPARSE: Final = "GNU.sparse."
 
@@ -166,11 +177,12 @@ def parse_header(block: bytes) -> Header:
     kind_byte = block[156:157]
     kind = _KINDS.get(kind_byte)
     if kind is None:
-        code, reason = _REFUSED.get(
-            kind_byte,
-            ("tar_entry_unsupported", f"is of the unknown kind {kind_byte!r}"),
+        refusal = _REFUSED.get(kind_byte)
+        if refusal is not None:
+            raise refused(shown(name), refusal.reason, code=refusal.code)
+        raise refused(
+            shown(name), f"is of the unknown kind {kind_byte!r}", code="tar_entry_unsupported"
         )
-        raise refused(shown(name), reason, code)
     size = _number(block[124:136])
     if kind_byte == b"\0" and name.endswith(b"/"):
         kind = DIRECTORY  # as archives were written before directories had a kind
@@ -223,7 +235,7 @@ def parse_pax(content: bytes, *, is_global: bool) -> Extension:
     while position < len(content):
         key, value, position = _pax_at(content, position)
         if key.startswith(_SPARSE):
-            raise refused("an entry", "is a sparse file; pack it without `tar -S`", "tar_sparse")
+            raise refused("an entry", _REFUSED[b"S"].reason, code="tar_sparse")
         if key in ("path", "size") and is_global:
             raise malformed(f"a global header sets {key}")
         if key == "path":
@@ -258,7 +270,9 @@ def path_of(name: bytes) -> str:
     try:
         path = name.decode()
     except UnicodeDecodeError as error:
-        raise refused(shown(name), "has a name that is not UTF-8", "tar_path_invalid") from error
+        raise refused(
+            shown(name), "has a name that is not UTF-8", code="tar_path_invalid"
+        ) from error
     while path.startswith("./"):
         path = path[2:].lstrip("/") if path != "./" else ""
     return path
@@ -270,7 +284,7 @@ def shown(name: bytes) -> str:
     return repr(text if len(text) <= 120 else text[:117] + "...")
 
 
-def refused(name: str, reason: str, code: str) -> Invalid:
+def refused(name: str, reason: str, *, code: str) -> Invalid:
     """An entry that is not taken, by name."""
     return Invalid("archive", f"{name} {reason}", code=code)
 

@@ -128,7 +128,9 @@ class _Gathering:
         async with aclosing(reader.entries()) as entries:
             async for entry in entries:
                 if entry.path in seen:
-                    raise tars.refused(repr(entry.path), "is in the archive twice", "path_twice")
+                    raise tars.refused(
+                        repr(entry.path), "is in the archive twice", code="path_twice"
+                    )
                 if entry.path in reader.directories:
                     raise _is_both(entry.path)
                 seen.add(entry.path)

@@ -95,7 +95,7 @@ class TarReader:
             limit = self._limits.blob_bytes
             if limit is not None and header.size_bytes > limit:
                 raise tars.refused(
-                    tars.shown(name), f"is larger than {limit} bytes", "tar_file_too_large"
+                    tars.shown(name), f"is larger than {limit} bytes", code="tar_file_too_large"
                 )
             self._left = header.size_bytes
             yield Entry(path, header.size_bytes, self._content(path))
@@ -124,7 +124,7 @@ class TarReader:
                 raise tars.refused(
                     tars.shown(header.name),
                     f"has headers above {self._limits.header_bytes} bytes",
-                    "tar_header_too_large",
+                    code="tar_header_too_large",
                 )
             content = await self._exactly(header.size_bytes)
             await self._skip_padding(header.size_bytes)
@@ -143,7 +143,7 @@ class TarReader:
             raise tars.refused(
                 tars.shown(name),
                 f"is longer than {self._limits.path_bytes} bytes",
-                "path_invalid",
+                code="path_invalid",
             )
         if said.size_bytes is not None:
             header = msgspec.structs.replace(header, size_bytes=said.size_bytes)
@@ -161,7 +161,9 @@ class TarReader:
 
     def _add_directory(self, header: tars.Header, name: bytes) -> None:
         if header.size_bytes:
-            raise tars.refused(tars.shown(name), "is a directory with content", "tar_malformed")
+            raise tars.refused(
+                tars.shown(name), "is a directory with content", code="tar_malformed"
+            )
         path = tars.path_of(name).rstrip("/")
         if path not in ("", "."):
             self.directories.add(parse_path(path, field="archive"))

@@ -389,7 +389,8 @@ async def test_a_refusal_names_the_entry_and_the_way_out(registry: Registry) -> 
     assert answer.json["errors"] == [
         {
             "field": "archive",
-            "reason": "'bad' is a symbolic link; use `tar -h` to pack what it leads to",
+            "reason": "'bad' is a symbolic link; "
+            "use `tar -h --hard-dereference` to pack what it leads to",
         }
     ]
 
