@@ -16,6 +16,9 @@ listening socket closed and ``close`` sent: otherwise a new connection could sti
 that stays a moment longer, or be lost between two. A second signal sends ``abort``. Whoever has not
 ended some seconds after its time is killed.
 
+**Start.** The first worker starts alone and the others when it is ready: together they would all
+be ready later, and a fault would be told as many times as there are workers.
+
 **Deaths.** A worker that dies is replaced at once, then with growing pauses. Workers that keep
 dying before they were ready, or right after, end the server with a loud message: restarting for
 ever would hide the fault. A worker killed from outside after it was ready counts for nothing.
@@ -112,8 +115,7 @@ class Supervisor:
     def run(self) -> Exit:
         """Start the workers, keep them, and return when the last one has ended."""
         self._watch_signals()
-        for slot in range(self._count):
-            self._start(slot)
+        self._start(0)
         while self._workers or self._phase == "running":
             for key, _ in self._selector.select(self._patience()):
                 if key.fileobj is self._woken:
@@ -202,6 +204,7 @@ class Supervisor:
         if not self._was_ready:
             self._was_ready = True
             self._on_ready()
+            self._due.update(dict.fromkeys(range(1, self._count), 0.0))
 
     def _bury(self) -> None:
         while self._workers:
