@@ -5,7 +5,8 @@ What it looks for, and what a repair does:
 =================== ================================================= ==========================
 Problem             Meaning                                           Repair
 =================== ================================================= ==========================
-missing             a present row without a whole file                the row says damaged
+missing             a present row without a whole file                the row says damaged, a
+                                                                      short file is set aside
 orphan              a whole file without a row                        a row, and a pin of its own
 damaged orphan      a file without a row, not matching its name       set aside
 stray upload        a staging file that no session names              removed
@@ -123,9 +124,14 @@ class Fsck:
         now = await self._index.look(partial(rows.find_blob, digest=row.digest))
         if now != row:
             return None
-        if repair:
+        action = "marked damaged"
+        if repair and await self._is_stored(row.digest):
+            # Left in place, it would outlive its row.
+            await self._quarantine.convict(row.digest, row.generation)
+            action = "set aside"
+        elif repair:
             await self._index.run(partial(_lose, row=row))
-        return Finding(str(row.digest), "missing: no whole file", _action(repair, "marked damaged"))
+        return Finding(str(row.digest), "missing: no whole file", _action(repair, action))
 
     async def _check_files(self, repair: bool) -> AsyncIterator[Finding | None]:
         async for info in self._blobs.list():
@@ -233,6 +239,13 @@ class Fsck:
             return False
         files = {(i.digest, i.generation) async for i in self._blobs.list_aside()}
         return (aside.digest, aside.generation) not in files
+
+    async def _is_stored(self, digest: Digest) -> bool:
+        try:
+            await self._blobs.stat(digest)
+        except BlobNotFound:
+            return False
+        return True
 
     async def _has_size(self, row: BlobRow) -> bool:
         try:

@@ -198,9 +198,10 @@ class Quarantine:
 
     async def finish(self, moving: Sequence[BlobRow]) -> None:
         """Steps 2 and 3 for blobs whose rows say ``moving``; the caller holds `moving`."""
-        for row in moving:
-            await self._blobs.set_aside(row.digest, row.generation)
-        await self._index.run(partial(_settle_gone, moving=moving))
+        lost = [
+            row for row in moving if not await self._blobs.set_aside(row.digest, row.generation)
+        ]
+        await self._index.run(partial(_settle_gone, moving=moving, lost=lost))
         for row in moving:
             await self._blobs.discard_segments(row.digest)
 
@@ -282,11 +283,13 @@ class Quarantine:
         return True
 
 
-async def _settle_gone(tx: Tx, moving: Sequence[BlobRow]) -> None:
-    """Step 3: the files are in quarantine."""
+async def _settle_gone(tx: Tx, moving: Sequence[BlobRow], lost: Sequence[BlobRow] = ()) -> None:
+    """Step 3: the files are in quarantine, except those of `lost` blobs, which had none."""
     for row in moving:
         aside = await find_aside(tx, row.digest, row.generation)
         await _leave(tx, row, is_damaged=aside is not None and aside.reason == DAMAGED)
+    for row in lost:
+        await delete_aside(tx, row.digest, row.generation)
 
 
 async def _leave(tx: Tx, row: BlobRow | AsideRow, *, is_damaged: bool) -> None:
