@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -151,7 +152,7 @@ async def _check_open(root: Path, expected: Expected) -> None:
         for content in sorted(expected.kept | expected.present):
             await assert_readable(store, content)
         for content in sorted(expected.kept):
-            assert await store.index.read(lambda tx, c=content: rows.any_ref(tx, Digest.of(c)))
+            assert await store.index.read(partial(rows.any_ref, digest=Digest.of(content)))
         for opened in expected.sessions.values():
             await assert_continues(store, opened)
         for collection, contents in expected.asides.items():
@@ -294,7 +295,7 @@ class ForgetsShards(Recording):
 def test_a_missing_sync_is_found(ground: Ground, recording: type[Recording]) -> None:
     stage = ground.record(scenarios.put_one, recording)
 
-    with pytest.raises(AssertionError, match="has a file with|has no file|is not whole"):
+    with pytest.raises(AssertionError, match=r"has a file with|has no file|is not whole"):
         check_every_crash(ground, stage)
 
 
@@ -302,7 +303,7 @@ def test_a_missing_sync_is_found(ground: Ground, recording: type[Recording]) -> 
 def test_a_missing_sync_of_a_session_is_found(ground: Ground, recording: type[Recording]) -> None:
     stage = ground.record(scenarios.upload_in_parts, recording)
 
-    with pytest.raises(AssertionError, match="has lost its staging file|bytes"):
+    with pytest.raises(AssertionError, match=r"has lost its staging file|bytes"):
         check_every_crash(ground, stage)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,14 +23,14 @@ from store.opening import Store, StoreSettings, initialize, open_store
 from tests.support.faults import Faults, FaultyBlobStore, FaultyIndex, When
 from tests.support.scenarios import LARGE, OTHER, SMALL
 from tests.support.soundness import Tolerance, assert_memory_is_sound, assert_store_is_sound
-from tests.support.storing import body, content_of, damage, pinned, put, release, row_of
+from tests.support.storing import body, content_of, damage, put, release, row_of
 
 CONTENTS = (SMALL, OTHER, LARGE)
 LEFT = Tolerance(strays=True, lost_asides=True)
 
 
 class Bench:
-    """A store whose parts fail on demand, and the collection and session of the action under way."""
+    """A store whose parts fail on demand, and the collection or session of the action."""
 
     def __init__(self, store: Store, faults: Faults) -> None:
         self.store = store
@@ -215,11 +215,9 @@ async def run_with_fault(
         await action.prepare(bench)
         await bench.store.ingest.close()
         rotten = _rotten_digests(action)
-        bench.faults.fail(at, when, StorageFull if at % 2 else Unavailable)
-        try:
+        bench.faults.fail(at, when, _full if at % 2 else Unavailable)
+        with suppress(StoreError):
             await action.act(bench)
-        except StoreError:
-            pass
         await bench.store.ingest.close()
         operations = bench.faults.seen
         bench.faults.heal()
@@ -237,6 +235,10 @@ async def run_with_fault(
         return operations[at]
 
 
+def _full(_: str) -> StoreError:
+    return StorageFull()
+
+
 def _rotten_digests(action: Action) -> frozenset[str]:
     return frozenset({Digest.of(SMALL).hex}) if action.prepare is _rotten else frozenset()
 
@@ -247,7 +249,7 @@ def _rotten_digests(action: Action) -> frozenset[str]:
 async def test_a_failing_operation_leaves_the_store_sound(
     action: Action, when: When, backend: str, tmp_path: Path, clock: Clock
 ) -> None:
-    failed = []
+    failed: list[str] = []
     while True:
         at = len(failed)
         root = tmp_path / f"data-{at}" if backend == "local" else None

@@ -301,12 +301,11 @@ def test_merging_equal_states_leaves_no_order_out(room: Room) -> None:
     with room.prepared(unreferenced):
         for merging in (True, False):
             found: set[str] = set()
-            explored = explore(
-                room,
-                actors,
-                lambda outcome, found=found: found.add(repr(outcome.picture)),
-                merging=merging,
-            )
+
+            def remember(outcome: Outcome, found: set[str] = found) -> None:
+                found.add(repr(outcome.picture))
+
+            explored = explore(room, actors, remember, merging=merging)
             ends.append(found)
             counts.append(explored.schedules)
     assert explored.runs == explored.schedules

@@ -1,12 +1,12 @@
 """A blob store and an index whose operations fail on demand, before they are applied or after.
 
-Failing *after* is the harder case: the work is done and its caller does not know. Every operation is
-numbered as it comes, so a test can first count the operations of an action and then fail each one.
+Failing *after* is the harder case: the work is done and its caller does not know. Operations are
+numbered as they come, so a test can fail each one of an action in turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from store.blobs import AsideInfo, BlobInfo, BlobStore, ByteRange, StagedInfo, StagedWriter
@@ -52,7 +52,7 @@ class Faults:
         if is_due:
             raise self._error(operation)
 
-    async def around(self, operation: str, work: Callable[[], Any]) -> Any:
+    async def around(self, operation: str, work: Callable[[], Awaitable[T]]) -> T:
         is_due = self.before(operation)
         result = await work()
         self.after(operation, is_due)

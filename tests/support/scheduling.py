@@ -23,7 +23,15 @@ import hashlib
 import itertools
 import random
 import selectors
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -437,7 +445,7 @@ async def _identify() -> str:
 
 
 class _Yield:
-    def __await__(self) -> Iterator[None]:
+    def __await__(self) -> Generator[None, None, None]:
         yield
 
 
