@@ -162,7 +162,12 @@ class Supervisor:
 
     def _start(self, slot: int) -> None:
         ours, theirs = socket.socketpair()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         if pid == 0:
             ours.close()
             self._forget()
@@ -248,7 +253,11 @@ class Supervisor:
         now = time.monotonic()
         for slot in [slot for slot, due in self._due.items() if due <= now]:
             del self._due[slot]
-            self._start(slot)
+            try:
+                self._start(slot)
+            except OSError as error:  # no process or descriptor left for now; others serve on
+                log("error", "cannot start a worker", reason=str(error))
+                self._due[slot] = now + LONGEST_PAUSE_SECONDS
 
     # The end.
 

@@ -14,25 +14,30 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 from contextlib import AsyncExitStack, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
 from aiohttp import web
+from prometheus_client.multiprocess import mark_process_dead
 
 from registry.app import create_app, runner_settings
 from registry.auth.local_secret import LocalSecret
 from registry.cli import logs
 from registry.cli.exits import CLEAN, FAILED, REFUSED
 from registry.cli.listening import BACKLOG
+from registry.cli.presence import is_alive
 from registry.cli.serve import Assignment
 from registry.cli.settings import store_settings
 from registry.config import Config
 from registry.http.draining import Drain
 from registry.keys import DRAIN, LOCAL_SECRET
+from registry.metrics import DIRECTORY_VARIABLE, shared
 from registry.middlewares.access_log import AccessLog
 from registry.services.drafts import expire_drafts
 from registry.services.housekeeping import Housekeeping, Job, Leadership, first_jobs, jobs
@@ -126,10 +131,23 @@ def _refuse(end: socket.socket, reason: str) -> None:
         end.send(f"refused {line}\n".encode())
 
 
+def forget_dead_gauges(directory: Path) -> None:
+    """Drop the readings of workers that died: what they held in hand died with them.
+
+    Done by whoever starts, because every dead worker gets a successor.
+    """
+    for path in directory.glob("gauge_live*_*.db"):
+        pid = path.stem.rpartition("_")[2]
+        if pid.isdigit() and not is_alive(int(pid)):
+            mark_process_dead(int(pid), str(directory))  # type: ignore[no-untyped-call]  # theirs
+
+
 async def _work(assignment: Assignment, end: socket.socket) -> None:
     channel = Channel(end)
     channel.listen()
     config = assignment.config
+    if shared():
+        forget_dead_gauges(Path(os.environ[DIRECTORY_VARIABLE]))
     async with AsyncExitStack() as stack:
         store = await open_store(store_settings(config))
         stack.push_async_callback(store.close)

@@ -150,6 +150,8 @@ def jobs(store: Store) -> list[Job]:
     """What every store needs; the catalog adds its own."""
     return [
         Job("checkpoint", 1, _Checkpoints(store).run),
+        # Again, not only first: movers may have been at work then, and one may have failed since.
+        Job("settle", 10, store.quarantine.settle),
         Job("expire uploads", 60, store.uploads.expire),
         Job("expire leases", 60, lambda: store.index.run(rows.expire_leases)),
         Job("sweep staging", 3600, partial(sweep_staging, store)),

@@ -361,6 +361,36 @@ def test_one_worker_leads_and_another_takes_over(data: Path) -> None:
         wait_until(lambda: len(leaders()) == 2, "another leader")
 
 
+def shared_numbers(data: Path) -> Path:
+    """Where the workers of a server on `data` add their numbers up."""
+    stat = data.stat()
+    parent = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path("/tmp")
+    return parent / f"digestry-{os.geteuid()}-{stat.st_dev:x}-{stat.st_ino:x}"
+
+
+def test_workers_add_their_numbers_up_without_the_dead(data: Path) -> None:
+    directory = shared_numbers(data)
+    with running_server(data, workers=2) as server:
+        wait_until(lambda: len(server.worker_pids()) == 2, "both workers")
+
+        def readings(pid: int) -> list[Path]:
+            server.get("/metrics")
+            return list(directory.glob(f"gauge_live*_{pid}.db"))
+
+        dead = server.worker_pids()[0]
+        wait_until(lambda: readings(dead), "readings of a worker")
+        server.kill_worker()
+        wait_until(lambda: len(set(server.worker_pids()) - {dead}) == 2, "its successor")
+        wait_until(lambda: not readings(dead), "their end")
+
+        assert b"digestry_requests_in_flight" in server.get("/metrics")[1]
+        assert directory.stat().st_mode & 0o777 == 0o700
+        server.kill_everything()
+        server.start()
+        assert server.stop() == 0
+    assert not directory.exists()
+
+
 def test_running_out_of_descriptors_is_survived(data: Path) -> None:
     def lower() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))
