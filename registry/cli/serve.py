@@ -16,13 +16,14 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from registry.cli import directory, presence
+from registry.cli.counters import shared_counters
 from registry.cli.exits import CLEAN, FAILED, REFUSED, CommandError, complain
 from registry.cli.flags import ServeFlags
 from registry.cli.journal import log
@@ -33,8 +34,6 @@ from registry.config import Config, ConfigError, load
 
 LEAST_FILES: Final = 128
 """Descriptors below which a server could not even import what it needs."""
-
-_METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Assignment(msgspec.Struct, frozen=True):
@@ -111,25 +110,24 @@ def _run(config: Config, data: Path | None) -> Exit:
     listener = listen(server.host, server.port)
     url = url_of(listener, server.host)
     secret = presence.new_secret()
-    metrics = _metrics_directory(data) if server.workers > 1 else None
     assignment = Assignment(config, listener, url, secret)
+    supervisor = Supervisor(
+        lambda channel: _work(assignment, channel),
+        server.workers,
+        listener=listener,
+        drain_seconds=server.drain_seconds,
+        on_ready=lambda: _greet(config, url),
+    )
     try:
         if data is not None:
             presence.announce(data, presence.Presence(os.getpid(), url, secret))
-        return Supervisor(
-            lambda channel: _work(assignment, channel),
-            server.workers,
-            listener=listener,
-            drain_seconds=server.drain_seconds,
-            on_ready=lambda: _greet(config, url),
-        ).run()
+        with shared_counters() if server.workers > 1 else nullcontext():
+            return supervisor.run()
     except OSError as error:
         raise CommandError(f"cannot start: {error}", FAILED) from error
     finally:
         if data is not None:
             presence.withdraw(data)
-        if metrics is not None:
-            _remove(metrics)
 
 
 def _conclude(outcome: Exit) -> int:
@@ -205,32 +203,3 @@ def _code_of(error: Exception) -> int:
     from store.errors import StoreRefused
 
     return REFUSED if isinstance(error, StoreRefused | OSError) else FAILED
-
-
-def _metrics_directory(data: Path | None) -> Path:
-    """A fresh directory through which workers share their counters, named in the environment.
-
-    In memory where there is a memory file system: the files are mapped, and a full disk would kill
-    whoever touches a new page of one. The name is the data directory's, whose lock we hold, so what
-    a killed predecessor left is found and removed.
-    """
-    shared = Path("/dev/shm")  # noqa: S108  # made 0700 below, and refused if it is another's
-    parent = shared if os.access(shared, os.W_OK) else Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108  # as above
-    stat = None if data is None else data.stat()
-    name = f"{os.getpid()}" if stat is None else f"{stat.st_dev:x}-{stat.st_ino:x}"
-    path = parent / f"digestry-{os.geteuid()}-{name}"
-    _remove(path)
-    try:
-        path.mkdir(mode=0o700)
-    except OSError as error:
-        raise CommandError(f"cannot make {path}: {error.strerror}") from error
-    os.environ[_METRICS_VARIABLE] = str(path)
-    return path
-
-
-def _remove(path: Path) -> None:
-    """Remove a flat directory of ours, if it is there."""
-    with suppress(OSError):
-        for file in path.iterdir():
-            file.unlink(missing_ok=True)
-        path.rmdir()

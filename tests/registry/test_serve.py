@@ -361,16 +361,16 @@ def test_one_worker_leads_and_another_takes_over(data: Path) -> None:
         wait_until(lambda: len(leaders()) == 2, "another leader")
 
 
-def shared_numbers(data: Path) -> Path:
-    """Where the workers of a server on `data` add their numbers up."""
-    stat = data.stat()
+def shared_numbers(server: Server) -> Path:
+    """Where the workers of a server add their numbers up."""
     parent = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path("/tmp")
-    return parent / f"digestry-{os.geteuid()}-{stat.st_dev:x}-{stat.st_ino:x}"
+    (found,) = parent.glob(f"digestry-{os.geteuid()}-{server.pid}-*")
+    return found
 
 
 def test_workers_add_their_numbers_up_without_the_dead(data: Path) -> None:
-    directory = shared_numbers(data)
     with running_server(data, workers=2) as server:
+        directory = shared_numbers(server)
         wait_until(lambda: len(server.worker_pids()) == 2, "both workers")
 
         def readings(pid: int) -> list[Path]:
@@ -386,7 +386,10 @@ def test_workers_add_their_numbers_up_without_the_dead(data: Path) -> None:
         assert b"digestry_requests_in_flight" in server.get("/metrics")[1]
         assert directory.stat().st_mode & 0o777 == 0o700
         server.kill_everything()
+        assert directory.exists()
         server.start()
+        assert not directory.exists()
+        directory = shared_numbers(server)
         assert server.stop() == 0
     assert not directory.exists()
 
