@@ -75,8 +75,8 @@ async def import_archive(
         except BaseException:
             await gathering.abandon()
             raise
-        tree, ordered = await asyncio.to_thread(_ordered, files, reader.directories)
-        return await _publish(store, principal, model, label, tree, ordered, holder)
+        tree = await asyncio.to_thread(_put_in_order, files, reader.directories)
+        return await _publish(store, principal, model, label, tree, files, holder)
 
 
 async def _admit(
@@ -120,9 +120,9 @@ class _Gathering:
         self._staged_bytes = 0
         self._small: set[asyncio.Task[None]] = set()
         self._commit: asyncio.Task[None] | None = None
-        self._files: dict[str, TreeFile] = {}
+        self._files: list[TreeFile] = []
 
-    async def gather(self, reader: TarReader) -> dict[str, TreeFile]:
+    async def gather(self, reader: TarReader) -> list[TreeFile]:
         """Take every file; all of them are stored and leased when this returns."""
         seen: set[str] = set()
         async with aclosing(reader.entries()) as entries:
@@ -155,7 +155,7 @@ class _Gathering:
         staged = await self._store.ingest.stage(content, size_bytes=size_bytes)
         self._staged.append(staged)
         self._staged_bytes += size_bytes
-        self._files[path] = TreeFile(path, staged.digest, size_bytes)
+        self._files.append(TreeFile(path, staged.digest, size_bytes))
 
     async def _wait(self, until: str) -> None:
         if self._small:
@@ -202,18 +202,18 @@ async def _one(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-def _ordered(files: dict[str, TreeFile], directories: set[str]) -> tuple[Digest, list[TreeFile]]:
-    """The tree of an archive; blocking, because an archive may have many files."""
+def _put_in_order(files: list[TreeFile], directories: set[str]) -> Digest:
+    """Put the files of an archive in order, and hash them; blocking, as there may be many."""
     if not files:
         raise Invalid("archive", "holds no files", code="tar_empty")
-    clash = file_that_is_a_directory(files, directories)
+    clash = file_that_is_a_directory((file.path for file in files), directories)
     if clash is not None:
         raise _is_both(clash)
-    ordered = sorted(files.values(), key=lambda file: order(file.path))
+    files.sort(key=lambda file: order(file.path))
     hasher = TreeHasher()
-    for file in ordered:
+    for file in files:
         hasher.update(file.path, file.digest.hex, file.size_bytes)
-    return hasher.finish(), ordered
+    return hasher.finish()
 
 
 @asynccontextmanager
