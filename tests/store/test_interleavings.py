@@ -279,7 +279,15 @@ def test_no_schedule_with_housekeeping_loses_a_referenced_blob(
 def test_no_schedule_of_three_loses_a_referenced_blob(room: Room, triple: tuple[str, ...]) -> None:
     """With at most three pre-emptions; without bound in long runs."""
     for start in SETTLED:
-        check_every_order(room, triple, start, preemptions=None if LONG else 3)
+        if LONG or _matters(start, triple):
+            check_every_order(room, triple, start, preemptions=None if LONG else 3)
+
+
+def _matters(start: str, names: tuple[str, ...]) -> bool:
+    """Whether a start state differs from the others for somebody among these actors."""
+    if start == "referenced":
+        return "release" in names
+    return start != "damaged_unreferenced" or "collect" in names
 
 
 @pytest.mark.parametrize("size", [4, 5])
