@@ -38,4 +38,6 @@ PRINCIPAL: Final[web.RequestKey[Principal]] = web.RequestKey("principal")
 BYTES_OUT: Final[web.RequestKey[int]] = web.RequestKey("bytes_out")
 """Content bytes sent, where a handler hands them to the kernel without telling aiohttp."""
 ORIGIN: Final[web.RequestKey[str]] = web.RequestKey("origin")
+SPENT: Final[web.RequestKey[bool]] = web.RequestKey("spent")
+"""Set where the connection cannot serve another request, because its parser was passed by."""
 """The foreign origin that configuration allows to read the answer; absent otherwise."""

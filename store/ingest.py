@@ -29,7 +29,8 @@ import logging
 import secrets
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
-from typing import Final, Generic, TypeAlias, TypeVar
+from queue import SimpleQueue
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -48,7 +49,7 @@ from store.hashing import RunningHash
 from store.index import blobs as rows
 from store.index.transactions import Index, Tx
 from store.segments import Segments
-from store.threads import Threads
+from store.threads import Threads, hop
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,38 @@ T = TypeVar("T")
 Source: TypeAlias = AsyncIterable[bytes]
 """Pieces of a body in order, of any size. It raises to abort; nothing stays behind then."""
 
+
+class BlockingReader(Protocol):
+    """The rest of a body, read in a worker thread; made, asked and closed on the event loop."""
+
+    left: int
+    """How many bytes are still to come."""
+    is_fast: bool
+    """Whether it is worth the thread that reads it."""
+
+    def read_blocking(self, into: memoryview) -> int:
+        """Fill `into` or a part of it; 0 if nothing came in time. Raises to abort."""
+        ...
+
+    def close(self) -> None:
+        """Stop reading; what is left can be had by iterating the source."""
+        ...
+
+
+@runtime_checkable
+class SupportsDirect(Protocol):
+    """A source whose bytes a thread can read by itself."""
+
+    def begin_direct(self) -> tuple[bytes, BlockingReader] | None:
+        """What has arrived already and a reader for the rest, or None if it is not worth it."""
+        ...
+
+
 BATCH_BYTES: Final = 1 << 20
 """How much is hashed and written in one hop to a worker thread."""
+
+DIRECT_BUFFERS: Final = 3
+"""Of `BATCH_BYTES` each: one is filled and written while another is hashed."""
 
 ONE_THREAD_BYTES: Final = 128 << 10
 """Below this a batch is written and hashed in one hop; above, in two threads at once."""
@@ -127,7 +158,7 @@ class Ingest:
     ) -> None:
         self._blobs = blobs
         self._index = index
-        self._threads = threads
+        self.threads = threads
         self._reserve = reserve
         self._cleanups: set[asyncio.Task[None]] = set()
         self.bytes_received = 0
@@ -288,10 +319,10 @@ class Ingest:
         size_bytes = sum(map(len, pieces))
         self.bytes_received += size_bytes
         if size_bytes < ONE_THREAD_BYTES:
-            return [self._threads.ingest.submit(stream.take_blocking, pieces)]
+            return [self.threads.ingest.submit(stream.take_blocking, pieces)]
         return [
-            self._threads.ingest.submit(stream.write_blocking, pieces),
-            self._threads.hashing.submit(stream.hash.update, pieces),
+            self.threads.ingest.submit(stream.write_blocking, pieces),
+            self.threads.hashing.submit(stream.hash.update, pieces),
         ]
 
     async def _look(self, digests: Sequence[Digest]) -> _Seen:
@@ -414,7 +445,7 @@ class BatchStream:
         """Write all of `source`; raises `SizeMismatch` as soon as more than `bound` bytes came."""
         batch: list[bytes] = []
         filled = 0
-        total = 0
+        total = await self._drain_directly(source, bound)
         try:
             async for piece in source:
                 batch.append(piece)
@@ -437,6 +468,66 @@ class BatchStream:
         if batch or not total:
             await self._write(batch)
         await self.settle()
+
+    async def _drain_directly(self, source: Source, bound: int | None) -> int:
+        """Let threads read, write and hash as long as that is possible; return how much they did.
+
+        The rest, if any, is for the caller to iterate. `bound` must not be below what is left.
+        """
+        threads = self._ingest.threads
+        if not isinstance(source, SupportsDirect) or not threads.direct_free:
+            return 0
+        begun = source.begin_direct()
+        if begun is None:
+            return 0
+        prefix, reader = begun
+        start = self.offset
+        threads.direct_free -= 1
+        try:
+            if bound is not None and len(prefix) + reader.left > bound:
+                raise SizeMismatch(bound, len(prefix) + reader.left)
+            await self._write([prefix])
+            await self.settle()
+            while reader.left and reader.is_fast:
+                before = self.offset
+                try:
+                    await hop(threads.direct, self._pump_blocking, reader)
+                finally:
+                    self._ingest.bytes_received += self.offset - before
+                await self._ingest.admit(None)
+        finally:
+            threads.direct_free += 1
+            reader.close()
+        return self.offset - start
+
+    def _pump_blocking(self, reader: BlockingReader) -> None:
+        """Read and write up to `RECHECK_BATCHES` buffers here, and hash them in a second thread."""
+        free: SimpleQueue[memoryview] = SimpleQueue()
+        full: SimpleQueue[tuple[memoryview, int] | None] = SimpleQueue()
+        for _ in range(DIRECT_BUFFERS):
+            free.put(memoryview(bytearray(BATCH_BYTES)))
+
+        def hash_blocking() -> None:
+            while (piece := full.get()) is not None:
+                buffer, size_bytes = piece
+                self.hash.update([buffer[:size_bytes]])
+                free.put(buffer)
+
+        hashing = self._ingest.threads.direct.submit(hash_blocking)
+        try:
+            for _ in range(RECHECK_BATCHES):
+                if not (reader.left and reader.is_fast):
+                    break
+                buffer = free.get()
+                if size_bytes := reader.read_blocking(buffer):
+                    pieces = [buffer[:size_bytes]]
+                    self.offset = self._writer.append_blocking(self.offset, pieces, self._fence)
+                    full.put((buffer, size_bytes))
+                else:
+                    free.put(buffer)
+        finally:
+            full.put(None)
+            hashing.result()
 
     async def settle(self) -> None:
         """Wait for the batch under way; raises what writing it raised.

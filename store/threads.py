@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+DIRECT_BODIES: Final = 4
+"""More at once would only take each other's processor time, and cost three buffers each."""
 
 
 class Threads:
@@ -31,6 +35,10 @@ class Threads:
         """Writing what arrives, a batch at a time."""
         self.hashing = ThreadPoolExecutor(hashing, "hashing")
         """Hashing what arrives, while it is written."""
+        self.direct = ThreadPoolExecutor(2 * DIRECT_BODIES, "direct")
+        """Two threads for each large body that is read past the event loop."""
+        self.direct_free = DIRECT_BODIES
+        """How many more may be; counted on the event loop's thread."""
         self.sync = ThreadPoolExecutor(sync, "sync")
         """Waiting for the disk."""
         self.reading = ThreadPoolExecutor(reading, "reading")
@@ -39,7 +47,7 @@ class Threads:
         """Short calls: stat, open, close, unlink."""
 
     def close(self) -> None:
-        for pool in (self.ingest, self.hashing, self.sync, self.reading, self.files):
+        for pool in (self.ingest, self.hashing, self.direct, self.sync, self.reading, self.files):
             pool.shutdown(wait=True)
 
 

@@ -27,6 +27,7 @@ from aiohttp import StreamReader, hdrs, web
 
 from registry.config import ServerConfig
 from registry.errors import BodyMalformed, ClientGone, Stalled
+from registry.http.direct import DirectBody, begin
 from registry.keys import CONFIG, DRAIN
 
 DISCARD_BYTES: Final = 8 << 20
@@ -168,13 +169,51 @@ def send_continue(request: web.Request) -> None:
         transport.write(_CONTINUE)
 
 
-async def body(request: web.Request) -> AsyncGenerator[bytes, None]:
-    """The pieces of the body as they come in, after telling the client to send it.
+def body(request: web.Request) -> Body:
+    """The request's body as a source for `store.ingest`; see `Body`."""
+    return Body(request)
+
+
+class Body:
+    """The pieces of a body as they come in, after telling the client to send it.
 
     All that arrived is handed out before an error is raised: a resumable upload keeps it.
     Raises `Stalled` for a client below the limits, `ClientGone` for one that left before the end,
     `BodyMalformed` for chunks that make no sense.
     """
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self._direct: DirectBody | None = None
+
+    def begin_direct(self) -> tuple[bytes, DirectBody] | None:
+        """What has arrived and a reader for threads, if this body is worth one and can have it.
+
+        What that reader leaves over is still to be had by iterating.
+        """
+        send_continue(self._request)
+        begun = begin(self._request)
+        if begun is not None:
+            self._direct = begun[1]
+        return begun
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        if self._direct is None:
+            async for piece in _pieces(self._request):
+                yield piece
+            return
+        left = self._direct.left
+        if left:
+            async for piece in _pieces(self._request):
+                yield piece[:left]
+                left -= len(piece)
+                if left <= 0:
+                    break
+            # The parser has not seen what the reader took and still waits for as much.
+            self._request.content.feed_eof()
+
+
+async def _pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
     send_continue(request)
     content = request.content
     if content.at_eof():

@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 from multidict import istr
 
 from registry.http.draining import Drain
-from registry.keys import ORIGIN, REQUEST_ID
+from registry.keys import ORIGIN, REQUEST_ID, SPENT
 from registry.middlewares.request_id import HEADER
 
 _TYPE_OPTIONS: Final = istr("X-Content-Type-Options")
@@ -31,10 +31,12 @@ EXPOSED: Final = ", ".join(
         "Location",
         "Repr-Digest",
         "Retry-After",
+        "Tus-Checksum-Algorithm",
         "Tus-Extension",
         "Tus-Max-Size",
         "Tus-Resumable",
         "Tus-Version",
+        "Upload-Defer-Length",
         "Upload-Expires",
         "Upload-Length",
         "Upload-Metadata",
@@ -55,7 +57,7 @@ def response_headers(
         headers[HEADER] = request.get(REQUEST_ID, "")
         headers[hdrs.SERVER] = "Digestry"
         headers[_TYPE_OPTIONS] = "nosniff"
-        if drain.is_draining or not request.content.is_eof():
+        if drain.is_draining or SPENT in request or not request.content.is_eof():
             response.force_close()
             headers[hdrs.CONNECTION] = "close"
         if ORIGIN in request:
