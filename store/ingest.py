@@ -49,7 +49,7 @@ from store.hashing import RunningHash
 from store.index import blobs as rows
 from store.index.transactions import Index, Tx
 from store.segments import Segments
-from store.threads import Threads, hop
+from store.threads import Threads, settled
 
 log = logging.getLogger(__name__)
 
@@ -488,20 +488,29 @@ class BatchStream:
                 raise SizeMismatch(bound, len(prefix) + reader.left)
             await self._write([prefix])
             await self.settle()
-            while reader.left and reader.is_fast:
-                before = self.offset
-                try:
-                    await hop(threads.direct, self._pump_blocking, reader)
-                finally:
-                    self._ingest.bytes_received += self.offset - before
-                await self._ingest.admit(None)
+            await self._pump(reader)
         finally:
             threads.direct_free += 1
             reader.close()
         return self.offset - start
 
-    def _pump_blocking(self, reader: BlockingReader) -> None:
-        """Read and write up to `RECHECK_BATCHES` buffers here, and hash them in a second thread."""
+    async def _pump(self, reader: BlockingReader) -> None:
+        """Wait for the threads; a cancellation tells them to stop and waits until they have."""
+        start, loop = self.offset, asyncio.get_running_loop()
+        pumping = asyncio.wrap_future(
+            self._ingest.threads.direct.submit(self._pump_blocking, reader, loop)
+        )
+        try:
+            await asyncio.shield(pumping)
+        except asyncio.CancelledError:
+            reader.is_fast = False
+            await settled(pumping)
+            raise
+        finally:
+            self._ingest.bytes_received += self.offset - start
+
+    def _pump_blocking(self, reader: BlockingReader, loop: asyncio.AbstractEventLoop) -> None:
+        """Read and write here what comes, and hash it in a second thread."""
         free: SimpleQueue[memoryview] = SimpleQueue()
         full: SimpleQueue[tuple[memoryview, int] | None] = SimpleQueue()
         for _ in range(DIRECT_BUFFERS):
@@ -515,11 +524,13 @@ class BatchStream:
 
         hashing = self._ingest.threads.direct.submit(hash_blocking)
         try:
-            for _ in range(RECHECK_BATCHES):
-                if not (reader.left and reader.is_fast):
-                    break
+            while reader.left and reader.is_fast:
+                self._batches += 1
+                if self._batches % RECHECK_BATCHES == 0:
+                    asyncio.run_coroutine_threadsafe(self._ingest.admit(None), loop).result()
                 buffer = free.get()
-                if size_bytes := reader.read_blocking(buffer):
+                size_bytes = reader.read_blocking(buffer)
+                if size_bytes:
                     pieces = [buffer[:size_bytes]]
                     self.offset = self._writer.append_blocking(self.offset, pieces, self._fence)
                     full.put((buffer, size_bytes))

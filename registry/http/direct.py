@@ -39,6 +39,7 @@ class DirectBody:
 
     def __init__(self, request: web.Request, left: int) -> None:
         self.left = left
+        self._begun_with = left
         self._request = request
         transport = request.transport
         assert transport is not None
@@ -83,6 +84,8 @@ class DirectBody:
         """Give the socket back to the loop; if the body is complete, the connection is spent."""
         self._set_low_water(1)
         self._socket.close()
+        # What aiohttp counts as received, the access log among those who ask.
+        self._request.content.total_bytes += self._begun_with - self.left
         if self.left:
             self._transport.resume_reading()
         else:
