@@ -7,6 +7,9 @@ second behind large writes when both shared a pool.
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
@@ -14,6 +17,9 @@ from typing import Final, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
+
+BULK_NICENESS: Final = 10
+"""Small requests beside large transfers gained, and an upload alone lost nothing."""
 
 DIRECT_BODIES: Final = 4
 """More at once would only take each other's processor time, and cost three buffers each."""
@@ -31,17 +37,17 @@ class Threads:
         reading: int = 4,
         files: int = 4,
     ) -> None:
-        self.ingest = ThreadPoolExecutor(ingest, "ingest")
+        self.ingest = _patient(ingest, "ingest")
         """Writing what arrives, a batch at a time."""
-        self.hashing = ThreadPoolExecutor(hashing, "hashing")
+        self.hashing = _patient(hashing, "hashing")
         """Hashing what arrives, while it is written."""
-        self.direct = ThreadPoolExecutor(2 * DIRECT_BODIES, "direct")
+        self.direct = _patient(2 * DIRECT_BODIES, "direct")
         """Two threads for each large body that is read past the event loop."""
         self.direct_free = DIRECT_BODIES
         """How many more may be; counted on the event loop's thread."""
         self.sync = ThreadPoolExecutor(sync, "sync")
         """Waiting for the disk."""
-        self.reading = ThreadPoolExecutor(reading, "reading")
+        self.reading = _patient(reading, "reading")
         """Reading and verifying what leaves, and scrubbing."""
         self.files = ThreadPoolExecutor(files, "files")
         """Short calls: stat, open, close, unlink."""
@@ -49,6 +55,19 @@ class Threads:
     def close(self) -> None:
         for pool in (self.ingest, self.hashing, self.direct, self.sync, self.reading, self.files):
             pool.shutdown(wait=True)
+
+
+def _patient(workers: int, name: str) -> ThreadPoolExecutor:
+    """A pool for bulk work, which lets the event loop and other short work go first.
+
+    Priorities are of threads on Linux alone; elsewhere this would slow the whole process.
+    """
+
+    def step_back() -> None:
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BULK_NICENESS)
+
+    return ThreadPoolExecutor(workers, name, initializer=step_back)
 
 
 async def hop(

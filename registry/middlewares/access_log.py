@@ -135,7 +135,8 @@ def access_log_middleware(
         try:
             response = await handler(request)
             status = response.status
-            sent = bytes_out(request, response)
+            gone = status == CLIENT_GONE
+            sent = request.get(BYTES_OUT, 0) if gone else bytes_out(request, response)
             return response
         except BaseException:
             sent = request.get(BYTES_OUT, 0)

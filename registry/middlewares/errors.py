@@ -25,6 +25,7 @@ from registry.http.adapters import Adapter
 from registry.http.problems import problem
 from registry.http.routing import route_of
 from registry.keys import REQUEST_ID
+from registry.middlewares.access_log import CLIENT_GONE
 
 _CUT: Final = struct.pack("ii", 1, 0)
 
@@ -45,10 +46,10 @@ def errors_middleware(native: Adapter) -> Middleware:
 
 
 def answer(request: web.Request, error: Exception, native: Adapter) -> web.StreamResponse:
-    """The answer for `error`; raises `ConnectionResetError` where nobody can be answered."""
+    """The answer for `error`; where nobody can be answered, one that goes nowhere."""
     if isinstance(error, ClientGone | ConnectionError) or has_left(request):
         log.debug("client gone", request_id=request.get(REQUEST_ID), reason=str(error))
-        raise ConnectionResetError("the client closed the connection") from error
+        return _to_nobody(request)
     if request.writer.output_size > 0:
         log.error(
             "answer cut short",
@@ -57,7 +58,7 @@ def answer(request: web.Request, error: Exception, native: Adapter) -> web.Strea
             exc_info=error,
         )
         cut(request)
-        raise ConnectionResetError("the answer had started") from error
+        return _to_nobody(request)
     if isinstance(error, web.HTTPException):
         return of_http_exception(request, error)
     route = route_of(request.match_info.handler)
@@ -99,3 +100,14 @@ def of_http_exception(request: web.Request, error: web.HTTPException) -> web.Str
         request_id=request.get(REQUEST_ID, ""),
         headers=kept,
     )
+
+
+def _to_nobody(request: web.Request) -> web.StreamResponse:
+    """What a handler must return although the connection is gone.
+
+    Raising instead would make aiohttp log a traceback for every client that leaves.
+    """
+    cut(request)
+    response = web.Response(status=CLIENT_GONE)
+    response.force_close()
+    return response

@@ -71,15 +71,15 @@ class BlobStoreContract:
         """What was promoted is there under its digest, whole."""
         await store(blobs, CONTENT)
 
-        assert CONTENT == await read(blobs, DIGEST)
-        assert CONTENT == raw.read(DIGEST)
+        assert await read(blobs, DIGEST) == CONTENT
+        assert raw.read(DIGEST) == CONTENT
         assert len(CONTENT) == (await blobs.stat(DIGEST)).size_bytes
 
     async def test_an_empty_blob_is_a_blob(self, blobs: BlobStore, raw: RawAccess) -> None:
         await store(blobs, b"")
 
-        assert b"" == await read(blobs, EMPTY)
-        assert b"" == raw.read(EMPTY)
+        assert await read(blobs, EMPTY) == b""
+        assert raw.read(EMPTY) == b""
 
     async def test_missing_blobs_are_not_found(self, blobs: BlobStore) -> None:
         """Every reading call says so, and streams say so before their first piece."""
@@ -132,7 +132,7 @@ class BlobStoreContract:
     async def test_staged_bytes_are_invisible(self, blobs: BlobStore, raw: RawAccess) -> None:
         writer = await staged(blobs, CONTENT)
 
-        assert [] == [info async for info in blobs.list()]
+        assert [info async for info in blobs.list()] == []
         assert raw.read(DIGEST) is None
 
         await writer.discard()
@@ -143,7 +143,7 @@ class BlobStoreContract:
         await writer.discard()
         await writer.discard()
 
-        assert [] == raw.staged()
+        assert raw.staged() == []
 
     async def test_staged_bytes_outlive_promotion_until_discarded(
         self, blobs: BlobStore, raw: RawAccess
@@ -155,13 +155,11 @@ class BlobStoreContract:
 
         await writer.promote(DIGEST)
 
-        assert CONTENT == raw.read(DIGEST)
+        assert raw.read(DIGEST) == CONTENT
         await writer.discard()
-        assert CONTENT == raw.read(DIGEST)
+        assert raw.read(DIGEST) == CONTENT
 
-    async def test_promotion_replaces_what_is_there(
-        self, blobs: BlobStore, raw: RawAccess
-    ) -> None:
+    async def test_promotion_replaces_what_is_there(self, blobs: BlobStore, raw: RawAccess) -> None:
         """An existing file is never trusted: it may be an orphan of a crash, or damaged."""
         await store(blobs, CONTENT)
         raw.damage(DIGEST, b"rotten")
@@ -170,19 +168,19 @@ class BlobStoreContract:
         replaced = await writer.promote(DIGEST)
 
         assert replaced
-        assert CONTENT == raw.read(DIGEST)
+        assert raw.read(DIGEST) == CONTENT
         await writer.discard()
-        assert [DIGEST] == [info.digest async for info in blobs.list()]
+        assert [info.digest async for info in blobs.list()] == [DIGEST]
 
     async def test_two_promoters_of_one_digest(self, blobs: BlobStore, raw: RawAccess) -> None:
         first, second = await staged(blobs, CONTENT), await staged(blobs, CONTENT)
 
         await asyncio.gather(first.promote(DIGEST), second.promote(DIGEST))
 
-        assert CONTENT == raw.read(DIGEST)
+        assert raw.read(DIGEST) == CONTENT
         await first.discard()
         await second.discard()
-        assert [] == raw.staged()
+        assert raw.staged() == []
 
     async def test_readers_keep_what_they_opened(self, blobs: BlobStore) -> None:
         """A file that is set aside is read to its end by those who opened it."""
@@ -201,7 +199,7 @@ class BlobStoreContract:
         for wrong in (0, 2, 4):
             with pytest.raises(OffsetConflict) as caught:
                 await asyncio.to_thread(writer.append_blocking, wrong, [b"x"])
-            assert 3 == caught.value.actual
+            assert caught.value.actual == 3
         await writer.discard()
 
     async def test_single_bytes_and_empty_pieces_add_up(self, blobs: BlobStore) -> None:
@@ -209,7 +207,7 @@ class BlobStoreContract:
         await writer.promote(Digest.of(b"abc"))
         await writer.discard()
 
-        assert b"abc" == await read(blobs, Digest.of(b"abc"))
+        assert await read(blobs, Digest.of(b"abc")) == b"abc"
 
     async def test_thousands_of_pieces_in_one_append(self, blobs: BlobStore) -> None:
         """More pieces than one system call takes."""
@@ -229,13 +227,13 @@ class BlobStoreContract:
 
         again = await blobs.reopen(writer.session)
 
-        assert 100 == again.size_bytes
+        assert again.size_bytes == 100
         assert CONTENT[:100] == await asyncio.to_thread(again.read_blocking, 0, 100)
         await asyncio.to_thread(again.append_blocking, 100, [CONTENT[100:]])
         await again.sync()
         await again.promote(DIGEST)
         await again.discard()
-        assert CONTENT == raw.read(DIGEST)
+        assert raw.read(DIGEST) == CONTENT
 
     async def test_unknown_sessions_are_not_found(self, blobs: BlobStore) -> None:
         with pytest.raises(UploadNotFound):
@@ -248,10 +246,14 @@ class BlobStoreContract:
 
     async def test_a_session_is_staged_once(self, blobs: BlobStore) -> None:
         writer = await staged(blobs, b"mine")
-        with pytest.raises(StoreError):
+
+        async def stage_again() -> None:
             other = await blobs.stage(writer.session)
             await asyncio.to_thread(other.append_blocking, 0, [b"theirs"])
-        assert b"mine" == await asyncio.to_thread(writer.read_blocking, 0, 10)
+
+        with pytest.raises(StoreError):
+            await stage_again()
+        assert await asyncio.to_thread(writer.read_blocking, 0, 10) == b"mine"
         await writer.discard()
 
     async def test_truncation_cuts_and_appending_goes_on(self, blobs: BlobStore) -> None:
@@ -259,9 +261,9 @@ class BlobStoreContract:
         await writer.truncate(2)
         await writer.truncate(4)
 
-        assert 2 == writer.size_bytes
+        assert writer.size_bytes == 2
         await asyncio.to_thread(writer.append_blocking, 2, [b"X"])
-        assert b"abX" == await asyncio.to_thread(writer.read_blocking, 0, 10)
+        assert await asyncio.to_thread(writer.read_blocking, 0, 10) == b"abX"
         await writer.discard()
 
     async def test_a_fence_refuses_before_anything_is_written(self, blobs: BlobStore) -> None:
@@ -277,7 +279,7 @@ class BlobStoreContract:
             await asyncio.to_thread(again.append_blocking, 3, [b"d"], fence)
         with pytest.raises(UploadTaken):
             await again.truncate(0, fence)
-        assert b"abc" == await asyncio.to_thread(again.read_blocking, 0, 10)
+        assert await asyncio.to_thread(again.read_blocking, 0, 10) == b"abc"
         await again.discard()
 
     async def test_writers_of_one_session_never_interleave(self, blobs: BlobStore) -> None:
@@ -297,16 +299,14 @@ class BlobStoreContract:
             *(asyncio.to_thread(append, each, b"%d" % n) for n, each in enumerate(writers))
         )
 
-        assert 1 == sum(won)
+        assert sum(won) == 1
         content = await asyncio.to_thread(writers[0].read_blocking, 0, 5000)
         assert b"%d" % won.index(True) * 1000 == content
         for each in writers[1:]:
             await each.close()
         await writers[0].discard()
 
-    async def test_listing_names_every_blob_once_and_nothing_else(
-        self, blobs: BlobStore
-    ) -> None:
+    async def test_listing_names_every_blob_once_and_nothing_else(self, blobs: BlobStore) -> None:
         contents = [b"%d" % n for n in range(40)]
         digests = {await store(blobs, content) for content in contents}
         moved = digests.pop()
@@ -340,11 +340,11 @@ class BlobStoreContract:
         assert await blobs.set_aside(DIGEST, 3)
 
         assert raw.read(DIGEST) is None
-        assert [(DIGEST, 3)] == raw.aside()
-        assert [(DIGEST, 3)] == [(i.digest, i.generation) async for i in blobs.list_aside()]
+        assert raw.aside() == [(DIGEST, 3)]
+        assert [(i.digest, i.generation) async for i in blobs.list_aside()] == [(DIGEST, 3)]
         await blobs.put_back(DIGEST, 3)
-        assert CONTENT == raw.read(DIGEST)
-        assert [] == raw.aside()
+        assert raw.read(DIGEST) == CONTENT
+        assert raw.aside() == []
 
     async def test_moves_may_be_repeated(self, blobs: BlobStore, raw: RawAccess) -> None:
         """After a crash nobody knows whether the move was made; asking again settles it."""
@@ -353,12 +353,12 @@ class BlobStoreContract:
         assert not await blobs.set_aside(DIGEST, 3)
         await blobs.put_back(DIGEST, 3)
         await blobs.put_back(DIGEST, 3)
-        assert CONTENT == raw.read(DIGEST)
+        assert raw.read(DIGEST) == CONTENT
         await blobs.set_aside(DIGEST, 4)
         await blobs.discard_aside(DIGEST, 4)
         await blobs.discard_aside(DIGEST, 4)
 
-        assert [] == raw.aside()
+        assert raw.aside() == []
         with pytest.raises(BlobNotFound):
             await blobs.put_back(DIGEST, 4)
 
@@ -369,7 +369,7 @@ class BlobStoreContract:
             await store(blobs, CONTENT)
             await blobs.set_aside(DIGEST, generation)
 
-        assert [(DIGEST, 1), (DIGEST, 2)] == sorted(raw.aside())
+        assert sorted(raw.aside()) == [(DIGEST, 1), (DIGEST, 2)]
 
     async def test_deleting_one_leaves_its_neighbours(self, blobs: BlobStore) -> None:
         """Blobs of one shard do not share a fate."""
@@ -386,8 +386,8 @@ class BlobStoreContract:
         await blobs.write_segments(DIGEST, b"one")
         await blobs.write_segments(DIGEST, b"two")
 
-        assert b"two" == await blobs.read_segments(DIGEST)
-        assert [] == [info async for info in blobs.list()]
+        assert await blobs.read_segments(DIGEST) == b"two"
+        assert [info async for info in blobs.list()] == []
         await blobs.discard_segments(DIGEST)
         await blobs.discard_segments(DIGEST)
         assert await blobs.read_segments(DIGEST) is None
@@ -403,6 +403,16 @@ class BlobStoreContract:
 
         assert raw.read(DIGEST) in (None, CONTENT)
         await writer.discard()
+
+    async def test_securing_takes_what_is_stored_and_nothing_else(self, blobs: BlobStore) -> None:
+        """Whoever adopts a file makes it durable: its maker may have died before the syncs."""
+        await store(blobs, CONTENT)
+
+        await blobs.secure(DIGEST)
+
+        assert await read(blobs, DIGEST) == CONTENT
+        with pytest.raises(BlobNotFound):
+            await blobs.secure(EMPTY)
 
     async def test_free_space_is_told(self, blobs: BlobStore) -> None:
         free, total = await blobs.free_bytes()

@@ -27,7 +27,7 @@ HEX = "ab" * 32
         f" sha256:{HEX}",
         f"sha256:{HEX}\n",
         f"sha256:{'g' * 64}",
-        f"sha256:{'٠' * 64}",
+        f"sha256:{chr(0x660) * 64}",  # digits of another script
         "sha256:../../../../etc/passwd",
     ],
 )
