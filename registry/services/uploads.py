@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -166,10 +167,28 @@ class UploadSessions:
             if end is not None and declared > end:
                 raise UploadTooLarge(upload.id, end)
             self._check_length(declared)
+        append = partial(
+            self._uploads.append, upload.id, offset, checksum=arrival.checksum, length=length
+        )
+        size_bytes = arrival.size_bytes
+        if size_bytes is not None and await self._fits(upload.owner, size_bytes):
+            with self._expecting(upload.owner, size_bytes):
+                return await append(source=arrival.source)
         async with aclosing(self._limited(upload.owner, offset, arrival.source)) as source:
-            return await self._uploads.append(
-                upload.id, offset, source, checksum=arrival.checksum, length=length
-            )
+            return await append(source=source)
+
+    async def _fits(self, owner: str, size_bytes: int) -> bool:
+        """Whether all that is declared fits, so that nobody needs to count while it arrives."""
+        return not self.limits.staged_bytes or size_bytes <= await self._room(owner)
+
+    @contextmanager
+    def _expecting(self, owner: str, size_bytes: int) -> Iterator[None]:
+        """Count bytes as arriving before they do."""
+        self._arriving[owner] += size_bytes
+        try:
+            yield
+        finally:
+            self._arrived(owner, size_bytes)
 
     async def _limited(
         self, owner: str, offset: int, source: Source
@@ -188,9 +207,12 @@ class UploadSessions:
                         raise self._staged_limit_reached()
                 yield piece
         finally:
-            self._arriving[owner] -= received
-            if not self._arriving[owner]:
-                del self._arriving[owner]
+            self._arrived(owner, received)
+
+    def _arrived(self, owner: str, size_bytes: int) -> None:
+        self._arriving[owner] -= size_bytes
+        if not self._arriving[owner]:
+            del self._arriving[owner]
 
     async def _room(self, owner: str) -> int:
         _, staged = await self._uploads.count(owner)
