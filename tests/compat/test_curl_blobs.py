@@ -51,8 +51,9 @@ def curl(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[
     return subprocess.run(command, capture_output=True, check=True, timeout=90, **options)
 
 
-def staged(server: Server) -> list[str]:
-    return os.listdir(server.data / "uploads")
+def assert_nothing_staged(server: Server) -> None:
+    """Staging files go away right after the answer, not before it."""
+    wait_until(lambda: os.listdir(server.data / "uploads") == [], "an empty staging folder")
 
 
 def test_upload_by_file_name_and_download_by_digest(
@@ -65,7 +66,7 @@ def test_upload_by_file_name_and_download_by_digest(
     assert answer["digest"] == f"sha256:{sha256_of(model)}"
     assert answer["size"] == model.stat().st_size
     assert back.read_bytes() == model.read_bytes()
-    assert staged(server) == []
+    assert_nothing_staged(server)
 
 
 def test_upload_from_a_pipe(server: Server, model: Path) -> None:
@@ -86,7 +87,7 @@ def test_a_wrong_digest_tells_the_right_one(server: Server, model: Path) -> None
     assert answer["status"] == 422
     assert answer["code"] == "digest_mismatch"
     assert answer["actual"] == f"sha256:{sha256_of(model)}"
-    assert staged(server) == []
+    assert_nothing_staged(server)
 
 
 def test_a_broken_download_is_continued(server: Server, model: Path, tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_several_uploads_at_once_over_curls_own_parallel_mode(
     for path in paths:
         status = curl("-I", f"{server.url}/blobs/{sha256_of(path)}").stdout
         assert status.startswith(b"HTTP/1.1 200 ")
-    assert staged(server) == []
+    assert_nothing_staged(server)
 
 
 def test_release_and_what_remains(server: Server, model: Path) -> None:
@@ -185,4 +186,4 @@ def test_an_upload_that_curl_gives_up_leaves_nothing(server: Server, model: Path
     assert ended.returncode == 28
     status = curl("-I", f"{server.url}/blobs/{sha256_of(model)}").stdout
     assert status.startswith(b"HTTP/1.1 404 ")
-    wait_until(lambda: staged(server) == [], "an empty staging folder")
+    assert_nothing_staged(server)
