@@ -61,6 +61,7 @@ from store.index.transactions import Index, Tx
 from store.index.uploads import (
     FINISHED,
     UploadRow,
+    delete_if_expired,
     delete_upload,
     expired_uploads,
     find_upload,
@@ -265,9 +266,9 @@ class Uploads:
         total = 0
         while expired := await self._index.read(expired_uploads):
             for row in expired:
-                await self._index.run(partial(delete_upload, session=row.id))
-                await self._discard(row.id)
-            total += len(expired)
+                if await self._index.run(partial(delete_if_expired, session=row.id)):
+                    await self._discard(row.id)
+                    total += 1
         return total
 
     async def count(self, owner: str) -> tuple[int, int]:
@@ -291,7 +292,7 @@ class Uploads:
 
     async def _take(self, session: str, writer: StagedWriter, offset: int) -> UploadRow:
         """Become the one who writes, and bring the staging file to `offset`."""
-        row = await self._index.run(lambda tx: take_upload(tx, session))
+        row = await self._index.run(lambda tx: take_upload(tx, session, self._lifetime))
         if row is None:
             raise UploadNotFound(session)
         if row.state == FINISHED:

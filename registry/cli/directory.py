@@ -27,7 +27,7 @@ _HARMLESS: Final = frozenset(
 )
 """What may lie in a directory that is not a store yet: left by a start that was cut short."""
 
-_ON_ONE_DISK: Final = ("uploads", "blobs", "quarantine")
+_ON_ONE_DISK: Final = ("uploads", "blobs", "quarantine", "segments")
 
 _OVER_THE_NETWORK: Final = frozenset(
     (

@@ -74,7 +74,7 @@ _INSERT = Statement(
 _TAKE = Statement(
     update(uploads)
     .where(uploads.c.id == bindparam("id_"), uploads.c.state == RECEIVING)
-    .values(epoch=uploads.c.epoch + 1)
+    .values(epoch=uploads.c.epoch + 1, expires_at=bindparam("expires_at"))
 )
 _READY = Statement(
     update(uploads)
@@ -169,9 +169,12 @@ async def insert_upload(
     return row
 
 
-async def take_upload(tx: Tx, session: str) -> UploadRow | None:
-    """Raise the epoch, so that whoever wrote before stops; the row as it is now."""
-    await tx.run(_TAKE, id_=session)
+async def take_upload(tx: Tx, session: str, lifetime: int) -> UploadRow | None:
+    """Raise the epoch, so that whoever wrote before stops; the row as it is now.
+
+    Its time begins anew: what is being written must not expire meanwhile.
+    """
+    await tx.run(_TAKE, id_=session, expires_at=tx.now + lifetime)
     return await find_upload(tx, session)
 
 
@@ -216,6 +219,12 @@ async def finish_upload(
 
 async def delete_upload(tx: Tx, session: str) -> bool:
     return await tx.run(_DELETE, id_=session) == 1
+
+
+async def delete_if_expired(tx: Tx, session: str) -> bool:
+    """Forget a session unless somebody has gone on with it since it was found expired."""
+    row = await find_upload(tx, session)
+    return row is not None and row.expires_at <= tx.now and await delete_upload(tx, session)
 
 
 async def expired_uploads(tx: Tx, limit: int = 100) -> list[UploadRow]:

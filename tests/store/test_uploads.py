@@ -95,3 +95,25 @@ async def test_after_a_crash_of_the_host_only_synced_bytes_count(
     assert (await store.uploads.get(session)).offset == 1000
     upload = await store.uploads.append(session, 1000, body(CONTENT[1000:]))
     assert upload.digest == DIGEST
+
+
+async def test_a_session_does_not_expire_while_it_is_written(
+    store: Store, clock: ManualClock
+) -> None:
+    """Its time begins anew with each append, and the sweeper looks again before it takes it."""
+    session = await begin(store)
+    clock.advance(store.settings.upload_seconds - 1)
+    more, begun = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        begun.set()
+        await more.wait()
+        yield CONTENT
+
+    running = asyncio.ensure_future(store.uploads.append(session, 0, slow()))
+    await begun.wait()
+    clock.advance(2)
+
+    assert await store.uploads.expire() == 0
+    more.set()
+    assert (await running).digest == DIGEST
