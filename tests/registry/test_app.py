@@ -11,6 +11,7 @@ from aiohttp import web
 from registry.api.index import POLICY
 from registry.app import runner_settings
 from registry.config import Config
+from registry.http.malformed import server_logger
 from registry.keys import DRAIN
 from store.opening import Store
 from tests.support.serving import opened
@@ -106,9 +107,14 @@ async def test_odd_addresses_are_answered_with_problems(
     "sent", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /\r\n x\r\n\r\n"]
 )
 async def test_what_is_not_http_is_400_and_no_error_of_ours(
-    port: int, sent: bytes, caplog: pytest.LogCaptureFixture
+    port: int, sent: bytes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with caplog.at_level("DEBUG"):
+    # Commands that other tests run in this process set levels and the root's handlers.
+    logger = server_logger()
+    monkeypatch.setattr(logger, "disabled", False)
+    monkeypatch.setattr(logger, "propagate", False)
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+    with caplog.at_level("DEBUG"), caplog.at_level("DEBUG", logger.name):
         answer = await converse(port, sent)
 
     assert b" 400 Bad Request" in answer
