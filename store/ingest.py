@@ -519,8 +519,14 @@ class BatchStream:
         def hash_blocking() -> None:
             while (piece := full.get()) is not None:
                 buffer, size_bytes = piece
-                self.hash.update([buffer[:size_bytes]])
-                free.put(buffer)
+                try:
+                    self.hash.update([buffer[:size_bytes]])
+                except BaseException:
+                    # Whoever fills the buffers would wait for ever for those that stay here.
+                    reader.is_fast = False
+                    raise
+                finally:
+                    free.put(buffer)
 
         hashing = self._ingest.threads.direct.submit(hash_blocking)
         try:

@@ -162,30 +162,6 @@ class Uploads:
 
         return _upload(await self._index.run(unit), 0)
 
-    async def create_finished(
-        self, owner: str, stored: StoredBlob, *, expected: Digest | None, metadata: str = ""
-    ) -> Upload:
-        """Begin a session for a blob that its owner has a claim on: it is finished at once."""
-        session = f"upl_{secrets.token_hex(16)}"
-
-        async def unit(tx: Tx) -> UploadRow:
-            row = await insert_upload(
-                tx,
-                session,
-                owner,
-                length=stored.size_bytes,
-                expected=expected,
-                metadata=metadata,
-                boot=boot_id(),
-                expires_at=tx.now + self._lifetime,
-            )
-            await finish_upload(tx, row, stored.digest, stored.size_bytes, row.expires_at)
-            return row
-
-        row = await self._index.run(unit)
-        finished = msgspec.structs.replace(row, state=FINISHED, digest=stored.digest)
-        return _upload(finished, stored.size_bytes)
-
     async def get(self, session: str) -> Upload:
         """The session with the offset a client may continue from.
 

@@ -316,20 +316,6 @@ _ADD_REF = Statement(
     )
     .returning(refs.c.count)
 )
-_ADD_REFS = Statement(
-    insert(refs)
-    .values(
-        digest=bindparam("digest"),
-        owner=bindparam("owner"),
-        kind=bindparam("kind"),
-        count=bindparam("count"),
-        created_at=bindparam("now"),
-    )
-    .on_conflict_do_update(
-        index_elements=["digest", "owner", "kind"],
-        set_={"count": refs.c.count + bindparam("count")},
-    )
-)
 _KEEP_REF = Statement(
     insert(refs)
     .values(
@@ -406,15 +392,6 @@ async def add_ref(tx: Tx, digest: Digest, owner: str, kind: str, count: int = 1)
     row = await tx.one(_ADD_REF, digest=digest.raw, owner=owner, kind=kind, count=count, now=tx.now)
     assert row is not None
     return int(row[0]) == count
-
-
-async def add_refs(tx: Tx, digests: Iterable[Digest], owner: str, kind: str) -> None:
-    """Add one claim for each of many digests."""
-    rows = [
-        {"digest": digest.raw, "owner": owner, "kind": kind, "count": 1, "now": tx.now}
-        for digest in digests
-    ]
-    await tx.run_many(_ADD_REFS, rows)
 
 
 async def keep_ref(tx: Tx, digest: Digest, owner: str, kind: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import secrets
 from collections.abc import AsyncIterator
 
@@ -11,6 +12,7 @@ import pytest
 
 from registry.http import direct
 from store.digest import Digest
+from store.hashing import RunningHash
 from tests.support.serving import Site
 from tests.support.wire import parse_head
 
@@ -188,3 +190,23 @@ async def test_a_body_beyond_a_session_is_refused_before_it_is_read(
 
     assert refused.status == 413
     await site.ask("DELETE", made.headers["Location"], headers=tus)
+
+
+async def test_a_hash_that_fails_ends_the_upload(
+    site: Site, passes: list[direct.DirectBody], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that fills buffers does not wait for one that no longer empties them."""
+
+    def update(self: RunningHash, pieces: list[bytes]) -> None:
+        if len(pieces[0]) > 512 << 10:
+            raise MemoryError
+
+    monkeypatch.setattr(RunningHash, "update", update)
+
+    # Most of the body is still to come, so the answer may be lost to the reset behind it.
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        status, _, _ = await send(site, of(HEAD.encode(), CONTENT))
+        assert status == 500
+
+    assert passes
+    await site.until(lambda: site.store.threads.direct_free == 4)
