@@ -7,7 +7,8 @@ module                                  addresses
 `registry.api.health`                   ``/healthz`` ``/readyz`` ``/metrics`` ``/api/v1/stats``
 `registry.api.blobs`                    ``/blobs`` ``/api/v1/blobs/missing``
 `registry.api.pins`                     ``/api/v1/pins``
-`registry.api.models`                   ``/models`` ``/api/v1/models/{model}/versions``
+`registry.api.files`                    ``/models``
+`registry.api.versions`                 ``/api/v1/models/{model}/versions``
 `registry.api.aliases`                  ``/api/v1/models/{model}/aliases``
 `registry.api.operations`               ``/api/v1/gc`` ``scrub`` ``fsck`` ``operations``
 ======================================  ===========================================================
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from registry.api import aliases, blobs, health, index, models, operations, pins, unmatched
+from registry.api import aliases, blobs, files, health, index, operations, pins, unmatched, versions
 from registry.http.routing import Route
 
 ROUTES: Final[list[Route]] = [
@@ -27,7 +28,8 @@ ROUTES: Final[list[Route]] = [
     *health.ROUTES,
     *blobs.ROUTES,
     *pins.ROUTES,
-    *models.ROUTES,
+    *files.ROUTES,
+    *versions.ROUTES,
     *aliases.ROUTES,
     *operations.ROUTES,
 ]

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
 from aiohttp import hdrs, web
 
-from registry.api.archives import cache_of, get_archive, published_answer, put_archive
+from registry.api.archives import cache_of, get_archive, put_archive
 from registry.api.asking import (
     ARCHIVE,
-    completeness,
     expected_digest,
     file_target,
     label_of,
@@ -38,7 +36,6 @@ from registry.domain.media import media_type
 from registry.domain.models import Draft, Version
 from registry.domain.paths import differing_in_case, parse_path
 from registry.domain.references import (
-    parse_model,
     parse_reference,
 )
 from registry.errors import Invalid, NotFound
@@ -52,7 +49,6 @@ from registry.http.conditional import (
 from registry.http.lists import Listed, prefers_plain, send_list
 from registry.http.receiving import body, expects_continue
 from registry.http.routing import Route
-from registry.http.targets import decoded, raw_segments
 from registry.keys import CONFIG, PRINCIPAL, STORE
 from registry.services.drafts import Body, FilePut, Target, claim_file, put_file, remove_draft_file
 from registry.services.files import (
@@ -67,8 +63,6 @@ from registry.services.files import (
 )
 from registry.services.publish import (
     delete_version,
-    publish_draft,
-    restore_version,
 )
 from registry.services.resolve import DraftFiles, Tree, resolve_version
 
@@ -253,55 +247,8 @@ async def delete_model_version(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
-async def publish_version(request: web.Request) -> web.StreamResponse:
-    """Make a draft a version; repeating it answers the same."""
-    _, _, _, model, _, label, *_ = raw_segments(request, 7)
-    refuse_unknown(request, frozenset(("expect_tree", "expect_files")))
-    publication = await publish_draft(
-        request.app[STORE],
-        request[PRINCIPAL],
-        parse_model(decoded(model, field="model")),
-        label_of(decoded(label, field="version")),
-        completeness(request),
-    )
-    return published_answer(request, publication)
-
-
-async def get_version(request: web.Request) -> web.StreamResponse:
-    """What is known of a version or a draft, without its files."""
-    _, _, _, model, _, version = raw_segments(request, 6)
-    place = await resolve_version(
-        request.app[STORE],
-        request[PRINCIPAL],
-        parse_model(decoded(model, field="model")),
-        parse_reference(decoded(version, field="version")),
-    )
-    urls = Urls(request)
-    if isinstance(place, DraftFiles):
-        answer: msgspec.Struct = draft_answer(urls, place.model, place.draft)
-    elif place.version is None:
-        raise NotFound("version", decoded(version, field="version"), code="version_not_found")
-    else:
-        answer = version_answer(urls, place.model, place.version)
-    return json_answer(answer, headers={hdrs.CACHE_CONTROL: _list_cache(place)})
-
-
-async def restore(request: web.Request) -> web.StreamResponse:
-    """Bring a deleted version back, by its number."""
-    _, _, _, model, _, number, *_ = raw_segments(request, 7)
-    text = decoded(number, field="version")
-    if not text.isascii() or not text.isdecimal() or len(text) > 18:
-        raise Invalid("version", "a deleted version is restored by its number")
-    reference = parse_model(decoded(model, field="model"))
-    store, principal = request.app[STORE], request[PRINCIPAL]
-    version = await restore_version(store, principal, reference, int(text))
-    place = await resolve_version(store, principal, reference, parse_reference(text))
-    return json_answer(version_answer(Urls(request), place.model, version))
-
-
 _FILE: Final = "/models/{model:[^/]+}/{version:[^/]+}/{path:(?s:.*)}"
 _VERSION: Final = "/models/{model:[^/]+}/{version:[^/]+}"
-_VERSIONS: Final = "/api/v1/models/{model:[^/]+}/versions/{version:[^/]+}"
 
 ROUTES: Final = [
     Route(
@@ -342,27 +289,6 @@ ROUTES: Final = [
         method="DELETE",
         path=_VERSION,
         handler=delete_model_version,
-        permission="model.write",
-        adapter=ADAPTER,
-    ),
-    Route(
-        method="GET",
-        path=_VERSIONS,
-        handler=get_version,
-        permission="model.read",
-        adapter=ADAPTER,
-    ),
-    Route(
-        method="POST",
-        path=_VERSIONS + "/publish",
-        handler=publish_version,
-        permission="version.publish",
-        adapter=ADAPTER,
-    ),
-    Route(
-        method="POST",
-        path=_VERSIONS + "/restore",
-        handler=restore,
         permission="model.write",
         adapter=ADAPTER,
     ),
