@@ -14,11 +14,21 @@ from aiohttp import web
 
 from registry.errors import BodyMalformed, BodyTooLarge, Invalid
 from registry.http.receiving import body
+from registry.keys import CONFIG
 
 T = TypeVar("T")
 
 _DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {}
 _WHERE = re.compile(r"(.*?)(?: - at `\$(.*)`)?\Z", re.DOTALL)
+
+
+async def read_json(request: web.Request, kind: type[T], *, is_optional: bool = False) -> T:
+    """The body as `kind`, within ``limits.json_bytes``; an optional one that is absent is ``{}``.
+
+    Raises `BodyTooLarge`, `BodyMalformed`, or `Invalid` with every bad field.
+    """
+    content = await read_all(request, limit_bytes=request.app[CONFIG].limits.json_bytes)
+    return parse_json(b"{}" if is_optional and not content else content, kind)
 
 
 async def decode_json(request: web.Request, kind: type[T], *, limit_bytes: int) -> T:

@@ -7,8 +7,8 @@ anything that did not come this way.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Literal, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from aiohttp import hdrs, web
@@ -20,17 +20,43 @@ from registry.http.adapters import Adapter
 from registry.keys import PRINCIPAL
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Body: TypeAlias = Literal["none", "json", "bytes"]
+Body: TypeAlias = Literal["none", "json", "bytes", "json or multipart"]
 
 _ROUTE = "digestry_route"
 
 
+class Media(msgspec.Struct, frozen=True):
+    """Content that is not JSON; the media type is ``*/*`` for whatever was stored.
+
+    ``headers`` are those of an answer that a client should know of, each with what it says.
+    ``also`` is what the same status carries as JSON, where ``Accept`` chooses between the two.
+    """
+
+    media_type: str
+    description: str
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    also: type[Any] | None = None
+
+
+Content: TypeAlias = type[Any] | Media | None
+"""What travels: a type that msgspec encodes, other content, or nothing at all."""
+
+ANYTHING: Final = Media("*/*", "The bytes.")
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One method on one path.
+    """One method on one path, and what the documentation says about it.
 
     ``body`` says what the handler reads. ``json`` routes refuse other media types, because a web
     page of another site can send ``text/plain`` without asking first. ``bytes`` routes take any
     type and refuse a content encoding: what is stored is what was sent.
+
+    ``summary`` is one line, the handler's docstring is the description, ``tag`` is the section of
+    the documentation. ``query`` is the struct for `read_query`, ``accepts`` the one for
+    `read_json` or a `Media`. ``answers`` maps every status of success (and 304) to its content.
+    ``problems`` are statuses of problem documents beside those that any route may answer.
+    ``headers`` are request headers with a meaning of their own here, each with what it says.
+    ``is_hidden`` keeps a route out of the documentation of the API: pages, and what takes the rest.
     """
 
     method: str
@@ -39,6 +65,15 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     permission: Permission
     adapter: Adapter
     body: Body = "none"
+    summary: str = ""
+    tag: str = ""
+    query: type[msgspec.Struct] | None = None
+    accepts: Content = None
+    answers: Mapping[int, Content] = msgspec.field(default_factory=dict)
+    problems: tuple[int, ...] = ()
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    takes_if_match: bool = False
+    is_hidden: bool = False
 
 
 def guard(route: Route) -> Handler:
@@ -66,9 +101,11 @@ def check_body_headers(request: web.Request, reads: Body) -> None:
     encoding = request.headers.get(hdrs.CONTENT_ENCODING)
     if encoding is not None and encoding.strip().lower() not in ("", "identity"):
         raise UnsupportedEncoding(encoding)
-    if reads == "json" and request.body_exists:
+    if reads.startswith("json") and request.body_exists:
         received = request.headers.get(hdrs.CONTENT_TYPE, "")
         media = received.partition(";")[0].strip().lower()
+        if media == "multipart/form-data" and reads == "json or multipart":
+            return
         if media != "application/json" and not media.endswith("+json"):
             raise UnsupportedMedia("application/json", received)
 

@@ -1,0 +1,100 @@
+"""Read a query string into a struct, as strictly as a JSON body.
+
+A name that the struct does not have is refused with those it has: a misspelt parameter must not be
+taken for one that was not given. Numbers are written as in JSON, booleans ``true`` and ``false``,
+times as in RFC 3339. A field whose type is a list takes a parameter as often as it comes; any other
+parameter may come once.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Final, TypeVar, cast
+
+import msgspec
+from aiohttp import web
+from msgspec import inspect
+
+from registry.errors import Invalid
+
+T = TypeVar("T")
+
+_INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,38})\Z")
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?\Z")
+_SPACED_OFFSET: Final = re.compile(r"(.*T.*) ([0-9]{2}:[0-9]{2})\Z")
+_LISTS: Final = (
+    inspect.ListType,
+    inspect.VarTupleType,
+    inspect.SetType,
+    inspect.FrozenSetType,
+)
+
+
+def read_query(request: web.Request, kind: type[T]) -> T:
+    """The query string of `request` as `kind`; raises `Invalid` with every bad parameter."""
+    given = request.query
+    return parse_query({name: given.getall(name) for name in given}, kind)
+
+
+def parse_query(given: Mapping[str, Sequence[str]], kind: type[T]) -> T:
+    """Texts by name to a struct; raises `Invalid` with every bad parameter."""
+    fields = _fields(cast(Hashable, kind))
+    problems: list[tuple[str, str]] = []
+    values: dict[str, Any] = {}
+    for name, texts in given.items():
+        field = fields.get(name)
+        if field is None:
+            accepted = ", ".join(sorted(fields)) or "none"
+            problems.append((name[:80], f"is not known here; accepted: {accepted}"))
+        elif _is_list(field):
+            values[name] = [_value(text, _members(field)) for text in texts]
+        elif len(texts) > 1:
+            problems.append((name, "is given more than once"))
+        else:
+            values[name] = _value(texts[0], (field,))
+    if problems:
+        raise Invalid(*problems[0], problems=problems)
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        reason, _, where = str(error).partition(" - at `$.")
+        raise Invalid(where.rstrip("`") or "query", reason) from error
+
+
+@functools.cache
+def _fields(kind: Hashable) -> Mapping[str, inspect.Type]:
+    described = inspect.type_info(kind)
+    assert isinstance(described, inspect.StructType)
+    return {field.encode_name: field.type for field in described.fields}
+
+
+def _alternatives(kind: inspect.Type) -> tuple[inspect.Type, ...]:
+    return kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+
+
+def _is_list(kind: inspect.Type) -> bool:
+    return any(isinstance(one, _LISTS) for one in _alternatives(kind))
+
+
+def _members(kind: inspect.Type) -> tuple[inspect.Type, ...]:
+    return tuple(one.item_type for one in _alternatives(kind) if isinstance(one, _LISTS))
+
+
+def _value(text: str, kinds: Sequence[inspect.Type]) -> Any:
+    """What `text` means for the first kind that can read it; else the text, to be refused."""
+    for kind in kinds:
+        for one in _alternatives(kind):
+            if isinstance(one, inspect.BoolType) and text in ("true", "false"):
+                return text == "true"
+            if isinstance(one, inspect.IntType) and _INTEGER.match(text):
+                return int(text)
+            if isinstance(one, inspect.FloatType) and _NUMBER.match(text):
+                return float(text)
+            if isinstance(one, inspect.LiteralType) and _INTEGER.match(text):
+                return int(text) if int(text) in one.values else text
+            if isinstance(one, inspect.DateTimeType):
+                # A plus sign that was not encoded arrives as a space.
+                return _SPACED_OFFSET.sub(r"\1+\2", text)
+    return text
