@@ -13,7 +13,7 @@ from typing import Final
 
 from store import layout
 
-SCHEMA_NUMBER: Final = 1001
+SCHEMA_NUMBER: Final = 1002
 """What ``PRAGMA user_version`` of a current index is; a test compares it with the migrations."""
 
 _MAGIC: Final = b"SQLite format 3\x00"

@@ -153,6 +153,48 @@ def test_comparing_numbers_imports_neither_sqlalchemy_nor_alembic_nor_asyncio_dr
 # Migrating
 
 
+def test_what_an_index_held_before_the_catalog_is_there_after_it(path: Path) -> None:
+    upgrade(path, [STORE, at(CATALOG, 1)])
+    with closing(sqlite.connect(str(path))) as connection:
+        for id, name, folded in (("a", "Bert", "bert"), ("b", "NLP/gpt", "nlp/gpt")):
+            connection.execute(
+                "INSERT INTO models (id, name, folded, kind, visibility, last_number, created_at, "
+                "created_by, updated_at) VALUES (?, ?, ?, 'model', 'private', 1, 5, 'u', 6)",
+                (id, name, folded),
+            )
+        connection.execute("INSERT INTO trees VALUES (zeroblob(32), 0, 0, 5)")
+        connection.execute(
+            "INSERT INTO revisions VALUES (hex(zeroblob(20)), 'b', zeroblob(32), '', 'u', '', 5)"
+        )
+        connection.execute(
+            "INSERT INTO versions (id, model, number, standing, revision, tree, files, size, "
+            "created_at, created_by) VALUES ('v', 'b', 1, 'plain', hex(zeroblob(20)), "
+            "zeroblob(32), 0, 0, 7, 'u')"
+        )
+        connection.commit()
+
+    upgrade(path, CHAINS)
+
+    with closing(sqlite.connect(str(path))) as connection:
+        ask = connection.execute
+        models = ask(
+            "SELECT m.name, n.slug, version_count, risk_level, m.changes, m.updated_at "
+            "FROM models AS m JOIN namespaces AS n ON n.id = m.namespace ORDER BY m.id"
+        ).fetchall()
+        assert models == [
+            ("Bert", "default", 0, "medium", 1, 6),
+            ("NLP/gpt", "NLP", 1, "medium", 1, 6),
+        ]
+        assert ask("SELECT status, tier, updated_at FROM versions").fetchall() == [
+            ("registered", "hot", 7)
+        ]
+        assert ask("SELECT version, metadata FROM version_details").fetchall() == [("v", "{}")]
+        found = "SELECT d.model FROM search_documents AS d JOIN {0} ON {0}.rowid = d.document "
+        for table, words in (("model_words", "gpt"), ("model_grams", '"P/g"')):
+            rows = ask(found.format(table) + f"WHERE {table} MATCH ?", (words,)).fetchall()
+            assert rows == [("b",)]
+
+
 def test_migrations_make_exactly_the_schema(path: Path) -> None:
     done = upgrade(path, CHAINS)
 
@@ -219,7 +261,7 @@ async def test_memory_has_the_same_tables_as_a_file(path: Path) -> None:
 # Refusing
 
 
-@pytest.mark.parametrize("number", [2000, 1002])
+@pytest.mark.parametrize("number", [2000, 1003])
 def test_a_newer_index_is_refused_by_name(path: Path, number: int) -> None:
     """Either chain may be the newer one; nothing is touched."""
     upgrade(path, CHAINS)
@@ -228,7 +270,7 @@ def test_a_newer_index_is_refused_by_name(path: Path, number: int) -> None:
     before = path.read_bytes()
 
     for refuse in (is_due, upgrade):
-        with pytest.raises(StoreRefused, match=rf"schema {number}.*up to 1001.*newer program"):
+        with pytest.raises(StoreRefused, match=rf"schema {number}.*up to 1002.*newer program"):
             refuse(path, CHAINS)
 
     assert path.read_bytes() == before

@@ -1,0 +1,73 @@
+"""Tables of the catalog: models, what their versions hold, which names point at them, who did what.
+
+They live in the store's database and change inside the store's transactions, so that a version and
+the references that keep its bytes become true together.
+
+Enumerations and lengths are checked here as well as in the domain, because a restored or
+hand-edited database has not passed through the domain.
+
+`alias_events` and `audit` only ever grow: no statement of `registry.catalog` changes a row of them,
+and only purging a model removes its alias events.
+"""
+
+from __future__ import annotations
+
+from registry.catalog.schema.base import SCHEMA_NUMBER, metadata
+from registry.catalog.schema.content import (
+    folder_files,
+    folder_uploads,
+    folders,
+    revisions,
+    tree_files,
+    trees,
+)
+from registry.catalog.schema.models import (
+    model_cards,
+    model_tags,
+    models,
+    namespaces,
+    redirects,
+    tags,
+    teams,
+)
+from registry.catalog.schema.records import audit, audit_seals, downloads, idempotency_keys
+from registry.catalog.schema.search import model_grams, model_words, search_documents
+from registry.catalog.schema.versions import (
+    alias_events,
+    aliases,
+    lineage,
+    version_details,
+    version_tags,
+    versions,
+)
+
+__all__ = [
+    "SCHEMA_NUMBER",
+    "alias_events",
+    "aliases",
+    "audit",
+    "audit_seals",
+    "downloads",
+    "folder_files",
+    "folder_uploads",
+    "folders",
+    "idempotency_keys",
+    "lineage",
+    "metadata",
+    "model_cards",
+    "model_grams",
+    "model_tags",
+    "model_words",
+    "models",
+    "namespaces",
+    "redirects",
+    "revisions",
+    "search_documents",
+    "tags",
+    "teams",
+    "tree_files",
+    "trees",
+    "version_details",
+    "version_tags",
+    "versions",
+]

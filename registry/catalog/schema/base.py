@@ -1,0 +1,60 @@
+"""What the tables of the catalog share: one list of them, and how words and numbers are checked.
+
+Times are microseconds since the epoch in UTC, digests are 32 raw bytes, facts are 0 or 1, JSON is
+text; all as in `store.index.schema`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, MetaData, Text
+
+metadata = MetaData()
+
+SCHEMA_NUMBER: Final = 2
+"""The newest migration of this chain; part of ``PRAGMA user_version``."""
+
+
+def one_of(column: str, words: Iterable[str], name: str) -> CheckConstraint:
+    """`column` holds one of `words`."""
+    listed = ", ".join(f"'{word}'" for word in words)
+    return CheckConstraint(f"{column} IN ({listed})", name=name)
+
+
+def within(column: str, most: int, name: str, *, least: int = 0) -> CheckConstraint:
+    """`column` is text of so many characters, or NULL."""
+    return CheckConstraint(f"length({column}) BETWEEN {least} AND {most}", name=name)
+
+
+def fact(column: str, name: str) -> CheckConstraint:
+    """`column` says yes or no."""
+    return CheckConstraint(f"{column} IN (0, 1)", name=name)
+
+
+def made() -> tuple[Column[Any], Column[Any]]:
+    """When a row was made, and by whom."""
+    return (
+        Column("created_at", BigInteger, nullable=False),
+        Column("created_by", Text, nullable=False),
+    )
+
+
+def changed() -> tuple[Column[Any], Column[Any]]:
+    """When a row changed last, and how often: that number is in its entity tag."""
+    return (
+        Column("updated_at", BigInteger, nullable=False),
+        Column("changes", BigInteger, nullable=False, server_default="1"),
+    )
+
+
+def deleted() -> tuple[Column[Any], Column[Any]]:
+    """When a row was deleted softly, and by whom; NULL while it lives."""
+    return Column("deleted_at", BigInteger), Column("deleted_by", Text)
+
+
+def live_index(name: str, *columns: Any, unique: bool = False) -> Index:
+    """An index of the rows that are not deleted."""
+    lives = columns[0].table.c.deleted_at.is_(None)
+    return Index(name, *columns, unique=unique, sqlite_where=lives, postgresql_where=lives)

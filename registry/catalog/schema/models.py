@@ -1,0 +1,219 @@
+"""Tables of names: namespaces, teams, models with their tags, cards and former names."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    event,
+)
+
+from registry.catalog.schema.base import (
+    changed,
+    deleted,
+    fact,
+    live_index,
+    made,
+    metadata,
+    one_of,
+    within,
+)
+
+VISIBILITIES: Final = ("public", "internal", "private")
+
+DEFAULT_NAMESPACE_ID: Final = "nsp_00000000000000000000000000"
+"""Where models of one segment live; it is there from the beginning."""
+
+_DEFAULT_NAMESPACE: Final = (
+    "INSERT INTO namespaces (id, slug, folded, owner_kind, owner, visibility, description, "
+    "created_at, created_by, updated_at) VALUES ('nsp_00000000000000000000000000', 'default', "
+    "'default', 'user', 'usr_local', 'private', '', 0, 'usr_local', 0)"
+)
+
+namespaces = Table(
+    "namespaces",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # The first segment of its models' names as written by whoever came first.
+    Column("slug", Text, nullable=False),
+    Column("folded", Text, nullable=False, unique=True),
+    Column("owner_kind", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    # What a new model in it gets.
+    Column("visibility", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    # NULL: no quota.
+    Column("quota_bytes", BigInteger),
+    *made(),
+    *changed(),
+    within("slug", 96, "namespace_slug", least=1),
+    one_of("owner_kind", ("user", "team"), "namespace_owner_kind"),
+    one_of("visibility", VISIBILITIES, "namespace_visibility"),
+    within("description", 4096, "namespace_description"),
+    CheckConstraint("quota_bytes >= 0", name="namespace_quota"),
+    sqlite_with_rowid=False,
+)
+
+event.listen(namespaces, "after_create", DDL(_DEFAULT_NAMESPACE))
+
+teams = Table(
+    "teams",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("folded", Text, nullable=False),
+    Column("department", Text, nullable=False),
+    Column("cost_center", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("active", Integer, nullable=False),
+    *made(),
+    *changed(),
+    *deleted(),
+    within("name", 96, "team_name", least=1),
+    within("department", 200, "team_department"),
+    within("cost_center", 200, "team_cost_center"),
+    within("description", 4096, "team_description"),
+    fact("active", "team_active"),
+    CheckConstraint("(deleted_at IS NULL) = (deleted_by IS NULL)", name="team_deleted"),
+    sqlite_with_rowid=False,
+)
+live_index("teams_by_name", teams.c.folded, unique=True)
+
+models = Table(
+    "models",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # As written by whoever created it; `folded` is what must be unique while the model lives.
+    Column("name", Text, nullable=False),
+    Column("folded", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("visibility", Text, nullable=False),
+    # The number given to the newest version; it never falls, so numbers are never reused.
+    Column("last_number", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("deleted_at", BigInteger),
+    Column("deleted_by", Text),
+    Column(
+        "namespace",
+        Text,
+        ForeignKey("namespaces.id"),
+        nullable=False,
+        server_default=DEFAULT_NAMESPACE_ID,
+    ),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("use_case", Text, nullable=False, server_default=""),
+    Column("task_type", Text, nullable=False, server_default=""),
+    Column("subject_domain", Text, nullable=False, server_default=""),
+    # A model outlives its team: deleting a team leaves this as it is.
+    Column("team", Text, ForeignKey("teams.id")),
+    Column("risk_level", Text, nullable=False, server_default="medium"),
+    Column("compliance_required", Integer, nullable=False, server_default="0"),
+    Column("active", Integer, nullable=False, server_default="1"),
+    Column("legal_hold", Integer, nullable=False, server_default="0"),
+    # How many of its versions live.
+    Column("version_count", BigInteger, nullable=False, server_default="0"),
+    Column("changes", BigInteger, nullable=False, server_default="1"),
+    CheckConstraint("length(name) BETWEEN 1 AND 200", name="model_name"),
+    CheckConstraint("kind IN ('model', 'dataset', 'generic')", name="model_kind"),
+    CheckConstraint("visibility IN ('public', 'internal', 'private')", name="model_visibility"),
+    CheckConstraint("last_number >= 0", name="model_last_number"),
+    CheckConstraint("(deleted_at IS NULL) = (deleted_by IS NULL)", name="model_deleted"),
+    within("description", 16384, "model_description"),
+    within("use_case", 4096, "model_use_case"),
+    within("task_type", 96, "model_task_type"),
+    within("subject_domain", 96, "model_subject_domain"),
+    one_of("risk_level", ("low", "medium", "high", "critical"), "model_risk_level"),
+    fact("compliance_required", "model_compliance_required"),
+    fact("active", "model_active"),
+    fact("legal_hold", "model_legal_hold"),
+    CheckConstraint("version_count >= 0", name="model_version_count"),
+    CheckConstraint("changes > 0", name="model_changes"),
+    sqlite_with_rowid=False,
+)
+# Lists run in order of folded name or of making; each filter has an index in the order of names.
+live_index("models_by_name", models.c.folded, unique=True)
+live_index("models_by_creation", models.c.created_at, models.c.id)
+live_index("models_by_namespace", models.c.namespace, models.c.folded)
+live_index("models_by_team", models.c.team, models.c.folded)
+live_index("models_by_task", models.c.task_type, models.c.folded)
+live_index("models_by_subject", models.c.subject_domain, models.c.folded)
+live_index("models_by_risk", models.c.risk_level, models.c.folded)
+live_index("models_by_activity", models.c.active, models.c.folded)
+live_index("models_by_kind", models.c.kind, models.c.folded)
+Index(
+    "models_deleted",
+    models.c.deleted_at,
+    models.c.id,
+    sqlite_where=models.c.deleted_at.is_not(None),
+    postgresql_where=models.c.deleted_at.is_not(None),
+)
+
+redirects = Table(
+    "redirects",
+    metadata,
+    # A former name of a model that lives; nobody else can claim it meanwhile.
+    Column("folded", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("model", Text, ForeignKey("models.id"), nullable=False),
+    *made(),
+    within("name", 200, "redirect_name", least=1),
+    sqlite_with_rowid=False,
+)
+Index("redirects_by_model", redirects.c.model)
+
+model_cards = Table(
+    "model_cards",
+    metadata,
+    # What a model says about itself: the README at `main`, or what was put where there is none.
+    Column("model", Text, ForeignKey("models.id"), primary_key=True),
+    Column("source", Text, nullable=False),
+    # Of the README's bytes; of the text's UTF-8 where the card was put.
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("updated_by", Text, nullable=False),
+    one_of("source", ("readme", "put"), "model_card_source"),
+    CheckConstraint("length(digest) = 32", name="model_card_digest"),
+    within("text", 1048576, "model_card_text"),
+    sqlite_with_rowid=False,
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("key", Text, nullable=False),
+    # Empty: the tag is a key alone.
+    Column("value", Text, nullable=False),
+    # Folded key and value, joined by '='.
+    Column("folded", Text, nullable=False, unique=True),
+    Column("description", Text, nullable=False),
+    *made(),
+    *changed(),
+    within("key", 96, "tag_key", least=1),
+    within("value", 200, "tag_value"),
+    within("description", 4096, "tag_description"),
+    sqlite_with_rowid=False,
+)
+
+model_tags = Table(
+    "model_tags",
+    metadata,
+    Column("model", Text, ForeignKey("models.id"), primary_key=True),
+    Column("tag", Text, ForeignKey("tags.id"), primary_key=True),
+    *made(),
+    sqlite_with_rowid=False,
+)
+Index("model_tags_by_tag", model_tags.c.tag, model_tags.c.model)
