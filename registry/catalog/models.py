@@ -5,20 +5,39 @@ from __future__ import annotations
 from sqlalchemy import bindparam, insert, select, update
 
 from registry.catalog.schema import models
+from registry.catalog.schema.models import DEFAULT_NAMESPACE_ID
 from registry.domain.models import Model
 from registry.domain.names import ModelName
 from registry.domain.principals import Principal
 from store.index.transactions import Row, Statement, Tx
 
-_COLUMNS = (
-    models.c.id,
-    models.c.name,
-    models.c.folded,
-    models.c.kind,
-    models.c.visibility,
-    models.c.created_at,
-    models.c.created_by,
-)
+_FIELDS = {
+    "id": models.c.id,
+    "name": models.c.name,
+    "folded": models.c.folded,
+    "namespace_id": models.c.namespace,
+    "kind": models.c.kind,
+    "visibility": models.c.visibility,
+    "description": models.c.description,
+    "use_case": models.c.use_case,
+    "task_type": models.c.task_type,
+    "subject_domain": models.c.subject_domain,
+    "team_id": models.c.team,
+    "risk_level": models.c.risk_level,
+    "is_compliance_required": models.c.compliance_required,
+    "is_active": models.c.active,
+    "has_legal_hold": models.c.legal_hold,
+    "last_number": models.c.last_number,
+    "version_count": models.c.version_count,
+    "created_at": models.c.created_at,
+    "created_by": models.c.created_by,
+    "updated_at": models.c.updated_at,
+    "deleted_at": models.c.deleted_at,
+    "deleted_by": models.c.deleted_by,
+    "changes": models.c.changes,
+}
+_FACTS = ("is_compliance_required", "is_active", "has_legal_hold")
+_COLUMNS = tuple(_FIELDS.values())
 _BY_NAME = Statement(
     select(*_COLUMNS).where(models.c.folded == bindparam("folded"), models.c.deleted_at.is_(None))
 )
@@ -32,6 +51,7 @@ _INSERT = Statement(
         folded=bindparam("folded"),
         kind=bindparam("kind"),
         visibility=bindparam("visibility"),
+        namespace=bindparam("namespace"),
         last_number=0,
         created_at=bindparam("now"),
         created_by=bindparam("actor"),
@@ -41,13 +61,21 @@ _INSERT = Statement(
 _NEXT_NUMBER = Statement(
     update(models)
     .where(models.c.id == bindparam("id_"))
-    .values(last_number=models.c.last_number + 1, updated_at=bindparam("now"))
+    .values(
+        last_number=models.c.last_number + 1,
+        version_count=models.c.version_count + 1,
+        updated_at=bindparam("now"),
+        changes=models.c.changes + 1,
+    )
     .returning(models.c.last_number)
 )
 
 
 def _model(row: Row) -> Model:
-    return Model(*row)
+    values = dict(zip(_FIELDS, row, strict=True))
+    for name in _FACTS:
+        values[name] = bool(values[name])
+    return Model(**values)
 
 
 async def find_model(tx: Tx, folded: str) -> Model | None:
@@ -61,9 +89,21 @@ async def find_model_by_id(tx: Tx, id: str) -> Model | None:
     return None if row is None else _model(row)
 
 
-async def insert_model(tx: Tx, id: str, name: ModelName, actor: Principal) -> Model:
+async def insert_model(
+    tx: Tx, id: str, name: ModelName, actor: Principal, *, namespace_id: str = DEFAULT_NAMESPACE_ID
+) -> Model:
     """Make a model with the defaults of a name that was simply used."""
-    model = Model(id, name.text, name.folded, "model", "private", tx.now, actor.id)
+    model = Model(
+        id=id,
+        name=name.text,
+        folded=name.folded,
+        namespace_id=namespace_id,
+        kind="model",
+        visibility="private",
+        created_at=tx.now,
+        created_by=actor.id,
+        updated_at=tx.now,
+    )
     await tx.run(
         _INSERT,
         id=id,
@@ -71,6 +111,7 @@ async def insert_model(tx: Tx, id: str, name: ModelName, actor: Principal) -> Mo
         folded=name.folded,
         kind=model.kind,
         visibility=model.visibility,
+        namespace=namespace_id,
         now=tx.now,
         actor=actor.id,
     )

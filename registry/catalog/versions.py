@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
+import msgspec
 from sqlalchemy import bindparam, insert, select, update
 
-from registry.catalog.schema import revisions, versions
-from registry.domain.models import Version
+from registry.catalog.schema import revisions, version_details, versions
+from registry.domain.models import Source, Version, VersionDetails
 from registry.domain.versions import Candidate, Precedence, precedence
 from store.digest import Digest
 from store.index.transactions import Row, Statement, Tx
 
-_COLUMNS = (
-    versions.c.id,
-    versions.c.model,
-    versions.c.number,
-    versions.c.label,
-    versions.c.revision,
-    versions.c.tree,
-    versions.c.files,
-    versions.c.size,
-    versions.c.created_at,
-    versions.c.created_by,
-    versions.c.deleted_at,
+_FIELDS = {
+    "id": versions.c.id,
+    "model_id": versions.c.model,
+    "number": versions.c.number,
+    "label": versions.c.label,
+    "revision": versions.c.revision,
+    "tree": versions.c.tree,
+    "files": versions.c.files,
+    "size_bytes": versions.c.size,
+    "status": versions.c.status,
+    "framework": versions.c.framework,
+    "framework_version": versions.c.framework_version,
+    "python_version": versions.c.python_version,
+    "region": versions.c.region,
+    "eval_score": versions.c.eval_score,
+    "cost_per_1k": versions.c.cost_per_1k,
+    "slo_target": versions.c.slo_target,
+    "slo_met": versions.c.slo_met,
+    "tier": versions.c.tier,
+    "retired_at": versions.c.retired_at,
+    "created_at": versions.c.created_at,
+    "created_by": versions.c.created_by,
+    "updated_at": versions.c.updated_at,
+    "deleted_at": versions.c.deleted_at,
+    "changes": versions.c.changes,
+}
+_SAID = (
+    "status",
+    "framework",
+    "framework_version",
+    "python_version",
+    "region",
+    "eval_score",
+    "cost_per_1k",
+    "slo_target",
+    "slo_met",
+    "source",
+    "source_digest",
+    "source_size",
 )
+_SOURCE = (versions.c.source, versions.c.source_digest, versions.c.source_size)
+_COLUMNS = (*_FIELDS.values(), *_SOURCE)
 _OF_MODEL = select(*_COLUMNS).where(versions.c.model == bindparam("model"))
 _BY_NUMBER = Statement(_OF_MODEL.where(versions.c.number == bindparam("number")))
 _BY_LABEL = Statement(_OF_MODEL.where(versions.c.folded == bindparam("folded")))
@@ -66,6 +96,14 @@ _INSERT = Statement(
         size=bindparam("size"),
         created_at=bindparam("now"),
         created_by=bindparam("actor"),
+        updated_at=bindparam("now"),
+        **{name: bindparam(name) for name in _SAID},
+    )
+)
+_INSERT_DETAILS = Statement(
+    insert(version_details).values(
+        version=bindparam("version"),
+        **{name: bindparam(name) for name in VersionDetails.__struct_fields__},
     )
 )
 _SET_DELETED = Statement(
@@ -86,9 +124,18 @@ _NEWEST = Statement(_LIVE.order_by(versions.c.number.desc()))
 _HIGHEST = Statement(_LIVE.order_by(versions.c.precedence.desc(), versions.c.number.desc()))
 
 
+NO_DETAILS = VersionDetails()
+
+
 def _version(row: Row) -> Version:
-    id, model, number, label, revision, tree, *rest = row
-    return Version(id, model, number, label, revision, Digest(tree.hex()), *rest)
+    *plain, uri, digest, size = row
+    values = dict(zip(_FIELDS, plain, strict=True))
+    values["tree"] = Digest(values["tree"].hex())
+    if values["slo_met"] is not None:
+        values["slo_met"] = bool(values["slo_met"])
+    if uri is not None:
+        values["source"] = Source(uri, None if digest is None else Digest(digest.hex()), size)
+    return Version(**values)
 
 
 async def find_version_by_number(tx: Tx, model_id: str, number: int) -> Version | None:
@@ -138,9 +185,13 @@ async def insert_revision(
     )
 
 
-async def insert_version(tx: Tx, version: Version, folded: str | None) -> None:
+async def insert_version(
+    tx: Tx, version: Version, folded: str | None, details: VersionDetails = NO_DETAILS
+) -> None:
     """Write a version; its time is the transaction's."""
     stands = precedence(version.label)
+    source = version.source
+    digest = None if source is None else source.digest
     await tx.run(
         _INSERT,
         id=version.id,
@@ -156,7 +207,20 @@ async def insert_version(tx: Tx, version: Version, folded: str | None) -> None:
         size=version.size_bytes,
         now=version.created_at,
         actor=version.created_by,
+        status=version.status,
+        framework=version.framework,
+        framework_version=version.framework_version,
+        python_version=version.python_version,
+        region=version.region,
+        eval_score=version.eval_score,
+        cost_per_1k=version.cost_per_1k,
+        slo_target=version.slo_target,
+        slo_met=version.slo_met,
+        source=None if source is None else source.uri,
+        source_digest=None if digest is None else digest.raw,
+        source_size=None if source is None else source.size_bytes,
     )
+    await tx.run(_INSERT_DETAILS, version=version.id, **msgspec.structs.asdict(details))
 
 
 async def set_deleted(tx: Tx, id: str, *, at: int | None, by: str | None) -> None:

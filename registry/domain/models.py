@@ -10,20 +10,51 @@ import msgspec
 from store.digest import Digest
 
 
-class Model(msgspec.Struct, frozen=True):
+class Model(msgspec.Struct, frozen=True, kw_only=True):
     """A named line of work."""
 
     id: str
     name: str
     folded: str
+    namespace_id: str
     kind: str
     visibility: str
+    description: str = ""
+    use_case: str = ""
+    task_type: str = ""
+    subject_domain: str = ""
+    team_id: str | None = None
+    risk_level: str = "medium"
+    is_compliance_required: bool = False
+    is_active: bool = True
+    has_legal_hold: bool = False
+    last_number: int = 0
+    version_count: int = 0
+    """How many versions live; `last_number` counts the deleted ones too."""
     created_at: int
     created_by: str
+    updated_at: int
+    deleted_at: int | None = None
+    deleted_by: str | None = None
+    changes: int = 1
+    """How often what it says changed; part of its entity tag."""
+
+    @property
+    def is_sensitive(self) -> bool:
+        """Whether its downloads are written down before the first byte leaves."""
+        return self.is_compliance_required or self.risk_level in ("high", "critical")
 
 
-class Version(msgspec.Struct, frozen=True):
-    """A published revision of a model: number, label, tree and revision never change."""
+class Source(msgspec.Struct, frozen=True):
+    """Bytes kept elsewhere, which the server never opens: where, and what they are said to be."""
+
+    uri: str
+    digest: Digest | None = None
+    size_bytes: int | None = None
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """A published revision of a model: number, label, tree, revision and source never change."""
 
     id: str
     model_id: str
@@ -33,14 +64,38 @@ class Version(msgspec.Struct, frozen=True):
     tree: Digest
     files: int
     size_bytes: int
+    source: Source | None = None
+    status: str = "registered"
+    framework: str = ""
+    framework_version: str = ""
+    python_version: str = ""
+    region: str = ""
+    eval_score: float | None = None
+    cost_per_1k: float | None = None
+    slo_target: str = ""
+    slo_met: bool | None = None
+    tier: str = "hot"
+    retired_at: int | None = None
     created_at: int
     created_by: str
-    deleted_at: int | None
+    updated_at: int
+    deleted_at: int | None = None
+    changes: int = 1
 
     @property
     def name(self) -> str:
         """How people call it: the label if there is one, else the number."""
         return self.label or str(self.number)
+
+
+class VersionDetails(msgspec.Struct, frozen=True):
+    """What is long about a version. All but `description` are JSON objects, kept as text."""
+
+    description: str = ""
+    parameters: str = "{}"
+    standardisation: str = "{}"
+    performance: str = "{}"
+    metadata: str = "{}"
 
 
 class Draft(msgspec.Struct, frozen=True):

@@ -250,7 +250,7 @@ async def make_version(
         size_bytes=totals[1],
         created_at=tx.now,
         created_by=principal.id,
-        deleted_at=None,
+        updated_at=tx.now,
     )
     await insert_version(tx, version, folded)
     await let_aliases_follow(tx, model, principal, "published", published=version.number)
