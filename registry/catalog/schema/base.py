@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, MetaData, Text
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    MetaData,
+    Table,
+    Text,
+    event,
+)
 
 metadata = MetaData()
 
@@ -58,3 +68,9 @@ def live_index(name: str, *columns: Any, unique: bool = False) -> Index:
     """An index of the rows that are not deleted."""
     lives = columns[0].table.c.deleted_at.is_(None)
     return Index(name, *columns, unique=unique, sqlite_where=lives, postgresql_where=lives)
+
+
+def after_making(table: Table, statement: str, *, dialect: str | None = None) -> None:
+    """Run `statement` when `table` was created outright; migrations say for themselves what to do."""
+    ddl = DDL(statement)  # type: ignore[no-untyped-call]  # SQLAlchemy left this one without types
+    event.listen(table, "after_create", ddl if dialect is None else ddl.execute_if(dialect=dialect))

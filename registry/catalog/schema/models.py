@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import (
-    DDL,
     BigInteger,
     CheckConstraint,
     Column,
@@ -15,10 +14,10 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
-    event,
 )
 
 from registry.catalog.schema.base import (
+    after_making,
     changed,
     deleted,
     fact,
@@ -64,7 +63,7 @@ namespaces = Table(
     sqlite_with_rowid=False,
 )
 
-event.listen(namespaces, "after_create", DDL(_DEFAULT_NAMESPACE))
+after_making(namespaces, _DEFAULT_NAMESPACE)
 
 teams = Table(
     "teams",

@@ -13,17 +13,15 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import (
-    DDL,
     Column,
     ForeignKey,
     Integer,
     MetaData,
     Table,
     Text,
-    event,
 )
 
-from registry.catalog.schema.base import metadata
+from registry.catalog.schema.base import after_making, metadata
 
 search_documents = Table(
     "search_documents",
@@ -61,4 +59,4 @@ VIRTUAL: Final = (
 """What makes the virtual tables; the migration that brought them has its own copy."""
 
 for _statement in VIRTUAL:
-    event.listen(search_documents, "after_create", DDL(_statement).execute_if(dialect="sqlite"))
+    after_making(search_documents, _statement, dialect="sqlite")
