@@ -71,6 +71,6 @@ def live_index(name: str, *columns: Any, unique: bool = False) -> Index:
 
 
 def after_making(table: Table, statement: str, *, dialect: str | None = None) -> None:
-    """Run `statement` when `table` was created outright; migrations say for themselves what to do."""
+    """Run `statement` when `table` is created outright; migrations have their own."""
     ddl = DDL(statement)  # type: ignore[no-untyped-call]  # SQLAlchemy left this one without types
     event.listen(table, "after_create", ddl if dialect is None else ddl.execute_if(dialect=dialect))
