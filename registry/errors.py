@@ -60,7 +60,10 @@ class RegistryError(Exception):
 
 
 class Invalid(RegistryError):
-    """``problems`` lists every bad field when there are several; the first gives the sentence."""
+    """``problems`` lists every bad field when there are several; the first gives the sentence.
+
+    A problem is field, reason and, where it can be said, what would be accepted.
+    """
 
     code = "invalid"
     title = "The request is not valid"
@@ -71,12 +74,12 @@ class Invalid(RegistryError):
         reason: str,
         *,
         code: str | None = None,
-        problems: Sequence[tuple[str, str]] = (),
+        problems: Sequence[tuple[str, ...]] = (),
         details: Mapping[str, Any] | None = None,
     ) -> None:
         self.field = field
         self.reason = reason
-        self.problems: Sequence[tuple[str, str]] = problems or ((field, reason),)
+        self.problems: Sequence[tuple[str, ...]] = problems or ((field, reason),)
         super().__init__(f"{field}: {reason}", code=code, details=details)
 
 

@@ -18,11 +18,12 @@ MEDIA_TYPE: Final = "application/problem+json"
 _encode = msgspec.json.Encoder().encode
 
 
-class FieldProblem(msgspec.Struct, frozen=True):
-    """One bad field of the request."""
+class FieldProblem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One bad field of the request, and what would be accepted where that can be said."""
 
     field: str
     reason: str
+    accepted: str | None = None
 
 
 def problem(
@@ -32,7 +33,7 @@ def problem(
     detail: str = "",
     *,
     request_id: str = "",
-    errors: Sequence[FieldProblem | tuple[str, str]] = (),
+    errors: Sequence[FieldProblem | tuple[str, ...]] = (),
     members: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:

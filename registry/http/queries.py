@@ -8,16 +8,22 @@ parameter may come once.
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
 from msgspec import inspect
 
-from registry.errors import Invalid
+from registry.http.problems import FieldProblem
+from registry.http.validation import (
+    MOST_PROBLEMS,
+    described_type,
+    invalid,
+    refusal,
+    unknown,
+)
 
 T = TypeVar("T")
 
@@ -40,32 +46,33 @@ def read_query(request: web.Request, kind: type[T]) -> T:
 
 def parse_query(given: Mapping[str, Sequence[str]], kind: type[T]) -> T:
     """Texts by name to a struct; raises `Invalid` with every bad parameter."""
-    fields = _fields(cast(Hashable, kind))
-    problems: list[tuple[str, str]] = []
+    fields = _fields(kind)
+    problems: list[FieldProblem] = []
     values: dict[str, Any] = {}
     for name, texts in given.items():
         field = fields.get(name)
         if field is None:
-            accepted = ", ".join(sorted(fields)) or "none"
-            problems.append((name[:80], f"is not known here; accepted: {accepted}"))
+            problems.append(unknown(name[:80], name, sorted(fields)))
         elif _is_list(field):
             values[name] = [_value(text, _members(field)) for text in texts]
         elif len(texts) > 1:
-            problems.append((name, "is given more than once"))
+            problems.append(FieldProblem(name, "is given more than once", "once"))
         else:
             values[name] = _value(texts[0], (field,))
-    if problems:
-        raise Invalid(*problems[0], problems=problems)
     try:
-        return msgspec.convert(values, kind)
+        answer = msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
-        reason, _, where = str(error).partition(" - at `$.")
-        raise Invalid(where.rstrip("`") or "query", reason) from error
+        refused = refusal(values, kind, error, whole="query")
+        if not problems:
+            raise refused from error
+        problems += [FieldProblem(*problem) for problem in refused.problems]
+    if problems:
+        raise invalid(problems[:MOST_PROBLEMS], is_cut=len(problems) > MOST_PROBLEMS)
+    return answer
 
 
-@functools.cache
-def _fields(kind: Hashable) -> Mapping[str, inspect.Type]:
-    described = inspect.type_info(kind)
+def _fields(kind: type[Any]) -> Mapping[str, inspect.Type]:
+    described = described_type(kind)
     assert isinstance(described, inspect.StructType)
     return {field.encode_name: field.type for field in described.fields}
 
