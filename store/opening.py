@@ -24,6 +24,7 @@ import msgspec
 from store import layout
 from store.backends.local import LocalBlobStore, prepare
 from store.backends.memory import MemoryBlobStore
+from store.batches import Reserve
 from store.blobs import BlobStore
 from store.clock import Clock, system_clock
 from store.durable import Disk
@@ -33,9 +34,9 @@ from store.gc import COLLECTION_OFF, Collector
 from store.index import blobs as rows
 from store.index.database import Database
 from store.index.transactions import Tx
-from store.index.upgrade import STORE, Chain, upgrade
+from store.index.upgrade import STORE, Chain, Upgraded, upgrade
 from store.index.writer import Observer
-from store.ingest import Ingest, Reserve
+from store.ingest import Ingest
 from store.locks import MoveLock
 from store.quarantine import Quarantine
 from store.reading import Mode, Reading
@@ -162,7 +163,9 @@ def is_initialized(root: Path) -> bool:
     return (root / layout.STORE_FILE).exists() and (root / layout.INDEX_FILE).exists()
 
 
-def initialize(root: Path, chains: Sequence[Chain] = (STORE,), disk: Disk | None = None) -> None:
+def initialize(
+    root: Path, chains: Sequence[Chain] = (STORE,), disk: Disk | None = None
+) -> Upgraded:
     """Make `root`, an existing directory, ready for `open_store`; may be repeated. Blocking.
 
     Nobody else may use the directory meanwhile. Raises `StoreRefused`.
@@ -170,8 +173,9 @@ def initialize(root: Path, chains: Sequence[Chain] = (STORE,), disk: Disk | None
     disk = disk or Disk()
     facts = read_facts(root)
     prepare(root, disk)
-    upgrade(root / layout.INDEX_FILE, chains)
+    upgraded = upgrade(root / layout.INDEX_FILE, chains)
     asyncio.run(_agree(root, chains, disk, facts))
+    return upgraded
 
 
 async def _agree(root: Path, chains: Sequence[Chain], disk: Disk, facts: StoreFacts | None) -> None:

@@ -40,6 +40,7 @@ from typing import Any, Final
 
 import msgspec
 
+from store.batches import BatchStream, Source
 from store.blobs import BlobStore, StagedWriter
 from store.clock import SECOND, boot_id
 from store.digest import Digest
@@ -73,7 +74,7 @@ from store.index.uploads import (
     upload_totals,
     uploads_of,
 )
-from store.ingest import BatchStream, Ingest, Record, Source, Staged, StoredBlob
+from store.ingest import Ingest, Record, Staged, StoredBlob
 from store.threads import Threads, hop
 
 log = logging.getLogger(__name__)
@@ -139,7 +140,7 @@ class Uploads:
 
         Raises `StorageFull`.
         """
-        await self._ingest.admit(length)
+        await self._ingest.intake.admit(length)
         session = f"upl_{secrets.token_hex(16)}"
         writer = await self._blobs.stage(session)
         try:
@@ -210,7 +211,7 @@ class Uploads:
             row = await self._take(session, writer, offset)
             running = await self._continued_hash(row, writer, offset)
             stream = BatchStream(
-                self._ingest, writer, running, offset, fence=self._fence(session, row.epoch)
+                self._ingest.intake, writer, running, offset, fence=self._fence(session, row.epoch)
             )
             row = await self._receive(stream, row, writer, source, checksum, length)
             if row.length is None or row.offset < row.length:

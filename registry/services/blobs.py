@@ -26,6 +26,7 @@ import msgspec
 
 from registry.domain.principals import Principal, Visibility
 from registry.errors import BodyTooLarge, Invalid
+from store.batches import Source
 from store.blobs import BlobStore
 from store.clock import SECOND
 from store.digest import Digest
@@ -34,7 +35,7 @@ from store.index import blobs as rows
 from store.index.blobs import KEPT, PIN, BlobRow, RefRow
 from store.index.database import Database
 from store.index.transactions import Tx
-from store.ingest import Ingest, Source, StoredBlob
+from store.ingest import Ingest, StoredBlob
 
 T = TypeVar("T")
 

@@ -53,12 +53,13 @@ from registry.services.publish import (
     why_not_publish,
 )
 from registry.services.resolve import require_model
+from store.batches import Source
 from store.clock import SECOND
 from store.digest import Digest
 from store.errors import SizeMismatch
 from store.index.blobs import add_ref, drop_ref
 from store.index.transactions import Tx
-from store.ingest import Source, StoredBlob
+from store.ingest import StoredBlob
 from store.opening import Store
 
 LAPSE_SECONDS: Final = 600

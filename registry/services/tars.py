@@ -35,11 +35,12 @@ from registry.errors import Conflict, ContentMissing, Invalid
 from registry.services.drafts import label_holder, model_to_write, refuse_reserved
 from registry.services.publish import Ids, Publication, make_version, why_not_return
 from registry.services.unpack import Entry, TarLimits, TarReader
+from store.batches import Source
 from store.clock import SECOND
 from store.digest import Digest
 from store.index.blobs import add_leases, drop_leases
 from store.index.transactions import Tx
-from store.ingest import Source, Staged, StoredBlob
+from store.ingest import Staged, StoredBlob
 from store.opening import Store
 
 LEASE_SECONDS: Final = 3600

@@ -14,7 +14,7 @@ import msgspec
 from registry.domain import tars
 from registry.domain.paths import parse_path
 from registry.errors import Invalid, UnsupportedMedia
-from store.ingest import Source
+from store.batches import Source
 
 PADDING_BYTES: Final = 1 << 20
 """How many zeros may follow the end of an archive; writers fill up their last record."""

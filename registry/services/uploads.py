@@ -26,9 +26,9 @@ import msgspec
 
 from registry.domain.principals import Principal
 from registry.errors import BodyTooLarge, Invalid, LimitReached
+from store.batches import Source
 from store.digest import Digest
 from store.errors import OffsetConflict, UploadNotFound, UploadTooLarge
-from store.ingest import Source
 from store.uploads import Checksum, Upload, Uploads
 
 LOOK_AGAIN_BYTES: Final = 64 << 20

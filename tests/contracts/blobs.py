@@ -29,9 +29,9 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 
 from registry.catalog.migrations import CHAINS
+from store.batches import BATCH_BYTES
 from store.digest import EMPTY, Digest
 from store.index.uploads import upload_epoch
-from store.ingest import BATCH_BYTES
 from store.opening import Store, StoreSettings, initialize, open_store
 from store.uploads import CHECKSUMS, Checksum
 from tests.support.clock import ManualClock

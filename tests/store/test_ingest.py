@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from store.batches import Reserve
 from store.digest import Digest
 from store.errors import SizeMismatch, StorageFull, Unavailable
 from store.index import blobs as rows
 from store.index.transactions import Tx
-from store.ingest import Ingest, Reserve, StoredBlob
+from store.ingest import Ingest, StoredBlob
 from store.opening import Store
 from tests.support.storing import (
     OWNER,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from store.batches import BATCH_BYTES
 from store.digest import Digest
-from store.ingest import BATCH_BYTES
 from store.opening import Store, StoreSettings, initialize, open_store
 from store.uploads import Uploads
 from tests.store.conftest import ManualClock

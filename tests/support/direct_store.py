@@ -12,12 +12,13 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
 from store import errors as stored
+from store.batches import Source
 from store.clock import SECOND
 from store.digest import Digest
 from store.index import blobs as rows
 from store.index.blobs import KEPT, PIN, BlobRow
 from store.index.transactions import Tx
-from store.ingest import Source, StoredBlob
+from store.ingest import StoredBlob
 from store.opening import Store
 from store.uploads import Checksum, Upload
 from tests.support import doors

@@ -12,9 +12,9 @@ from typing import Protocol, cast
 
 import msgspec
 
+from store.batches import Source
 from store.digest import Digest
 from store.index.database import Database
-from store.ingest import Source
 from store.opening import Store
 from store.uploads import Checksum
 from tests.contracts.index import Twice

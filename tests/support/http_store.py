@@ -17,8 +17,8 @@ import msgspec
 
 from registry.config import Config, LimitsConfig
 from registry.keys import DRAIN, UPLOAD_SESSIONS
+from store.batches import Source
 from store.digest import Digest
-from store.ingest import Source
 from store.opening import Store
 from store.uploads import Checksum
 from tests.support import doors

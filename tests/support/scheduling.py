@@ -42,6 +42,7 @@ from unittest import mock
 import msgspec
 
 from store.backends.memory import MemoryBlobStore
+from store.batches import Reserve
 from store.blobs import AsideInfo, BlobInfo
 from store.clock import SECOND
 from store.digest import Digest
@@ -50,7 +51,7 @@ from store.index import driver
 from store.index.driver import Transaction
 from store.index.transactions import Unit
 from store.index.upgrade import STORE, create_blocking
-from store.ingest import Ingest, Reserve
+from store.ingest import Ingest
 from store.locks import MoveLock
 from store.quarantine import Quarantine
 from tests.support.soundness import STATEMENTS, Picture, picture_in_memory

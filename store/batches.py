@@ -1,0 +1,262 @@
+"""From a body to a staging file: batches of about 1 MiB, written and hashed off the event loop.
+
+Two ways lead there. The loop gathers pieces into a batch and hands it to threads, which write and
+hash it while the loop reads the next. Or, where the source can be read by a thread, one thread
+reads the socket and writes while a second one hashes, and the loop sees none of it.
+
+The bytes are staged, not yet a blob: `store.ingest` and `store.uploads` decide about them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Sequence
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Final, Protocol, TypeAlias, runtime_checkable
+
+import msgspec
+
+from store.blobs import BlobStore, StagedWriter
+from store.errors import SizeMismatch, StorageFull
+from store.hashing import RunningHash
+from store.threads import Threads, settled
+
+Source: TypeAlias = AsyncIterable[bytes]
+"""Pieces of a body in order, of any size. It raises to abort; nothing stays behind then."""
+
+
+class BlockingReader(Protocol):
+    """The rest of a body, read in a worker thread; made, asked and closed on the event loop."""
+
+    left: int
+    """How many bytes are still to come."""
+    is_fast: bool
+    """Whether it is worth the thread that reads it."""
+
+    def read_blocking(self, into: memoryview) -> int:
+        """Fill `into` or a part of it; 0 if nothing came in time. Raises to abort."""
+        ...
+
+    def close(self) -> None:
+        """Stop reading; what is left can be had by iterating the source."""
+        ...
+
+
+@runtime_checkable
+class SupportsDirect(Protocol):
+    """A source whose bytes a thread can read by itself."""
+
+    def begin_direct(self) -> tuple[bytes, BlockingReader] | None:
+        """What has arrived already and a reader for the rest, or None if it is not worth it."""
+        ...
+
+
+BATCH_BYTES: Final = 1 << 20
+"""How much is hashed and written in one hop to a worker thread."""
+
+DIRECT_BUFFERS: Final = 3
+"""Of `BATCH_BYTES` each: one is filled and written while another is hashed."""
+
+ONE_THREAD_BYTES: Final = 128 << 10
+"""Below this a batch is written and hashed in one hop; above, in two threads at once."""
+
+RECHECK_BATCHES: Final = 64
+
+
+class Reserve(msgspec.Struct, frozen=True):
+    """Free space that uploads leave alone, so that the index can always delete."""
+
+    bytes: int = 1 << 30
+    share: float = 0.01
+
+
+class Intake:
+    """What all bodies being received share: threads, room on the disk, and a count of bytes."""
+
+    def __init__(self, blobs: BlobStore, threads: Threads, *, reserve: Reserve) -> None:
+        self._blobs = blobs
+        self._reserve = reserve
+        self.threads = threads
+        self.bytes_received = 0
+
+    async def admit(self, size_bytes: int | None) -> None:
+        """Refuse with `StorageFull` what would eat into the reserve of free space."""
+        free, total = await self._blobs.free_bytes()
+        reserve = max(self._reserve.bytes, int(total * self._reserve.share))
+        if free - (size_bytes or 0) < reserve:
+            raise StorageFull(size_bytes)
+
+    def submit(self, stream: BatchStream, pieces: list[bytes]) -> list[Future[None]]:
+        """Write one batch and hash it, in two threads at once if it is worth a second one."""
+        size_bytes = sum(map(len, pieces))
+        self.bytes_received += size_bytes
+        if size_bytes < ONE_THREAD_BYTES:
+            return [self.threads.ingest.submit(stream.take_blocking, pieces)]
+        return [
+            self.threads.ingest.submit(stream.write_blocking, pieces),
+            self.threads.hashing.submit(stream.hash.update, pieces),
+        ]
+
+
+class BatchStream:
+    """Feeds a source to a staging file in batches, reading the next while one is written."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        writer: StagedWriter,
+        running: RunningHash,
+        offset: int,
+        fence: Callable[[], None] | None = None,
+    ) -> None:
+        self.hash = running
+        self.offset = offset
+        self._intake = intake
+        self._writer = writer
+        self._fence = fence
+        self._pending: list[Future[None]] = []
+        self._batches = 0
+
+    def write_blocking(self, pieces: list[bytes]) -> None:
+        self.offset = self._writer.append_blocking(self.offset, pieces, self._fence)
+
+    def take_blocking(self, pieces: list[bytes]) -> None:
+        self.write_blocking(pieces)
+        self.hash.update(pieces)
+
+    async def drain(self, source: Source, *, bound: int | None = None) -> None:
+        """Write all of `source`; raises `SizeMismatch` as soon as more than `bound` bytes came."""
+        batch: list[bytes] = []
+        filled = 0
+        total = await self._drain_directly(source, bound)
+        try:
+            async for piece in source:
+                batch.append(piece)
+                filled += len(piece)
+                if filled >= BATCH_BYTES:
+                    total += filled
+                    if bound is not None and total > bound:
+                        raise SizeMismatch(bound, total)
+                    await self._write(batch)
+                    batch, filled = [], 0
+            total += filled
+            if bound is not None and total > bound:
+                raise SizeMismatch(bound, total)
+        except BaseException:
+            # What arrived before the end of a broken body still counts for a session.
+            if batch and (bound is None or total + filled <= bound):
+                await self._write(batch)
+            await self.settle()
+            raise
+        if batch or not total:
+            await self._write(batch)
+        await self.settle()
+
+    async def _drain_directly(self, source: Source, bound: int | None) -> int:
+        """Let threads read, write and hash as long as that is possible; return how much they did.
+
+        The rest, if any, is for the caller to iterate. `bound` must not be below what is left.
+        """
+        threads = self._intake.threads
+        if not isinstance(source, SupportsDirect) or not threads.direct_free:
+            return 0
+        begun = source.begin_direct()
+        if begun is None:
+            return 0
+        prefix, reader = begun
+        start = self.offset
+        threads.direct_free -= 1
+        try:
+            if bound is not None and len(prefix) + reader.left > bound:
+                raise SizeMismatch(bound, len(prefix) + reader.left)
+            await self._write([prefix])
+            await self.settle()
+            await self._pump(reader)
+        finally:
+            threads.direct_free += 1
+            reader.close()
+        return self.offset - start
+
+    async def _pump(self, reader: BlockingReader) -> None:
+        """Wait for the threads; a cancellation tells them to stop and waits until they have."""
+        start, loop = self.offset, asyncio.get_running_loop()
+        pumping = asyncio.wrap_future(
+            self._intake.threads.direct.submit(self._pump_blocking, reader, loop)
+        )
+        try:
+            await asyncio.shield(pumping)
+        except asyncio.CancelledError:
+            reader.is_fast = False
+            await settled(pumping)
+            raise
+        finally:
+            self._intake.bytes_received += self.offset - start
+
+    def _pump_blocking(self, reader: BlockingReader, loop: asyncio.AbstractEventLoop) -> None:
+        """Read and write here what comes, and hash it in a second thread."""
+        free: SimpleQueue[memoryview] = SimpleQueue()
+        full: SimpleQueue[tuple[memoryview, int] | None] = SimpleQueue()
+        for _ in range(DIRECT_BUFFERS):
+            free.put(memoryview(bytearray(BATCH_BYTES)))
+
+        def hash_blocking() -> None:
+            while (piece := full.get()) is not None:
+                buffer, size_bytes = piece
+                try:
+                    self.hash.update([buffer[:size_bytes]])
+                except BaseException:
+                    # Whoever fills the buffers would wait for ever for those that stay here.
+                    reader.is_fast = False
+                    raise
+                finally:
+                    free.put(buffer)
+
+        hashing = self._intake.threads.direct.submit(hash_blocking)
+        try:
+            while reader.left and reader.is_fast:
+                self._batches += 1
+                if self._batches % RECHECK_BATCHES == 0:
+                    asyncio.run_coroutine_threadsafe(self._intake.admit(None), loop).result()
+                buffer = free.get()
+                size_bytes = reader.read_blocking(buffer)
+                if size_bytes:
+                    pieces = [buffer[:size_bytes]]
+                    self.offset = self._writer.append_blocking(self.offset, pieces, self._fence)
+                    full.put((buffer, size_bytes))
+                else:
+                    free.put(buffer)
+        finally:
+            full.put(None)
+            hashing.result()
+
+    async def settle(self) -> None:
+        """Wait for the batch under way; raises what writing it raised.
+
+        After a failure the hash may be ahead of the file; whoever goes on compares their sizes.
+        """
+        pending, self._pending = self._pending, []
+        if pending:
+            await _uncancelled([asyncio.wrap_future(future) for future in pending])
+
+    async def _write(self, batch: list[bytes]) -> None:
+        await self.settle()
+        self._batches += 1
+        if self._batches % RECHECK_BATCHES == 0:
+            await self._intake.admit(None)
+        self._pending = self._intake.submit(self, batch)
+
+
+async def _uncancelled(futures: Sequence[asyncio.Future[None]]) -> None:
+    """Wait for threads to end their work, then deliver a cancellation that came meanwhile."""
+    cancelled: asyncio.CancelledError | None = None
+    while not all(future.done() for future in futures):
+        try:
+            await asyncio.wait(futures)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    failures = [failure for future in futures if (failure := future.exception()) is not None]
+    if cancelled is not None:
+        raise cancelled
+    if failures:
+        raise failures[0]
