@@ -1,4 +1,7 @@
-"""Rows of aliases and of every move they made. `move_alias` is the one way an alias changes."""
+"""Rows of aliases and of every move they made.
+
+Only `registry.services.moves` may call `write_move`, which is the one place that changes them.
+"""
 
 from __future__ import annotations
 
@@ -69,23 +72,29 @@ _APPEND = Statement(
         actor=bindparam("actor"),
         reason=bindparam("reason"),
         created_at=bindparam("now"),
+        restored=bindparam("restored"),
     )
 )
+_OF_ALIAS = (
+    alias_events.c.model == bindparam("model"),
+    alias_events.c.folded == bindparam("folded"),
+)
+_LAST_TIME = Statement(
+    select(alias_events.c.created_at).where(*_OF_ALIAS).order_by(alias_events.c.id.desc()).limit(1)
+)
+_EVENT_COLUMNS = (
+    alias_events.c.id,
+    alias_events.c.name,
+    alias_events.c.from_revision,
+    alias_events.c.to_revision,
+    alias_events.c.actor,
+    alias_events.c.reason,
+    alias_events.c.created_at,
+    alias_events.c.restored,
+)
 _EVENTS = Statement(
-    select(
-        alias_events.c.id,
-        alias_events.c.name,
-        alias_events.c.from_revision,
-        alias_events.c.to_revision,
-        alias_events.c.actor,
-        alias_events.c.reason,
-        alias_events.c.created_at,
-    )
-    .where(
-        alias_events.c.model == bindparam("model"),
-        alias_events.c.folded == bindparam("folded"),
-        alias_events.c.id < bindparam("before"),
-    )
+    select(*_EVENT_COLUMNS)
+    .where(*_OF_ALIAS, alias_events.c.id < bindparam("before"))
     .order_by(alias_events.c.id.desc())
     .limit(bindparam("limit"))
 )
@@ -109,48 +118,34 @@ async def aliases_of_revision(tx: Tx, model_id: str, revision: str) -> list[Alia
     return [_alias(row) for row in await tx.all(_OF_REVISION, model=model_id, revision=revision)]
 
 
-async def move_alias(
+async def write_move(
     tx: Tx,
     model_id: str,
     name: str,
+    found: Alias | None,
     to: str | None,
     *,
     actor: str,
     reason: str,
     is_held: bool,
-) -> bool:
-    """Point an alias at a revision, or with None remove it, and append to its history.
+    restored: int | None = None,
+) -> None:
+    """Make the alias that was `found` point at `to`; its history grows only if that is elsewhere.
 
-    Says whether it moved; staying where it is leaves no trace in the history.
+    An alias that was renamed by case keeps the spelling it was made with.
     """
     key = fold(name)
-    found = await find_alias(tx, model_id, key)
     before = None if found is None else found.revision
+    values = {"held": int(is_held), "now": tx.now, "actor": actor}
     if to is None:
         await tx.run(_DELETE, model_=model_id, folded_=key)
     elif found is None:
-        await tx.run(
-            _INSERT,
-            model=model_id,
-            folded=key,
-            name=name,
-            revision=to,
-            held=int(is_held),
-            now=tx.now,
-            actor=actor,
-        )
-    elif before != to or found.is_held != is_held:
-        await tx.run(
-            _UPDATE,
-            model_=model_id,
-            folded_=key,
-            revision=to,
-            held=int(is_held),
-            now=tx.now,
-            actor=actor,
-        )
+        await tx.run(_INSERT, model=model_id, folded=key, name=name, revision=to, **values)
+    else:
+        await tx.run(_UPDATE, model_=model_id, folded_=key, revision=to, **values)
     if before == to:
-        return False
+        return
+    last = await tx.one(_LAST_TIME, model=model_id, folded=key)
     await tx.run(
         _APPEND,
         model=model_id,
@@ -160,9 +155,9 @@ async def move_alias(
         to_revision=to,
         actor=actor,
         reason=reason,
-        now=tx.now,
+        now=tx.now if last is None else max(tx.now, last[0]),
+        restored=restored,
     )
-    return True
 
 
 async def alias_events_before(

@@ -129,6 +129,8 @@ class AliasEvent(msgspec.Struct, frozen=True):
     actor: str
     reason: str
     created_at: int
+    restored: int | None = None
+    """Of a rollback: the event whose target came back."""
 
 
 class RunningUpload(msgspec.Struct, frozen=True):

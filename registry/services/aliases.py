@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from registry.catalog.aliases import alias_events_before, aliases_after, find_alias, move_alias
+from registry.catalog.aliases import alias_events_before, aliases_after, find_alias
 from registry.catalog.folders import find_draft
 from registry.catalog.versions import find_version_by_label, find_version_by_revision
 from registry.domain.models import Alias, AliasEvent, Model, Version
@@ -12,7 +12,8 @@ from registry.domain.names import fold
 from registry.domain.principals import Principal
 from registry.domain.references import ModelReference, VersionReference
 from registry.errors import Conflict, NotFound, PreconditionFailed
-from registry.services.resolve import DraftFiles, Tree, follow, require_model
+from registry.services.moves import move_alias
+from registry.services.resolve import DraftFiles, follow, require_model
 from store.index.transactions import Tx
 from store.opening import Store
 
@@ -50,24 +51,12 @@ async def point_alias(
             raise Conflict(
                 "alias", name, "cannot point at a draft; publish it", code="alias_to_draft"
             )
-        await _move(tx, principal, found, name, target, move.reason)
+        await move_alias(
+            tx, principal, found, name, target.revision, reason=move.reason, is_held=True
+        )
         return await _placed(tx, found, name), before is None
 
     return await store.index.run(unit)
-
-
-async def _move(
-    tx: Tx, principal: Principal, model: Model, name: str, target: Tree, reason: str
-) -> None:
-    await move_alias(
-        tx,
-        model.id,
-        name,
-        target.revision,
-        actor=principal.id,
-        reason=reason,
-        is_held=True,
-    )
 
 
 async def remove_alias(
@@ -79,13 +68,7 @@ async def remove_alias(
         found = await require_model(tx, principal, model)
         placed = await _placed(tx, found, name)
         await move_alias(
-            tx,
-            found.id,
-            placed.alias.name,
-            None,
-            actor=principal.id,
-            reason=reason,
-            is_held=False,
+            tx, principal, found, placed.alias.name, None, reason=reason, is_held=False
         )
 
     await store.index.run(unit)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import msgspec
 
-from registry.catalog.aliases import aliases_of_revision, find_alias, move_alias
+from registry.catalog.aliases import aliases_of_revision, find_alias
 from registry.catalog.claims import claim_tree, release_folder, release_pins
 from registry.catalog.folders import (
     delete_draft,
@@ -40,6 +40,7 @@ from registry.domain.references import ModelReference, VersionReference
 from registry.domain.trees import TreeHasher
 from registry.domain.versions import choose_latest
 from registry.errors import Conflict, ContentMissing, NotFound
+from registry.services.moves import move_alias
 from registry.services.resolve import DraftFiles, follow, require_model
 from store.digest import Digest
 from store.index.transactions import Tx
@@ -275,10 +276,10 @@ async def let_aliases_follow(
             continue
         await move_alias(
             tx,
-            model.id,
+            principal,
+            model,
             name,
             None if chosen is None else chosen.revision,
-            actor=principal.id,
             reason=reason,
             is_held=False,
         )
@@ -334,10 +335,10 @@ async def _let_go(tx: Tx, model: Model, principal: Principal, pointing: list[Ali
         if alias.is_held:
             await move_alias(
                 tx,
-                model.id,
+                principal,
+                model,
                 alias.name,
                 alias.revision,
-                actor=principal.id,
                 reason="deleted",
                 is_held=False,
             )

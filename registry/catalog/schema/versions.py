@@ -184,11 +184,21 @@ alias_events = Table(
     Column("to_revision", Text),
     Column("actor", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    # Never before the event ahead of it, so that order of time is order of history.
     Column("created_at", BigInteger, nullable=False),
+    # Of a rollback: the event whose target came back.
+    Column("restored", BigInteger),
     CheckConstraint("length(name) BETWEEN 1 AND 128", name="alias_event_name"),
     CheckConstraint("length(reason) <= 1024", name="alias_event_reason"),
 )
 Index("alias_events_by_alias", alias_events.c.model, alias_events.c.folded, alias_events.c.id)
+Index(
+    "alias_events_by_time",
+    alias_events.c.model,
+    alias_events.c.folded,
+    alias_events.c.created_at,
+    alias_events.c.id,
+)
 
 lineage = Table(
     "lineage",

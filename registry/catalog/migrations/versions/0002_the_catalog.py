@@ -589,6 +589,13 @@ def _about_versions() -> None:
     op.create_index("lineage_by_child", "lineage", ["child", "id"], unique=False)
     op.create_index("lineage_by_parent", "lineage", ["parent", "id"], unique=False)
     op.create_index("lineage_by_uri", "lineage", ["parent_uri", "id"], unique=False)
+    op.add_column("alias_events", sa.Column("restored", sa.BigInteger()))
+    op.create_index(
+        "alias_events_by_time",
+        "alias_events",
+        ["model", "folded", "created_at", "id"],
+        unique=False,
+    )
 
 
 def _records() -> None:

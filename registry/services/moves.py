@@ -1,0 +1,122 @@
+"""The one way an alias or a status moves, whichever door asks for it.
+
+Publishing, deleting, restoring, rolling back and moving by hand all end here, so that nothing can
+walk round a check. A check is a function that gets the wish before anything is written and raises
+to refuse it; it reads through the same transaction, so what it saw still holds when the move
+commits. A wish that changes nothing is granted without asking.
+
+Every move leaves an audit entry in its own transaction; a move of an alias its event as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+import msgspec
+
+from registry.catalog.aliases import find_alias, write_move
+from registry.catalog.statuses import write_status
+from registry.domain.models import Model, Version
+from registry.domain.names import fold
+from registry.domain.principals import Principal
+from registry.domain.statuses import allowed_after
+from registry.errors import Conflict
+from store.index.transactions import Tx
+
+
+class AliasWish(msgspec.Struct, frozen=True, kw_only=True):
+    """An alias that shall point elsewhere: revisions, None where there is or will be none."""
+
+    model: Model
+    name: str
+    before: str | None
+    to: str | None
+    reason: str
+    is_held: bool
+
+
+class StatusWish(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that shall stand elsewhere; `version.status` is where it stands now."""
+
+    model: Model
+    version: Version
+    status: str
+    reason: str
+
+
+AliasCheck: TypeAlias = Callable[[Tx, Principal, AliasWish], Awaitable[None]]
+StatusCheck: TypeAlias = Callable[[Tx, Principal, StatusWish], Awaitable[None]]
+
+ALIAS_CHECKS: Final[list[AliasCheck]] = []
+"""Asked in this order before an alias points elsewhere or goes."""
+
+STATUS_CHECKS: Final[list[StatusCheck]] = []
+"""Asked in this order before a version's status changes, once the table of statuses allows it."""
+
+
+async def move_alias(
+    tx: Tx,
+    principal: Principal,
+    model: Model,
+    name: str,
+    to: str | None,
+    *,
+    reason: str,
+    is_held: bool,
+    restored: int | None = None,
+) -> bool:
+    """Point an alias at a revision of its model, make it, or with None remove it.
+
+    `restored` is the event whose target a rollback goes back to. Says whether it moved; one that is
+    only held, or let go, has not.
+    """
+    found = await find_alias(tx, model.id, fold(name))
+    before = None if found is None else found.revision
+    if before == to and (found is None or found.is_held == is_held):
+        return False
+    if before != to:
+        wish = AliasWish(
+            model=model, name=name, before=before, to=to, reason=reason, is_held=is_held
+        )
+        for check in ALIAS_CHECKS:
+            await check(tx, principal, wish)
+    await write_move(
+        tx,
+        model.id,
+        name,
+        found,
+        to,
+        actor=principal.id,
+        reason=reason,
+        is_held=is_held,
+        restored=restored,
+    )
+    return before != to
+
+
+async def move_status(
+    tx: Tx, principal: Principal, model: Model, version: Version, status: str, *, reason: str
+) -> Version:
+    """Give a version another status; the version as it then is.
+
+    `version` was read in this transaction. Raises `Conflict`, code ``transition_forbidden``.
+    """
+    if version.status == status:
+        return version
+    allowed = allowed_after(version.status)
+    if status not in allowed:
+        raise Conflict(
+            "version",
+            f"{version.name} of {model.name}",
+            f"cannot go from {version.status} to {status}",
+            code="transition_forbidden",
+            details={"from": version.status, "to": status, "allowed": list(allowed)},
+        )
+    wish = StatusWish(model=model, version=version, status=status, reason=reason)
+    for check in STATUS_CHECKS:
+        await check(tx, principal, wish)
+    await write_status(tx, version.id, status)
+    return msgspec.structs.replace(
+        version, status=status, updated_at=tx.now, changes=version.changes + 1
+    )
