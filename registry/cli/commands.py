@@ -1,6 +1,7 @@
-"""Every command with its flags and help; what they do is in the modules they call.
+"""The commands with their flags and help; what they do is in the modules they call.
 
-Importing this costs what parsing and help cost, so ``serve`` avoids it when it can.
+Groups of commands are declared in modules of their own, ``…_commands``. Importing this costs what
+parsing and help cost, so ``serve`` avoids it when it can.
 """
 
 from __future__ import annotations
@@ -10,27 +11,17 @@ from typing import Annotated, Final
 
 from cyclopts import App, CycloptsError, Parameter
 
+from registry.cli.arguments import Config, Data, Json, tells_exits
+from registry.cli.database_commands import db
 from registry.cli.exits import CLEAN, REFUSED, CommandError, complain
 
 _INTERRUPTED: Final = 130
-
-_EXITS: Final = """
-
-Exit codes: 0 done and clean; 1 done, with findings that somebody should look at; 2 refused, nothing
-was done; 3 failed on the way.
-"""
 
 _ABOUT: Final = """
 Digestry keeps models: bytes stored once under their SHA-256, verified, resumable.
 
 Start with `digestry serve` and the line it prints.
 """
-
-Config = Annotated[str | None, Parameter(help="Configuration file; see config.toml.")]
-Data = Annotated[str | None, Parameter(help="Data directory (default ./data).")]
-Json = Annotated[
-    bool, Parameter(name="--json", negative=(), help="Print one JSON document instead of text.")
-]
 
 app: Final = App(
     name="digestry",
@@ -84,6 +75,7 @@ def serve(
 
 
 @app.command
+@tells_exits
 def gc(
     *,
     apply: Annotated[bool, Parameter(negative=(), help="Collect; without, only show.")] = False,
@@ -128,6 +120,7 @@ def gc(
 
 
 @app.command
+@tells_exits
 def scrub(
     *,
     rate: Annotated[
@@ -154,6 +147,7 @@ def scrub(
 
 
 @app.command
+@tells_exits
 def fsck(
     *,
     repair: Annotated[
@@ -199,5 +193,4 @@ def _version() -> str:
 
 
 app.version = _version
-for _command in (gc, scrub, fsck):
-    _command.__doc__ = (_command.__doc__ or "").rstrip() + _EXITS
+app.command(db)

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -22,7 +22,7 @@ import msgspec
 
 from registry.auth.local_secret import authorization
 from registry.cli import directory
-from registry.cli.exits import FAILED, REFUSED, CommandError
+from registry.cli.exits import FAILED, REFUSED, CommandError, complain
 from registry.cli.presence import Presence
 from registry.cli.schema import is_current, prepare
 from registry.config import Config, ConfigError, load
@@ -31,6 +31,7 @@ from registry.services.operations import Failure, Operation, Operations, Progres
 from store import layout
 from store.errors import StoreError
 from store.gc import CollectionStatus
+from store.restoring import set_aside
 
 T = TypeVar("T")
 
@@ -111,7 +112,7 @@ def rebuild_index(*, config: str | None, data: str | None) -> Iterator[Office]:
         raise CommandError(f"{error}; stop it before the index is rebuilt") from error
     try:
         _require_store(root)
-        set_index_aside(root, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+        set_aside(root, time.strftime("rebuild-%Y%m%dT%H%M%SZ", time.gmtime()))
         # Nobody else is at work here, so no file is too young to be adopted.
         now = msgspec.structs.replace(settings.collection, grace_seconds=0)
         yield LocalOffice(msgspec.structs.replace(settings, collection=now), root)
@@ -130,15 +131,6 @@ def configure(config: str | None, data: str | None) -> Config:
     return settings
 
 
-def set_index_aside(root: Path, stamp: str) -> None:
-    """Rename the index and what belongs to it, keeping names that SQLite would still understand."""
-    for suffix in ("", "-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            (root / f"{layout.INDEX_FILE}{suffix}").rename(
-                root / f"{layout.INDEX_FILE}.before-rebuild-{stamp}{suffix}"
-            )
-
-
 def _require_store(root: Path) -> None:
     if not (root / layout.STORE_FILE).exists():
         raise CommandError(f"{root} is not a data directory of digestry")
@@ -150,8 +142,11 @@ class LocalOffice:
     def __init__(self, settings: Config, root: Path) -> None:
         self._settings = settings
         try:
-            if not is_current(root):
-                prepare(root)
+            if not is_current(root) and (done := prepare(root)).copy is not None:
+                complain(
+                    f"the index was upgraded from schema {done.before} to {done.after}; as it was "
+                    f"it is kept as {done.copy.name}"
+                )
         except StoreError as error:
             raise CommandError(str(error)) from error
 

@@ -9,9 +9,12 @@ database for real, refuse an index that is newer than they are.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from store import layout
+
+if TYPE_CHECKING:
+    from store.index.upgrade import Upgraded
 
 SCHEMA_NUMBER: Final = 1002
 """What ``PRAGMA user_version`` of a current index is; a test compares it with the migrations."""
@@ -32,12 +35,13 @@ def is_current(data: Path) -> bool:
     return header.startswith(_MAGIC) and int.from_bytes(header[_AT:], "big") == SCHEMA_NUMBER
 
 
-def prepare(data: Path) -> None:
+def prepare(data: Path) -> Upgraded:
     """Make the directory ready for workers: folders, ``store.json``, an index with current tables.
 
-    Loads the database, so it runs in a process of its own.
+    An index that had other tables is copied beside itself first. Loads the database, so a server
+    does this in a process of its own.
     """
     from registry.catalog.migrations import CHAINS
     from store.opening import initialize
 
-    initialize(data, CHAINS)
+    return initialize(data, CHAINS)

@@ -100,9 +100,15 @@ def _run_prepared(config: Config, data: Path) -> Exit:
 
 def _prepare(data: Path) -> None:
     log("info", "preparing the data directory", data=str(data))
-    code = run_apart(lambda: prepare(data))
+    code = run_apart(lambda: _prepare_here(data))
     if code != CLEAN:
         raise CommandError(f"{data} could not be prepared", code if code > 0 else FAILED)
+
+
+def _prepare_here(data: Path) -> None:
+    done = prepare(data)
+    if done.copy is not None:
+        log("info", "upgraded the index", before=done.before, after=done.after, copy=str(done.copy))
 
 
 def _run(config: Config, data: Path | None) -> Exit:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from store import durable
 from store.errors import StoreRefused
 from store.index import driver
+from store.index.copies import MARK, copy_whole
 from store.index.driver import sqlite
 
 if TYPE_CHECKING:
@@ -141,30 +141,16 @@ def _is_behind(number: int, chains: Sequence[Chain]) -> bool:
         if at > chain.number:
             raise StoreRefused(
                 f"the index has schema {number}, this program knows up to {composed(chains)}: "
-                "start the newer program that wrote it, or restore the copy made before its upgrade"
+                "start the newer program that wrote it, or go back to the copy that its upgrade "
+                "kept: digestry db restore"
             )
     return any(at < chain.number for chain, at in zip(chains, found, strict=True))
 
 
 def _copy(path: Path, number: int) -> Path:
     """Keep the index as it is now, whole and synced, beside itself."""
-    copy = path.with_name(f"{path.name}.before-upgrade-from-{number}")
-    part = copy.with_name(f"{copy.name}.part")
-    part.unlink(missing_ok=True)
-    source = driver.connect(path, busy_seconds=10, is_reader=True)
-    try:
-        # SQLite syncs the copy itself; only the new name is left to us.
-        target = sqlite.connect(str(part), isolation_level=None)
-        try:
-            source.backup(target)
-        finally:
-            target.close()
-    except sqlite.Error as error:
-        raise driver.translated(error, "copying the index", path) from error
-    finally:
-        source.close()
-    with durable.translated("copying the index"):
-        durable.Disk().move(str(part), str(copy))
+    copy = path.with_name(f"{path.name}{MARK}upgrade-from-{number}")
+    copy_whole(path, copy)
     return copy
 
 

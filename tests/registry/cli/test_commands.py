@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cyclopts import App
 
 from registry.cli import commands
 from registry.cli.exits import CommandError
-from registry.cli.offices import RemoteOffice, Task, set_index_aside
+from registry.cli.offices import RemoteOffice, Task
 from registry.cli.output import exit_code
 from registry.cli.presence import Presence
 from registry.services.operations import Failure
@@ -171,34 +172,34 @@ def test_rebuilding_is_refused_while_a_server_runs(data: Path) -> None:
         assert server.get("/healthz")[0] == 200
 
 
-def test_setting_an_index_aside_keeps_its_log_beside_it(tmp_path: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        (tmp_path / f"index.sqlite3{suffix}").write_text(suffix)
-    set_index_aside(tmp_path, "T")
-
-    assert sorted(os.listdir(tmp_path)) == [
-        f"index.sqlite3.before-rebuild-T{suffix}" for suffix in ("", "-shm", "-wal")
-    ]
-
-
 # Usage, help and output.
 
 
-@pytest.mark.parametrize("name", ["serve", "gc", "scrub", "fsck", "version"])
-def test_every_command_has_help(name: str) -> None:
-    done = run_digestry(name, "--help")
+def every_command(app: App, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Each command as it is typed, groups included."""
+    found = []
+    for name in app:
+        if not name.startswith("-"):
+            found += [(*path, name), *every_command(app[name], (*path, name))]
+    return found
 
-    assert done.returncode == 0
-    assert f"digestry {name}" in done.stdout
-    if name != "version":
-        assert "Exit codes" in done.stdout
+
+def test_every_command_has_help_that_names_its_exit_codes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for command in every_command(commands.app):
+        assert commands.run_command([*command, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert f"digestry {' '.join(command)}" in shown
+        is_group = command == ("db",)
+        assert is_group or command == ("version",) or "Exit codes" in shown, command
 
 
 def test_help_lists_every_command() -> None:
     listed = run_digestry("--help").stdout
 
-    for name in ("serve", "gc", "scrub", "fsck", "version"):
-        assert f" {name} " in listed
+    for command in every_command(commands.app):
+        assert len(command) > 1 or f" {command[0]} " in listed
 
 
 @pytest.mark.parametrize("flag", ["version", "--version"])
