@@ -80,6 +80,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str
     updated_at: int
     deleted_at: int | None = None
+    purged_at: int | None = None
+    """Since when nothing is left of it but its burnt names."""
     changes: int = 1
 
     @property

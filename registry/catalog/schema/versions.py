@@ -54,9 +54,11 @@ versions = Table(
     Column("size", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("created_by", Text, nullable=False),
-    # A deleted version keeps its row: it is what burns the number and the label.
+    # A deleted version keeps its row, purged or not: it is what burns the number and the label.
     Column("deleted_at", BigInteger),
     Column("deleted_by", Text),
+    # Since then nothing of it is kept but the row; its files are referenced no more.
+    Column("purged_at", BigInteger),
     # Whoever looks at many versions reads this row; what is long is in `version_details`.
     Column("status", Text, nullable=False, server_default="registered"),
     # External bytes, which the server never opens: where they are, and what they claim to be.
@@ -88,6 +90,7 @@ versions = Table(
     CheckConstraint("files >= 0", name="version_files"),
     CheckConstraint("size >= 0", name="version_size"),
     CheckConstraint("(deleted_at IS NULL) = (deleted_by IS NULL)", name="version_deleted"),
+    CheckConstraint("purged_at IS NULL OR deleted_at IS NOT NULL", name="version_purged"),
     one_of("status", STATUSES, "version_status"),
     within("source", 4096, "version_source", least=1),
     CheckConstraint("length(source_digest) = 32", name="version_source_digest"),
@@ -122,6 +125,8 @@ live_index("versions_by_creation", versions.c.created_at, versions.c.id)
 live_index("versions_by_status", versions.c.status, versions.c.created_at, versions.c.id)
 live_index("versions_by_region", versions.c.region, versions.c.created_at, versions.c.id)
 live_index("versions_by_slo", versions.c.slo_met, versions.c.created_at, versions.c.id)
+live_index("versions_by_framework", versions.c.framework, versions.c.created_at, versions.c.id)
+live_index("versions_by_tier", versions.c.tier, versions.c.created_at, versions.c.id)
 live_index("versions_by_score", versions.c.eval_score, versions.c.id)
 live_index("versions_by_cost", versions.c.cost_per_1k, versions.c.id)
 # Within one model: the latest of a status, the latest by creation.

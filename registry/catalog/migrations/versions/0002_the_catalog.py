@@ -318,6 +318,8 @@ def _versions() -> None:
         sa.Column("retired_at", sa.BigInteger(), nullable=True),
         sa.Column("updated_at", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("changes", sa.BigInteger(), server_default="1", nullable=False),
+        sa.Column("purged_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint("purged_at IS NULL OR deleted_at IS NOT NULL", name="version_purged"),
         sa.CheckConstraint(
             "(standing = 'plain') = (precedence IS NULL)", name="version_precedence"
         ),
@@ -380,6 +382,15 @@ def _versions() -> None:
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
     )
+    for name in ("framework", "tier"):
+        op.create_index(
+            f"versions_by_{name}",
+            "versions",
+            [name, "created_at", "id"],
+            unique=False,
+            sqlite_where=sa.text("deleted_at IS NULL"),
+            postgresql_where=sa.text("deleted_at IS NULL"),
+        )
     op.create_index("versions_by_label", "versions", ["model", "folded"], unique=True)
     op.create_index("versions_by_number", "versions", ["model", "number"], unique=True)
     op.create_index(
