@@ -302,6 +302,7 @@ def _versions() -> None:
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
         sa.Column("deleted_by", sa.Text(), nullable=True),
+        sa.Column("purged_at", sa.BigInteger(), nullable=True),
         sa.Column("status", sa.Text(), server_default="registered", nullable=False),
         sa.Column("source", sa.Text(), nullable=True),
         sa.Column("source_digest", sa.LargeBinary(length=32), nullable=True),
@@ -318,7 +319,6 @@ def _versions() -> None:
         sa.Column("retired_at", sa.BigInteger(), nullable=True),
         sa.Column("updated_at", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("changes", sa.BigInteger(), server_default="1", nullable=False),
-        sa.Column("purged_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint("purged_at IS NULL OR deleted_at IS NOT NULL", name="version_purged"),
         sa.CheckConstraint(
             "(standing = 'plain') = (precedence IS NULL)", name="version_precedence"
