@@ -33,6 +33,7 @@ from registry.keys import (
     DRAIN,
     METRICS,
     OPERATIONS,
+    RUNNING_KEYS,
     STORE,
     UPLOAD_SESSIONS,
 )
@@ -102,6 +103,7 @@ def create_app(
         reserve_bytes=config.store.reserve_bytes,
         reserve_share=config.store.reserve_share,
     )
+    app[RUNNING_KEYS] = set()
     app[OPERATIONS] = operations = Operations(store)
     app.on_cleanup.append(lambda _: operations.close())
     metrics.gauge("digestry_requests_in_flight", "Requests in hand.", lambda: drain.in_flight)

@@ -10,6 +10,8 @@
       Gone(kind, name)                      it was here and will not come back
       Conflict(kind, name, reason)          the request is fine, what it found is not
         ContentMissing(digests)             named blobs that the caller cannot use
+        KeyInFlight(key)                    the same request is being carried out
+      KeyReused(key)                        an idempotency key was used for something else
       PreconditionFailed(field)             the thing changed since the caller looked
       PolicyViolation(policy, reason)       a rule set by somebody forbids it
       Denied(action, name)
@@ -152,6 +154,23 @@ class ContentMissing(Conflict):
             f"{len(self.digests)} of the named blobs are missing; upload them first",
             details={"missing": self.digests},
         )
+
+
+class KeyInFlight(Conflict):
+    code = "idempotency_in_flight"
+    title = "The first request with this key is still in hand"
+
+    def __init__(self, key: str) -> None:
+        super().__init__("request", key, "is still being carried out")
+
+
+class KeyReused(RegistryError):
+    code = "idempotency_key_reused"
+    title = "The key was used for another request"
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"Idempotency-Key {key}: was used with another query or body")
 
 
 class PreconditionFailed(RegistryError):

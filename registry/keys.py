@@ -11,6 +11,7 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from registry.auth.local_secret import LocalSecret
+    from registry.catalog.once import Scope
     from registry.config import Config
     from registry.domain.principals import Principal
     from registry.http.addresses import Addresses
@@ -32,9 +33,13 @@ CONDITION: Final[web.AppKey[Condition]] = web.AppKey("condition")
 ADDRESSES: Final[web.AppKey[Addresses]] = web.AppKey("addresses")
 LOCAL_SECRET: Final[web.AppKey[LocalSecret]] = web.AppKey("local_secret")
 OPERATIONS: Final[web.AppKey[Operations]] = web.AppKey("operations")
+RUNNING_KEYS: Final[web.AppKey[set[Scope]]] = web.AppKey("running_keys")
+"""Keys of ``Idempotency-Key`` whose first request this process has in hand."""
 
 REQUEST_ID: Final[web.RequestKey[str]] = web.RequestKey("request_id")
 PRINCIPAL: Final[web.RequestKey[Principal]] = web.RequestKey("principal")
+BODY: Final[web.RequestKey[bytes]] = web.RequestKey("body")
+"""A body that was read in one piece, so that it can be looked at twice."""
 BYTES_OUT: Final[web.RequestKey[int]] = web.RequestKey("bytes_out")
 """Content bytes sent, where a handler hands them to the kernel without telling aiohttp."""
 ORIGIN: Final[web.RequestKey[str]] = web.RequestKey("origin")

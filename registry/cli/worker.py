@@ -39,6 +39,7 @@ from registry.http.draining import Drain
 from registry.keys import DRAIN, LOCAL_SECRET
 from registry.metrics import DIRECTORY_VARIABLE, shared
 from registry.middlewares.access_log import AccessLog
+from registry.services.change import expire_answers
 from registry.services.drafts import expire_drafts
 from registry.services.housekeeping import Housekeeping, Job, Leadership, first_jobs, jobs
 from store import layout
@@ -182,7 +183,8 @@ def housekeeping(config: Config, store: Store) -> Housekeeping:
     leadership = Leadership(None if root is None else root / layout.LEADER_LOCK)
     idle_seconds = config.drafts.expire_days * 86400
     drafts = Job("expire drafts", 3600, partial(expire_drafts, store, idle_seconds=idle_seconds))
-    return Housekeeping(leadership, first_jobs(store), [*jobs(store), drafts])
+    answers = Job("expire kept answers", 600, partial(expire_answers, store))
+    return Housekeeping(leadership, first_jobs(store), [*jobs(store), drafts, answers])
 
 
 def _settle_memory() -> None:

@@ -23,10 +23,15 @@ class Visibility(msgspec.Struct, frozen=True):
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Whoever acts. The id is what the index keeps; the name is what people read."""
+    """Whoever acts. The id is what the index keeps; the name is what people read.
+
+    `request_id` is the request they act by, empty where there is none; two principals are the same
+    if their ids are.
+    """
 
     id: str
     name: str
+    request_id: str = ""
 
     @property
     def visibility(self) -> Visibility:

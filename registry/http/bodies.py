@@ -18,7 +18,7 @@ from aiohttp import web
 from registry.errors import BodyMalformed, BodyTooLarge
 from registry.http.receiving import body
 from registry.http.validation import UNEXPLAINED, refusal
-from registry.keys import CONFIG
+from registry.keys import BODY, CONFIG
 
 T = TypeVar("T")
 
@@ -58,7 +58,8 @@ async def read_all(request: web.Request, *, limit_bytes: int) -> bytes:
         collected += piece
         if len(collected) > limit_bytes:
             raise BodyTooLarge(limit_bytes)
-    return bytes(collected)
+    request[BODY] = content = bytes(collected)
+    return content
 
 
 def parse_json(content: bytes, kind: type[T]) -> T:

@@ -2,7 +2,7 @@
 
 The secret of local commands is checked where one is offered: a command that holds a stale one must
 hear so, and not be taken for anybody. Tokens and sessions will be looked at here too; handlers only
-ever see ``request[PRINCIPAL]``.
+ever see ``request[PRINCIPAL]``. It carries the id that `request_id`, further out, gave the request.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from registry.auth.local_secret import is_local_secret
-from registry.domain.principals import LOCAL
+from registry.domain.principals import LOCAL, Principal
 from registry.errors import Unauthenticated
-from registry.keys import LOCAL_SECRET, PRINCIPAL
+from registry.keys import LOCAL_SECRET, PRINCIPAL, REQUEST_ID
 
 
 def authenticate_middleware() -> Middleware:
@@ -26,7 +26,7 @@ def authenticate_middleware() -> Middleware:
             secret = request.app.get(LOCAL_SECRET)
             if secret is None or not secret.admits(offered, request.remote):
                 raise Unauthenticated
-        request[PRINCIPAL] = LOCAL
+        request[PRINCIPAL] = Principal(LOCAL.id, LOCAL.name, request[REQUEST_ID])
         return await handler(request)
 
     return authenticate

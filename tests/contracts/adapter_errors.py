@@ -54,6 +54,8 @@ EXAMPLES: list[Exception] = [
     ours.Gone("version", "3"),
     ours.Conflict("label", "1.0.0", "is taken"),
     ours.ContentMissing("version", "1.0.0", [ONE]),
+    ours.KeyInFlight("a-key"),
+    ours.KeyReused("a-key"),
     ours.PreconditionFailed("If-Match"),
     ours.PolicyViolation("retention", "is held"),
     ours.Denied("ops", "/metrics"),

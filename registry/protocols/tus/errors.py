@@ -104,6 +104,8 @@ TUS: Final[Table] = {
     ours.Gone: Rule(410),
     ours.Conflict: Rule(409),
     ours.ContentMissing: Rule(409),
+    ours.KeyInFlight: Rule(409, headers=lambda _: {"Retry-After": "1"}),
+    ours.KeyReused: Rule(422),
     ours.PreconditionFailed: Rule(412),
     ours.PolicyViolation: Rule(403),
     ours.Denied: Rule(403),
