@@ -5,12 +5,17 @@ Only `registry.services.moves` may call `write_move`, which is the one place tha
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from typing import Any, Final
+
+from sqlalchemy import Select, and_, bindparam, delete, func, insert, select, update
 
 from registry.catalog.schema import alias_events, aliases
 from registry.domain.models import Alias, AliasEvent
 from registry.domain.names import fold
 from store.index.transactions import Row, Statement, Tx
+
+FIRST_PAGE: Final = 2**62
+"""Above the id of every event."""
 
 _COLUMNS = (
     aliases.c.name,
@@ -79,9 +84,6 @@ _OF_ALIAS = (
     alias_events.c.model == bindparam("model"),
     alias_events.c.folded == bindparam("folded"),
 )
-_LAST_TIME = Statement(
-    select(alias_events.c.created_at).where(*_OF_ALIAS).order_by(alias_events.c.id.desc()).limit(1)
-)
 _EVENT_COLUMNS = (
     alias_events.c.id,
     alias_events.c.name,
@@ -98,6 +100,64 @@ _EVENTS = Statement(
     .order_by(alias_events.c.id.desc())
     .limit(bindparam("limit"))
 )
+_EVENT = Statement(select(*_EVENT_COLUMNS).where(*_OF_ALIAS, alias_events.c.id == bindparam("id")))
+_EVENT_AT = Statement(
+    select(*_EVENT_COLUMNS)
+    .where(*_OF_ALIAS, alias_events.c.created_at <= bindparam("at"))
+    .order_by(alias_events.c.created_at.desc(), alias_events.c.id.desc())
+    .limit(1)
+)
+_TARGET_BEFORE = Statement(
+    select(*_EVENT_COLUMNS)
+    .where(
+        *_OF_ALIAS,
+        alias_events.c.id < bindparam("before"),
+        alias_events.c.to_revision.is_not(None),
+        alias_events.c.to_revision != bindparam("revision"),
+    )
+    .order_by(alias_events.c.id.desc())
+    .limit(1)
+)
+
+
+def _events_at() -> Select[Any]:
+    """The last event up to a time of each alias that ever was, by one index entry each.
+
+    The names come one by one, each the smallest after the one before, so that long histories are
+    stepped over and a page ends where its limit says.
+    """
+    first = select(func.min(alias_events.c.folded).label("folded")).where(
+        alias_events.c.model == bindparam("model"), alias_events.c.folded > bindparam("after")
+    )
+    names = first.cte("names", recursive=True)
+    following = (
+        select(func.min(alias_events.c.folded))
+        .where(alias_events.c.model == bindparam("model"), alias_events.c.folded > names.c.folded)
+        .scalar_subquery()
+    )
+    names = names.union_all(select(following).where(names.c.folded.is_not(None)))
+    last = (
+        alias_events.select()
+        .with_only_columns(alias_events.c.id)
+        .where(
+            alias_events.c.model == bindparam("model"),
+            alias_events.c.folded == names.c.folded,
+            alias_events.c.created_at <= bindparam("at"),
+        )
+        .order_by(alias_events.c.created_at.desc(), alias_events.c.id.desc())
+        .limit(1)
+        .correlate(names)
+        .scalar_subquery()
+    )
+    return (
+        select(*_EVENT_COLUMNS)
+        .select_from(names.join(alias_events, and_(alias_events.c.id == last)))
+        .where(alias_events.c.to_revision.is_not(None))
+        .limit(bindparam("limit"))
+    )
+
+
+_EVENTS_AT = Statement(_events_at())
 
 
 def _alias(row: Row) -> Alias:
@@ -136,7 +196,9 @@ async def write_move(
     """
     key = fold(name)
     before = None if found is None else found.revision
-    values = {"held": int(is_held), "now": tx.now, "actor": actor}
+    last = await last_alias_event(tx, model_id, key)
+    now = tx.now if last is None else max(tx.now, last.created_at)
+    values = {"held": int(is_held), "now": now, "actor": actor}
     if to is None:
         await tx.run(_DELETE, model_=model_id, folded_=key)
     elif found is None:
@@ -145,7 +207,6 @@ async def write_move(
         await tx.run(_UPDATE, model_=model_id, folded_=key, revision=to, **values)
     if before == to:
         return
-    last = await tx.one(_LAST_TIME, model=model_id, folded=key)
     await tx.run(
         _APPEND,
         model=model_id,
@@ -155,7 +216,7 @@ async def write_move(
         to_revision=to,
         actor=actor,
         reason=reason,
-        now=tx.now if last is None else max(tx.now, last[0]),
+        now=now,
         restored=restored,
     )
 
@@ -163,6 +224,41 @@ async def write_move(
 async def alias_events_before(
     tx: Tx, model_id: str, folded: str, before: int, limit: int
 ) -> list[AliasEvent]:
-    """A page of an alias's history, newest first; start with a number above all ids."""
+    """A page of an alias's history, newest first; start with `FIRST_PAGE`."""
     rows = await tx.all(_EVENTS, model=model_id, folded=folded, before=before, limit=limit)
     return [AliasEvent(*row) for row in rows]
+
+
+async def last_alias_event(tx: Tx, model_id: str, folded: str) -> AliasEvent | None:
+    found = await alias_events_before(tx, model_id, folded, FIRST_PAGE, 1)
+    return found[0] if found else None
+
+
+async def find_alias_event(tx: Tx, model_id: str, folded: str, id: int) -> AliasEvent | None:
+    row = await tx.one(_EVENT, model=model_id, folded=folded, id=id)
+    return None if row is None else AliasEvent(*row)
+
+
+async def alias_event_at(tx: Tx, model_id: str, folded: str, at: int) -> AliasEvent | None:
+    """The last event at or before a time."""
+    row = await tx.one(_EVENT_AT, model=model_id, folded=folded, at=at)
+    return None if row is None else AliasEvent(*row)
+
+
+async def aliases_at(tx: Tx, model_id: str, at: int, after: str, limit: int) -> list[AliasEvent]:
+    """What each alias of a model did last up to a time, in order of folded name.
+
+    Aliases that were not there at that time are left out; start with ``""``.
+    """
+    rows = await tx.all(_EVENTS_AT, model=model_id, at=at, after=after, limit=limit)
+    return [AliasEvent(*row) for row in rows]
+
+
+async def alias_target_before(
+    tx: Tx, model_id: str, folded: str, before: int, revision: str
+) -> AliasEvent | None:
+    """The newest event ahead of another that led to anything but `revision`."""
+    row = await tx.one(
+        _TARGET_BEFORE, model=model_id, folded=folded, before=before, revision=revision
+    )
+    return None if row is None else AliasEvent(*row)

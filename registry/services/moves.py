@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from registry.catalog.aliases import find_alias, write_move
+from registry.catalog.audit import Entry, record
 from registry.catalog.statuses import write_status
 from registry.domain.models import Model, Version
 from registry.domain.names import fold
@@ -92,7 +93,31 @@ async def move_alias(
         is_held=is_held,
         restored=restored,
     )
+    await record(
+        tx,
+        principal,
+        Entry(
+            action=_action(to, restored),
+            kind="alias",
+            id=f"{model.id}@{fold(name)}",
+            name=name if found is None else found.name,
+            model=model.id,
+            before=None if found is None else _place(found.revision, found.is_held),
+            after=None if to is None else _place(to, is_held),
+            reason=reason,
+        ),
+    )
     return before != to
+
+
+def _action(to: str | None, restored: int | None) -> str:
+    if to is None:
+        return "remove"
+    return "move" if restored is None else "rollback"
+
+
+def _place(revision: str, is_held: bool) -> dict[str, str | bool]:
+    return {"revision": revision, "held": is_held}
 
 
 async def move_status(
@@ -117,6 +142,20 @@ async def move_status(
     for check in STATUS_CHECKS:
         await check(tx, principal, wish)
     await write_status(tx, version.id, status)
+    await record(
+        tx,
+        principal,
+        Entry(
+            action="status",
+            kind="version",
+            id=version.id,
+            name=version.name,
+            model=model.id,
+            before={"status": version.status},
+            after={"status": status},
+            reason=reason,
+        ),
+    )
     return msgspec.structs.replace(
         version, status=status, updated_at=tx.now, changes=version.changes + 1
     )
