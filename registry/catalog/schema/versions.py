@@ -226,6 +226,24 @@ lineage = Table(
     within("description", 4096, "lineage_description"),
     sqlite_with_rowid=False,
 )
-Index("lineage_by_child", lineage.c.child, lineage.c.id)
-Index("lineage_by_parent", lineage.c.parent, lineage.c.id)
-Index("lineage_by_uri", lineage.c.parent_uri, lineage.c.id)
+# Upwards and downwards a walk reads the index alone; the two unique ones say that nothing is told
+# twice.
+Index("lineage_by_child", lineage.c.child, lineage.c.parent)
+Index(
+    "lineage_by_parent",
+    lineage.c.parent,
+    lineage.c.child,
+    lineage.c.relation,
+    unique=True,
+    sqlite_where=lineage.c.parent.is_not(None),
+    postgresql_where=lineage.c.parent.is_not(None),
+)
+Index(
+    "lineage_by_uri",
+    lineage.c.parent_uri,
+    lineage.c.child,
+    lineage.c.relation,
+    unique=True,
+    sqlite_where=lineage.c.parent_uri.is_not(None),
+    postgresql_where=lineage.c.parent_uri.is_not(None),
+)

@@ -597,9 +597,16 @@ def _about_versions() -> None:
         sa.PrimaryKeyConstraint("id"),
         sqlite_with_rowid=False,
     )
-    op.create_index("lineage_by_child", "lineage", ["child", "id"], unique=False)
-    op.create_index("lineage_by_parent", "lineage", ["parent", "id"], unique=False)
-    op.create_index("lineage_by_uri", "lineage", ["parent_uri", "id"], unique=False)
+    op.create_index("lineage_by_child", "lineage", ["child", "parent"], unique=False)
+    for name, column in (("lineage_by_parent", "parent"), ("lineage_by_uri", "parent_uri")):
+        op.create_index(
+            name,
+            "lineage",
+            [column, "child", "relation"],
+            unique=True,
+            sqlite_where=sa.text(f"{column} IS NOT NULL"),
+            postgresql_where=sa.text(f"{column} IS NOT NULL"),
+        )
     op.add_column("alias_events", sa.Column("restored", sa.BigInteger()))
     op.create_index(
         "alias_events_by_time",
