@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from registry.api.documentation import DOCUMENT, Document
 from registry.api.errors import ADAPTER
 from registry.api.health import measure_store
 from registry.api.routes import ROUTES, UNMATCHED
@@ -104,6 +105,7 @@ def create_app(
         reserve_share=config.store.reserve_share,
     )
     app[RUNNING_KEYS] = set()
+    app[DOCUMENT] = Document()
     app[OPERATIONS] = operations = Operations(store)
     app.on_cleanup.append(lambda _: operations.close())
     metrics.gauge("digestry_requests_in_flight", "Requests in hand.", lambda: drain.in_flight)

@@ -10,6 +10,7 @@ module                                  addresses
 `registry.api.files`                    ``/models``
 `registry.api.versions`                 ``/api/v1/models/{model}/versions``
 `registry.api.aliases`                  ``/api/v1/models/{model}/aliases``
+`registry.api.documentation`            ``/openapi.json`` ``/docs`` ``/redoc``
 `registry.api.operations`               ``/api/v1/gc`` ``scrub`` ``fsck`` ``operations``
 ======================================  ===========================================================
 
@@ -20,12 +21,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from registry.api import aliases, blobs, files, health, index, operations, pins, unmatched, versions
+from registry.api import (
+    aliases,
+    blobs,
+    documentation,
+    files,
+    health,
+    index,
+    operations,
+    pins,
+    unmatched,
+    versions,
+)
 from registry.http.routing import Route
 
 ROUTES: Final[list[Route]] = [
     *index.ROUTES,
     *health.ROUTES,
+    *documentation.ROUTES,
     *blobs.ROUTES,
     *pins.ROUTES,
     *files.ROUTES,

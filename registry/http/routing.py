@@ -69,6 +69,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     tag: str = ""
     query: type[msgspec.Struct] | None = None
     accepts: Content = None
+    is_body_optional: bool = False
     answers: Mapping[int, Content] = msgspec.field(default_factory=dict)
     problems: tuple[int, ...] = ()
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)

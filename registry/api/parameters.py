@@ -1,0 +1,161 @@
+"""What the documentation of the API says in one place: sections, parameters, examples.
+
+A parameter of the same name means the same on every route, so it is described here once; a field of
+a query struct may say it better with ``Meta(description=…)``. Examples are by the name of a field,
+in requests and answers alike, and are used where their type fits. The tests refuse a section or a
+parameter of a path that is not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from registry.http.openapi import Parameter
+
+_DIGEST: Final = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+_TIME: Final = "2026-11-20T12:30:00Z"
+_NUMBER: Final = {"type": "integer", "minimum": 1}
+_TEXT: Final = {"type": "string"}
+
+DESCRIPTION: Final = """\
+A registry for machine-learning models: bytes under their SHA-256 digest, and what they mean.
+
+- **Errors** are RFC 9457 problems with a stable `code`, the `request_id`, and one entry of `errors`
+  for each bad field: its path, the reason, and what would be accepted.
+- **JSON** is read strictly: unknown fields are refused with the nearest known one, 64 levels at
+  most. Of a name that comes twice in an object the last counts.
+- **Lists** are pages: `next` of one is `after` of the following one, also in `Link`.
+- **Changes** of a resource with an `ETag` honour `If-Match`; `PATCH` is a merge-patch
+  (RFC 7396). Every `POST` with JSON or without a body honours `Idempotency-Key`.
+- **Names** of models are written with `~` for each `/`.
+- Every answer has an `X-Request-Id`, which the server's log has too.
+
+Each operation names the permission it needs in `x-permission`. Foreign protocols live beside this
+API; tus, for resumable uploads, is described here as well.
+"""
+
+TAGS: Final[Mapping[str, str]] = {
+    "blobs": "Bytes under their digest, and what keeps them.",
+    "uploads": "Resumable uploads by [tus 1.0.0](https://tus.io/protocols/resumable-upload).",
+    "files": "Files and archives of versions, one line of curl each.",
+    "namespaces": "First segments of names: owner, visibility, what they hold.",
+    "models": "Named lines of work, found, described, renamed, deleted and brought back.",
+    "teams": "Who a model belongs to, organisationally.",
+    "tags": "Keys with an optional value, on models and versions.",
+    "versions": "Published revisions and drafts on their way to becoming one.",
+    "aliases": "Movable names of versions, with a history of where they pointed.",
+    "lineage": "What was made from what.",
+    "downloads": "Who fetched what, and how much.",
+    "audit": "Who changed what, sealed so that edits are found.",
+    "operations": "Work on the whole store: collection, scrub, check.",
+    "server": "Health, metrics and counts.",
+}
+
+PATH: Final[Mapping[str, Parameter]] = {
+    "digest": Parameter("A digest: `sha256:` and 64 lower-case hexadecimal digits.", _DIGEST),
+    "model": Parameter("A model's name with `~` for each `/`, or its `mdl_` id.", "nlp~bert"),
+    "version": Parameter(
+        "A number, a label, an alias (`@champion`), a tree, a revision, or a `ver_` id.", "1.4.0"
+    ),
+    "path": Parameter("The path of a file; slashes stay as they are.", "model.safetensors"),
+    "alias": Parameter("The name of an alias.", "champion"),
+    "session": Parameter("The id of an upload session.", "upl_0123456789abcdef"),
+    "operation": Parameter("The id of an operation.", "op_0123456789abcdef"),
+    "namespace": Parameter("The first segment of models' names.", "nlp"),
+    "team": Parameter("A team's name or its id.", "vision"),
+    "tag": Parameter("The key of a tag.", "language"),
+    "key": Parameter("The key of a tag.", "language"),
+}
+
+QUERY: Final[Mapping[str, Parameter]] = {
+    "limit": Parameter("How many entries a page has at most.", 100, _NUMBER),
+    "after": Parameter("The cursor `next` of the page before.", "", _TEXT),
+    "total": Parameter("Whether to count all entries too.", False, {"type": "boolean"}),
+}
+
+HEADERS: Final[Mapping[str, Parameter]] = {
+    "If-Match": Parameter(
+        "Change it only if it still has this `ETag`; else 412.", '"mdl_0123.7"', _TEXT
+    ),
+    "If-None-Match": Parameter("Answer 304 if it still has this `ETag`.", '"mdl_0123.7"', _TEXT),
+    "Idempotency-Key": Parameter(
+        "Under the same key the request is carried out once: repeated within 24 hours, it is "
+        "answered as it was.",
+        "2f1c6f0e-5d1b-4c43-a5b5-0c3d8f6f1f11",
+        {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    ),
+    "Range": Parameter("Which bytes to send.", "bytes=0-1023", _TEXT),
+    "If-Range": Parameter("Honour `Range` only if it still has this `ETag`.", "", _TEXT),
+    "Accept": Parameter("What to answer with.", "application/json", _TEXT),
+    "Repr-Digest": Parameter(
+        "The digest that the body must have, as in RFC 9530; it is verified.",
+        "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:",
+        _TEXT,
+    ),
+    "Content-Digest": Parameter("The same as `Repr-Digest` here.", "", _TEXT),
+    "Expect": Parameter(
+        "With `100-continue` and a declared digest, what the caller may read already is "
+        "acknowledged without its body.",
+        "100-continue",
+        {"type": "string", "enum": ["100-continue"]},
+    ),
+}
+
+EXAMPLES: Final[Mapping[str, Any]] = {
+    "digest": _DIGEST,
+    "tree": _DIGEST,
+    "missing": [_DIGEST],
+    "expect_tree": _DIGEST,
+    "size": 438_000_000,
+    "id": "ver_0123456789abcdef",
+    "request_id": "5f0c2a9e6c8b4d51",
+    "number": 4,
+    "name": "nlp/bert",
+    "model": "nlp/bert",
+    "namespace": "nlp",
+    "version": "1.4.0",
+    "label": "1.4.0",
+    "alias": "champion",
+    "revision": "8b1a9953c4611296a827abf8c47804d7e6c49c6b",
+    "from_revision": "8b1a9953c4611296a827abf8c47804d7e6c49c6b",
+    "to_revision": "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+    "expected": "8b1a9953c4611296a827abf8c47804d7e6c49c6b",
+    "path": "model.safetensors",
+    "files": 12,
+    "url": "http://127.0.0.1:8080/models/nlp~bert/1.4.0/",
+    "archive_url": "http://127.0.0.1:8080/models/nlp~bert/1.4.0.tar",
+    "publish_url": "http://127.0.0.1:8080/api/v1/models/nlp~bert/versions/1.4.0/publish",
+    "created_at": _TIME,
+    "created_by": "usr_local",
+    "changed_at": _TIME,
+    "updated_at": _TIME,
+    "deleted_at": _TIME,
+    "moved_at": _TIME,
+    "moved_by": "usr_local",
+    "touched_at": _TIME,
+    "started_at": _TIME,
+    "ended_at": _TIME,
+    "leased_until": _TIME,
+    "expires_at": _TIME,
+    "time": _TIME,
+    "at": _TIME,
+    "actor": "usr_local",
+    "reason": "better on the holdout set",
+    "description": "a base model for English text",
+    "status": "validated",
+    "field": "files[3].digest",
+    "accepted": "a text",
+    "framework": "pytorch",
+    "framework_version": "2.9.1",
+    "python_version": "3.12",
+    "metadata": {"dataset": "wiki-2026"},
+    "parameters": {"layers": 12},
+    "tag": "language",
+    "key": "language",
+    "value": "en",
+    "region": "eu-central-1",
+    "plan": "op_0123456789abcdef",
+    "collection": "op_0123456789abcdef",
+    "next": None,
+}
