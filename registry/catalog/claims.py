@@ -45,6 +45,64 @@ _CLAIM_TREE = Statement(
         set_={"count": refs.c.count + _claim_tree.excluded.count},
     )
 )
+_of_folder = select(
+    folder_files.c.digest,
+    bindparam("owner", type_=Text),
+    literal("'folder'", Text),
+    func.count(),
+    bindparam("now", type_=BigInteger),
+).where(folder_files.c.folder == bindparam("folder"))
+_claim_folder = insert(refs).from_select(
+    ["digest", "owner", "kind", "count", "created_at"],
+    _of_folder.group_by(folder_files.c.digest),
+)
+_CLAIM_FOLDER = Statement(
+    _claim_folder.on_conflict_do_update(
+        index_elements=["digest", "owner", "kind"],
+        set_={"count": refs.c.count + _claim_folder.excluded.count},
+    )
+)
+_in_tree = (
+    select(tree_files.c.digest, func.count().label("n"))
+    .where(tree_files.c.tree == bindparam("tree"))
+    .group_by(tree_files.c.digest)
+    .subquery("in_tree")
+)
+_of_owner = (refs.c.owner == bindparam("owner"), refs.c.kind == literal("'tree'"))
+_TREE_USED_UP = Statement(
+    delete(refs).where(
+        *_of_owner,
+        refs.c.digest.in_(
+            select(_in_tree.c.digest)
+            .join(refs, refs.c.digest == _in_tree.c.digest)
+            .where(*_of_owner, refs.c.count <= _in_tree.c.n)
+            .scalar_subquery()
+        ),
+    )
+)
+_TREE_LESS = Statement(
+    update(refs)
+    .where(*_of_owner, refs.c.digest == _in_tree.c.digest)
+    .values(count=refs.c.count - _in_tree.c.n)
+)
+_TOUCH_TREE = Statement(
+    update(blobs)
+    .where(
+        blobs.c.digest.in_(
+            select(tree_files.c.digest).where(tree_files.c.tree == bindparam("tree"))
+        )
+    )
+    .values(last_claimed=bindparam("now"))
+)
+_RELEASE_FOLDER_PINS = Statement(
+    delete(refs).where(
+        refs.c.owner == bindparam("owner"),
+        refs.c.kind == literal(f"'{PIN}'"),
+        refs.c.digest.in_(
+            select(folder_files.c.digest).where(folder_files.c.folder == bindparam("folder"))
+        ),
+    )
+)
 _mine = (refs.c.owner == bindparam("owner"), refs.c.kind == literal("'folder'"))
 _USED_UP = Statement(
     delete(refs).where(
@@ -97,6 +155,23 @@ async def renew_leases(tx: Tx, holder: str, expires_at: int) -> None:
 async def claim_tree(tx: Tx, tree: bytes, owner: str) -> None:
     """Count one claim of `owner` for every file of a tree."""
     await tx.run(_CLAIM_TREE, tree=tree, owner=owner, now=tx.now)
+
+
+async def release_tree(tx: Tx, tree: bytes, owner: str) -> None:
+    """Give up one claim for every file of a tree, and start the grace age of their blobs anew."""
+    await tx.run(_TREE_USED_UP, tree=tree, owner=owner)
+    await tx.run(_TREE_LESS, tree=tree, owner=owner)
+    await tx.run(_TOUCH_TREE, tree=tree, now=tx.now)
+
+
+async def claim_folder(tx: Tx, folder: str, owner: str) -> None:
+    """Count one claim of `owner` for every file of a draft."""
+    await tx.run(_CLAIM_FOLDER, folder=folder, owner=owner, now=tx.now)
+
+
+async def release_folder_pins(tx: Tx, folder: str, principal: str) -> None:
+    """Give up the pins that uploads made for a principal on what a draft now names."""
+    await tx.run(_RELEASE_FOLDER_PINS, folder=folder, owner=principal)
 
 
 async def release_folder(tx: Tx, folder: str, owner: str) -> None:

@@ -6,6 +6,8 @@ bytes have arrived whole.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from registry.catalog.schema import folder_files, folder_uploads, folders
@@ -208,6 +210,23 @@ async def put_draft_file(tx: Tx, folder: str, file: TreeFile) -> None:
         digest=file.digest.raw,
         size=file.size_bytes,
         now=tx.now,
+    )
+
+
+async def put_draft_files(tx: Tx, folder: str, files: Iterable[TreeFile]) -> None:
+    """Fill a draft that holds nothing yet; the references are the caller's."""
+    await tx.run_many(
+        _INSERT_FILE,
+        (
+            {
+                "folder": folder,
+                "path": file.path,
+                "digest": file.digest.raw,
+                "size": file.size_bytes,
+                "now": tx.now,
+            }
+            for file in files
+        ),
     )
 
 

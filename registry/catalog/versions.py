@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
-from sqlalchemy import bindparam, insert, select, update
+from typing import Final
 
-from registry.catalog.schema import revisions, version_details, versions
+import msgspec
+from sqlalchemy import bindparam, delete, insert, select, update
+
+from registry.catalog.schema import models, revisions, version_details, version_tags, versions
+from registry.domain.facts import ROW_FIELDS
 from registry.domain.models import Source, Version, VersionDetails
 from registry.domain.versions import Candidate, Precedence, precedence
 from store.digest import Digest
@@ -35,6 +38,7 @@ _FIELDS = {
     "created_by": versions.c.created_by,
     "updated_at": versions.c.updated_at,
     "deleted_at": versions.c.deleted_at,
+    "purged_at": versions.c.purged_at,
     "changes": versions.c.changes,
 }
 _SAID = (
@@ -52,8 +56,9 @@ _SAID = (
     "source_size",
 )
 _SOURCE = (versions.c.source, versions.c.source_digest, versions.c.source_size)
-_COLUMNS = (*_FIELDS.values(), *_SOURCE)
-_OF_MODEL = select(*_COLUMNS).where(versions.c.model == bindparam("model"))
+COLUMNS: Final = (*_FIELDS.values(), *_SOURCE)
+"""What `version_of` reads, in its order."""
+_OF_MODEL = select(*COLUMNS).where(versions.c.model == bindparam("model"))
 _BY_NUMBER = Statement(_OF_MODEL.where(versions.c.number == bindparam("number")))
 _BY_LABEL = Statement(_OF_MODEL.where(versions.c.folded == bindparam("folded")))
 _BY_ID = Statement(_OF_MODEL.where(versions.c.id == bindparam("id")))
@@ -62,8 +67,26 @@ _BY_TREE = Statement(
     .order_by(versions.c.number.desc())
     .limit(1)
 )
+_UNLABELLED = (versions.c.label.is_(None), versions.c.deleted_at.is_(None))
+_REPEATED_TREE = Statement(
+    _OF_MODEL.where(
+        versions.c.tree == bindparam("tree"), versions.c.source.is_(None), *_UNLABELLED
+    )
+    .order_by(versions.c.number.desc())
+    .limit(1)
+)
+_REPEATED_SOURCE = Statement(
+    _OF_MODEL.where(
+        versions.c.source == bindparam("source"),
+        versions.c.source_digest.is_not_distinct_from(bindparam("digest")),
+        versions.c.source_size.is_not_distinct_from(bindparam("size")),
+        *_UNLABELLED,
+    )
+    .order_by(versions.c.number.desc())
+    .limit(1)
+)
 _BY_REVISION = Statement(
-    select(*_COLUMNS).where(versions.c.revision == bindparam("revision")).limit(1)
+    select(*COLUMNS).where(versions.c.revision == bindparam("revision")).limit(1)
 )
 _INSERT_REVISION = Statement(
     insert(revisions).values(
@@ -106,10 +129,46 @@ _INSERT_DETAILS = Statement(
         **{name: bindparam(name) for name in VersionDetails.__struct_fields__},
     )
 )
+_DETAILS = Statement(
+    select(*(version_details.c[name] for name in VersionDetails.__struct_fields__)).where(
+        version_details.c.version == bindparam("version")
+    )
+)
+_CHANGED = {"updated_at": bindparam("now"), "changes": versions.c.changes + 1}
+_UPDATE = Statement(
+    update(versions)
+    .where(versions.c.id == bindparam("id_"))
+    .values(**{name: bindparam(name) for name in ROW_FIELDS}, **_CHANGED)
+)
+_UPDATE_DETAILS = Statement(
+    update(version_details)
+    .where(version_details.c.version == bindparam("version_"))
+    .values(**{name: bindparam(name) for name in VersionDetails.__struct_fields__})
+)
 _SET_DELETED = Statement(
     update(versions)
     .where(versions.c.id == bindparam("id_"))
-    .values(deleted_at=bindparam("deleted_at"), deleted_by=bindparam("deleted_by"))
+    .values(deleted_at=bindparam("deleted_at"), deleted_by=bindparam("deleted_by"), **_CHANGED)
+)
+_COUNT_VERSION = Statement(
+    update(models)
+    .where(models.c.id == bindparam("model_"))
+    .values(
+        version_count=models.c.version_count + bindparam("more"),
+        updated_at=bindparam("now"),
+        changes=models.c.changes + 1,
+    )
+)
+_SET_PURGED = Statement(
+    update(versions)
+    .where(versions.c.id == bindparam("id_"))
+    .values(purged_at=bindparam("purged_at"), **_CHANGED)
+)
+_DELETE_DETAILS = Statement(
+    delete(version_details).where(version_details.c.version == bindparam("version_"))
+)
+_DELETE_TAGS = Statement(
+    delete(version_tags).where(version_tags.c.version == bindparam("version_"))
 )
 _LIVE = (
     select(versions.c.number, versions.c.precedence)
@@ -127,7 +186,8 @@ _HIGHEST = Statement(_LIVE.order_by(versions.c.precedence.desc(), versions.c.num
 NO_DETAILS = VersionDetails()
 
 
-def _version(row: Row) -> Version:
+def version_of(row: Row) -> Version:
+    """The struct of a row of `COLUMNS`."""
     *plain, uri, digest, size = row
     values = dict(zip(_FIELDS, plain, strict=True))
     values["tree"] = Digest(values["tree"].hex())
@@ -141,28 +201,45 @@ def _version(row: Row) -> Version:
 async def find_version_by_number(tx: Tx, model_id: str, number: int) -> Version | None:
     """The version of that number, deleted or not, as all of these do unless they say otherwise."""
     row = await tx.one(_BY_NUMBER, model=model_id, number=number)
-    return None if row is None else _version(row)
+    return None if row is None else version_of(row)
 
 
 async def find_version_by_label(tx: Tx, model_id: str, folded: str) -> Version | None:
     row = await tx.one(_BY_LABEL, model=model_id, folded=folded)
-    return None if row is None else _version(row)
+    return None if row is None else version_of(row)
 
 
 async def find_version_by_id(tx: Tx, model_id: str, id: str) -> Version | None:
     row = await tx.one(_BY_ID, model=model_id, id=id)
-    return None if row is None else _version(row)
+    return None if row is None else version_of(row)
 
 
 async def find_version_by_tree(tx: Tx, model_id: str, tree: Digest) -> Version | None:
     """The newest live version with exactly these files."""
     row = await tx.one(_BY_TREE, model=model_id, tree=tree.raw)
-    return None if row is None else _version(row)
+    return None if row is None else version_of(row)
+
+
+async def find_repeated_version(
+    tx: Tx, model_id: str, tree: Digest, source: Source | None
+) -> Version | None:
+    """The newest live version without a label that holds just this."""
+    if source is None:
+        row = await tx.one(_REPEATED_TREE, model=model_id, tree=tree.raw)
+    else:
+        row = await tx.one(
+            _REPEATED_SOURCE,
+            model=model_id,
+            source=source.uri,
+            digest=None if source.digest is None else source.digest.raw,
+            size=source.size_bytes,
+        )
+    return None if row is None else version_of(row)
 
 
 async def find_version_by_revision(tx: Tx, revision: str) -> Version | None:
     row = await tx.one(_BY_REVISION, revision=revision)
-    return None if row is None else _version(row)
+    return None if row is None else version_of(row)
 
 
 async def find_revision_tree(tx: Tx, model_id: str, revision: str) -> Digest | None:
@@ -223,9 +300,45 @@ async def insert_version(
     await tx.run(_INSERT_DETAILS, version=version.id, **msgspec.structs.asdict(details))
 
 
-async def set_deleted(tx: Tx, id: str, *, at: int | None, by: str | None) -> None:
-    """Delete a version softly, or bring it back with None for both."""
-    await tx.run(_SET_DELETED, id_=id, deleted_at=at, deleted_by=by)
+async def find_details(tx: Tx, version_id: str) -> VersionDetails:
+    """What is long about a version; nothing of one that was purged."""
+    row = await tx.one(_DETAILS, version=version_id)
+    return NO_DETAILS if row is None else VersionDetails(*row)
+
+
+async def update_version(tx: Tx, version: Version, details: VersionDetails | None) -> Version:
+    """Write what is said of a version, with None for details that stay; the version as it is."""
+    facts = {name: getattr(version, name) for name in ROW_FIELDS}
+    await tx.run(_UPDATE, id_=version.id, now=tx.now, **facts)
+    if details is not None:
+        await tx.run(_UPDATE_DETAILS, version_=version.id, **msgspec.structs.asdict(details))
+    return _touched(tx, version)
+
+
+async def set_deleted(tx: Tx, version: Version, *, by: str | None) -> Version:
+    """Delete a version softly, or with None bring it back; its model counts it no more, or again."""
+    at = None if by is None else tx.now
+    await tx.run(_SET_DELETED, id_=version.id, deleted_at=at, deleted_by=by, now=tx.now)
+    more = 1 if by is None else -1
+    await tx.run(_COUNT_VERSION, model_=version.model_id, more=more, now=tx.now)
+    return msgspec.structs.replace(_touched(tx, version), deleted_at=at)
+
+
+async def set_purged(tx: Tx, version: Version, *, at: int | None) -> Version:
+    """Leave nothing of a version but its row, or with None begin its details anew."""
+    await tx.run(_SET_PURGED, id_=version.id, purged_at=at, now=tx.now)
+    if at is None:
+        await tx.run(
+            _INSERT_DETAILS, version=version.id, **msgspec.structs.asdict(NO_DETAILS)
+        )
+    else:
+        await tx.run(_DELETE_DETAILS, version_=version.id)
+        await tx.run(_DELETE_TAGS, version_=version.id)
+    return msgspec.structs.replace(_touched(tx, version), purged_at=at)
+
+
+def _touched(tx: Tx, version: Version) -> Version:
+    return msgspec.structs.replace(version, updated_at=tx.now, changes=version.changes + 1)
 
 
 async def latest_candidates(tx: Tx, model_id: str) -> list[Candidate]:

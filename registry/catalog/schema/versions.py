@@ -110,6 +110,15 @@ versions = Table(
 Index("versions_by_number", versions.c.model, versions.c.number, unique=True)
 Index("versions_by_label", versions.c.model, versions.c.folded, unique=True)
 Index("versions_by_tree", versions.c.model, versions.c.tree, versions.c.number)
+# Versions whose bytes live elsewhere all have the empty tree; a repeat is found by the source.
+Index(
+    "versions_by_source",
+    versions.c.model,
+    versions.c.source,
+    versions.c.number,
+    sqlite_where=versions.c.source.is_not(None),
+    postgresql_where=versions.c.source.is_not(None),
+)
 Index("versions_by_revision", versions.c.revision)
 Index(
     "versions_by_standing",

@@ -419,6 +419,14 @@ def _versions() -> None:
         postgresql_where=sa.text("deleted_at IS NULL"),
     )
     op.create_index(
+        "versions_by_source",
+        "versions",
+        ["model", "source", "number"],
+        unique=False,
+        sqlite_where=sa.text("source IS NOT NULL"),
+        postgresql_where=sa.text("source IS NOT NULL"),
+    )
+    op.create_index(
         "versions_by_standing",
         "versions",
         ["model", "standing", "precedence", "number"],
