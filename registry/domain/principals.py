@@ -46,3 +46,6 @@ LOCAL: Final = Principal("usr_local", "local")
 
 RECOVERED: Final = Principal("usr_recovered", "recovered")
 """Owns the blobs that ``fsck`` found without a row; nobody acts as it."""
+
+HOUSEKEEPING: Final = Principal("usr_housekeeping", "housekeeping")
+"""The server itself, where it changes things because their time has come."""

@@ -18,6 +18,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from registry.catalog.aliases import find_alias
+from registry.catalog.audit import Entry, record
 from registry.catalog.claims import FOLDER
 from registry.catalog.folders import (
     delete_draft_file,
@@ -38,11 +39,12 @@ from registry.domain.ids import FOLDER as FOLDER_ID
 from registry.domain.ids import FOLDER_UPLOAD, MODEL, new_id
 from registry.domain.models import Draft, Model, Version
 from registry.domain.names import RESERVED_ALIASES, ModelName, fold
-from registry.domain.principals import Principal
+from registry.domain.principals import HOUSEKEEPING, Principal
 from registry.domain.references import ModelId, ModelReference
 from registry.domain.trees import TreeFile
 from registry.errors import BodyTooLarge, Conflict, NotFound
 from registry.services.blobs import known
+from registry.services.change import change
 from registry.services.publish import (
     UNPROVEN,
     Completeness,
@@ -383,7 +385,7 @@ async def _record(tx: Tx, stored: StoredBlob, *, making: _Making) -> _Recorded:
     if model is None:
         assert isinstance(target.model, ModelName), "an id that names no model was refused"
         refuse_reserved(target.label)
-        model = await insert_model(tx, making.model, target.model, principal)
+        model = await make_model(tx, principal, making.model, target.model)
     version, draft = await label_holder(tx, model, target.label)
     file = TreeFile(target.path, stored.digest, stored.size_bytes)
     if version is not None:
@@ -393,18 +395,39 @@ async def _record(tx: Tx, stored: StoredBlob, *, making: _Making) -> _Recorded:
         require_same(model, version, making.publish or UNPROVEN)
         return _Recorded(FilePut(model, target.label, file, "unchanged", version), None)
     refuse_reserved(target.label)
+    is_new = draft is None
     if draft is None:
         draft = await insert_draft(
             tx, making.folder, model.id, target.label, fold(target.label), principal.id
         )
-    outcome = await _put_into(tx, model, draft, file)
+    outcome = await _put_into(tx, principal, model, draft, file, is_new=is_new)
     put = FilePut(model, target.label, file, outcome, None)
     if making.publish is None:
         return _Recorded(put, None)
     return await _publish_along(tx, making, put, draft, making.publish)
 
 
-async def _put_into(tx: Tx, model: Model, draft: Draft, file: TreeFile) -> Outcome:
+async def make_model(tx: Tx, principal: Principal, id: str, name: ModelName) -> Model:
+    """Make the model whose name was used first by putting something into it."""
+    model = await insert_model(tx, id, name, principal)
+    await record(
+        tx,
+        principal,
+        Entry(
+            action="create",
+            kind="model",
+            id=model.id,
+            name=model.name,
+            model=model.id,
+            after={"name": model.name, "kind": model.kind, "visibility": model.visibility},
+        ),
+    )
+    return model
+
+
+async def _put_into(
+    tx: Tx, principal: Principal, model: Model, draft: Draft, file: TreeFile, *, is_new: bool
+) -> Outcome:
     before = await find_draft_file(tx, draft.id, file.path)
     if before is None:
         await _refuse_in_the_way(tx, draft, file.path)
@@ -413,9 +436,40 @@ async def _put_into(tx: Tx, model: Model, draft: Draft, file: TreeFile) -> Outco
     if before is not None and before.digest != file.digest:
         await drop_ref(tx, before.digest, model.id, FOLDER)
     await put_draft_file(tx, draft.id, file)
-    if before is None:
-        return "created"
-    return "unchanged" if before.digest == file.digest else "replaced"
+    if before is not None and before.digest == file.digest:
+        return "unchanged"
+    action = "create" if is_new else "update"
+    await _record_file(tx, principal, model, draft, action, before, file)
+    return "created" if before is None else "replaced"
+
+
+async def _record_file(
+    tx: Tx,
+    principal: Principal,
+    model: Model,
+    draft: Draft,
+    action: str,
+    before: TreeFile | None,
+    after: TreeFile | None,
+) -> None:
+    """Put into the audit log what a request did to one path of a draft."""
+    await record(
+        tx,
+        principal,
+        Entry(
+            action=action,
+            kind="draft",
+            id=draft.id,
+            name=draft.label,
+            model=model.id,
+            before=None if before is None else _told(before),
+            after=None if after is None else _told(after),
+        ),
+    )
+
+
+def _told(file: TreeFile) -> dict[str, str | int]:
+    return {"path": file.path, "digest": str(file.digest), "size": file.size_bytes}
 
 
 async def _publish_along(
@@ -443,8 +497,9 @@ async def remove_draft_file(store: Store, principal: Principal, target: Target) 
         if file is not None:
             await drop_ref(tx, file.digest, model.id, FOLDER)
             await delete_draft_file(tx, draft.id, target.path)
+            await _record_file(tx, principal, model, draft, "update", file, None)
 
-    await store.index.run(unit)
+    await change(store, principal, unit)
 
 
 async def list_idle_drafts(store: Store, *, idle_seconds: int, limit: int = 1000) -> list[Draft]:
@@ -466,7 +521,7 @@ async def expire_drafts(store: Store, *, idle_seconds: int) -> int:
                 kept.append(draft.id)
                 continue
             try:
-                await discard_draft(tx, model, draft)
+                await discard_draft(tx, HOUSEKEEPING, model, draft, reason="expired")
                 removed += 1
             except Conflict:
                 kept.append(draft.id)

@@ -10,9 +10,12 @@ restores that version with its number, and nothing else may.
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import msgspec
 
 from registry.catalog.aliases import aliases_of_revision, find_alias
+from registry.catalog.audit import Entry, record
 from registry.catalog.claims import claim_tree, release_folder, release_pins
 from registry.catalog.folders import (
     delete_draft,
@@ -40,11 +43,14 @@ from registry.domain.references import ModelReference, VersionReference
 from registry.domain.trees import TreeHasher
 from registry.domain.versions import choose_latest
 from registry.errors import Conflict, ContentMissing, NotFound
+from registry.services.change import change
 from registry.services.moves import move_alias
 from registry.services.resolve import DraftFiles, follow, require_model
 from store.digest import Digest
 from store.index.transactions import Tx
 from store.opening import Store
+
+VersionAction: TypeAlias = Literal["publish", "delete", "restore"]
 
 ALIASES_THAT_FOLLOW = ("latest", "main")
 """Aliases that publishing moves; `RESERVED_ALIASES` holds the same names."""
@@ -97,7 +103,7 @@ async def publish_draft(
         found = await require_model(tx, principal, model)
         return await publish_in(tx, principal, found, label, ids, complete)
 
-    return await store.index.run(unit)
+    return await change(store, principal, unit)
 
 
 async def publish_in(
@@ -228,6 +234,7 @@ async def make_version(
         await set_deleted(tx, burnt.id, at=None, by=None)
         await let_aliases_follow(tx, model, principal, "restored", published=burnt.number)
         version = msgspec.structs.replace(burnt, deleted_at=None)
+        await record_version(tx, principal, model, version, "restore")
         return Publication(model, version, True)
     await claim_tree(tx, tree.raw, model.id)
     main = await find_alias(tx, model.id, "main")
@@ -254,8 +261,36 @@ async def make_version(
         updated_at=tx.now,
     )
     await insert_version(tx, version, folded)
+    await record_version(tx, principal, model, version, "publish")
     await let_aliases_follow(tx, model, principal, "published", published=version.number)
     return Publication(model, version, True)
+
+
+async def record_version(
+    tx: Tx, principal: Principal, model: Model, version: Version, action: VersionAction
+) -> None:
+    """Put into the audit log that a version came, went or came back."""
+    facts = {
+        "number": version.number,
+        "label": version.label,
+        "tree": str(version.tree),
+        "revision": version.revision,
+        "files": version.files,
+        "size": version.size_bytes,
+    }
+    await record(
+        tx,
+        principal,
+        Entry(
+            action=action,
+            kind="version",
+            id=version.id,
+            name=version.name,
+            model=model.id,
+            before=facts if action == "delete" else None,
+            after=None if action == "delete" else facts,
+        ),
+    )
 
 
 async def let_aliases_follow(
@@ -298,7 +333,7 @@ async def delete_version(
         found = await require_model(tx, principal, model)
         target = await follow(tx, found, reference)
         if isinstance(target, DraftFiles):
-            await discard_draft(tx, found, target.draft)
+            await discard_draft(tx, principal, found, target.draft)
             return target.draft
         if target.version is None or target.is_movable:
             raise Conflict(
@@ -309,7 +344,7 @@ async def delete_version(
             )
         return await _delete(tx, principal, found, target.version)
 
-    return await store.index.run(unit)
+    return await change(store, principal, unit)
 
 
 async def _delete(tx: Tx, principal: Principal, model: Model, version: Version) -> Version:
@@ -324,6 +359,7 @@ async def _delete(tx: Tx, principal: Principal, model: Model, version: Version) 
             details={"aliases": others},
         )
     await set_deleted(tx, version.id, at=tx.now, by=principal.id)
+    await record_version(tx, principal, model, version, "delete")
     await _let_go(tx, model, principal, pointing)
     await let_aliases_follow(tx, model, principal, "deleted")
     return msgspec.structs.replace(version, deleted_at=tx.now)
@@ -364,13 +400,16 @@ async def restore_version(
                 code="label_taken",
             )
         await set_deleted(tx, version.id, at=None, by=None)
+        await record_version(tx, principal, found, version, "restore")
         await let_aliases_follow(tx, found, principal, "restored")
         return msgspec.structs.replace(version, deleted_at=None)
 
-    return await store.index.run(unit)
+    return await change(store, principal, unit)
 
 
-async def discard_draft(tx: Tx, model: Model, draft: Draft) -> None:
+async def discard_draft(
+    tx: Tx, principal: Principal, model: Model, draft: Draft, *, reason: str = ""
+) -> None:
     """Remove a draft and its claims; refuses while uploads into it run."""
     running = await running_uploads(tx, model.folded, fold(draft.label))
     if running:
@@ -381,5 +420,19 @@ async def discard_draft(tx: Tx, model: Model, draft: Draft) -> None:
             code="uploads_running",
             details={"uploads": [upload.path for upload in running]},
         )
+    files, size_bytes = await draft_totals(tx, draft.id)
     await release_folder(tx, draft.id, model.id)
     await delete_draft(tx, draft.id)
+    await record(
+        tx,
+        principal,
+        Entry(
+            action="delete",
+            kind="draft",
+            id=draft.id,
+            name=draft.label,
+            model=model.id,
+            before={"label": draft.label, "files": files, "size": size_bytes},
+            reason=reason,
+        ),
+    )

@@ -20,7 +20,6 @@ from typing import Final
 
 from registry.catalog.claims import renew_leases
 from registry.catalog.folders import running_uploads
-from registry.catalog.models import insert_model
 from registry.catalog.trees import find_tree_file, first_unreadable, insert_tree
 from registry.catalog.versions import find_version_by_label
 from registry.domain import tars
@@ -32,7 +31,8 @@ from registry.domain.principals import Principal
 from registry.domain.references import ModelReference
 from registry.domain.trees import TreeFile, TreeHasher
 from registry.errors import Conflict, ContentMissing, Invalid
-from registry.services.drafts import label_holder, model_to_write, refuse_reserved
+from registry.services.change import change
+from registry.services.drafts import label_holder, make_model, model_to_write, refuse_reserved
 from registry.services.publish import Ids, Publication, make_version, why_not_return
 from registry.services.unpack import Entry, TarLimits, TarReader
 from store.batches import Source
@@ -258,7 +258,7 @@ async def _publish(
         model = await model_to_write(tx, principal, reference)
         if model is None:
             assert isinstance(reference, ModelName), "an id that names no model was refused"
-            model = await insert_model(tx, model_id, reference, principal)
+            model = await make_model(tx, principal, model_id, reference)
         version, draft = await label_holder(tx, model, label)
         name = f"{label} of {model.name}"
         if version is not None:
@@ -279,7 +279,7 @@ async def _publish(
         await drop_leases(tx, holder)
         return publication
 
-    return await store.index.run(unit)
+    return await change(store, principal, unit)
 
 
 async def _compare(store: Store, model: Model, version: Version, reader: TarReader) -> Publication:
