@@ -231,9 +231,8 @@ async def make_version(
     await release_pins(tx, tree.raw, principal.id)
     if burnt is not None:
         # The deleted version kept its references, so there is nothing to claim.
-        await set_deleted(tx, burnt.id, at=None, by=None)
+        version = await set_deleted(tx, burnt, by=None)
         await let_aliases_follow(tx, model, principal, "restored", published=burnt.number)
-        version = msgspec.structs.replace(burnt, deleted_at=None)
         await record_version(tx, principal, model, version, "restore")
         return Publication(model, version, True)
     await claim_tree(tx, tree.raw, model.id)
@@ -358,11 +357,11 @@ async def _delete(tx: Tx, principal: Principal, model: Model, version: Version) 
             code="version_aliased",
             details={"aliases": others},
         )
-    await set_deleted(tx, version.id, at=tx.now, by=principal.id)
+    gone = await set_deleted(tx, version, by=principal.id)
     await record_version(tx, principal, model, version, "delete")
     await _let_go(tx, model, principal, pointing)
     await let_aliases_follow(tx, model, principal, "deleted")
-    return msgspec.structs.replace(version, deleted_at=tx.now)
+    return gone
 
 
 async def _let_go(tx: Tx, model: Model, principal: Principal, pointing: list[Alias]) -> None:
@@ -399,10 +398,10 @@ async def restore_version(
                 "cannot come back while there is a draft under its label",
                 code="label_taken",
             )
-        await set_deleted(tx, version.id, at=None, by=None)
+        version = await set_deleted(tx, version, by=None)
         await record_version(tx, principal, found, version, "restore")
         await let_aliases_follow(tx, found, principal, "restored")
-        return msgspec.structs.replace(version, deleted_at=None)
+        return version
 
     return await change(store, principal, unit)
 
