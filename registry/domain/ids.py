@@ -14,6 +14,7 @@ MODEL: Final = "mdl_"
 VERSION: Final = "ver_"
 FOLDER: Final = "fld_"
 FOLDER_UPLOAD: Final = "fup_"
+LINEAGE: Final = "lin_"
 
 PREFIXES: Final = frozenset(
     (
@@ -29,7 +30,7 @@ PREFIXES: Final = frozenset(
         "exp_",
         "grt_",
         "imp_",
-        "lin_",
+        LINEAGE,
         "nsp_",
         "pol_",
         "rev_",
