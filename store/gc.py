@@ -244,7 +244,7 @@ class Collector:
 
     async def confirm(self) -> None:
         """Allow collection again after somebody has looked at a rebuilt or restored index."""
-        await self._index.run(partial(rows.put_state, key=COLLECTION_OFF, value=None))
+        await self._index.run(confirm_collection)
 
     async def _objection(
         self, going: int, stored: int, blobs: int, *, is_claimed: bool
@@ -262,6 +262,11 @@ class Collector:
             share = round(100 * going / stored)
             return f"{share} % of all bytes would go, more than {self._max_share:.0%}"
         return None
+
+
+async def confirm_collection(tx: Tx) -> None:
+    """Allow collection again, as part of the caller's transaction."""
+    await rows.put_state(tx, COLLECTION_OFF, None)
 
 
 def _planned(row: BlobRow) -> PlannedBlob:

@@ -64,10 +64,9 @@ async def answer_once(
     if key is None:
         return render(await call())
     scope = Scope(request[PRINCIPAL].id, route_of(request), key)
-    content = b"" if is_streamed else await _content(request)
+    content = () if is_streamed else (await _content(request),)
     query = request.rel_url.raw_query_string.encode()
-    pending = Pending(scope, b"%d?%b" % (len(query), query), _keeper(render, is_secret=is_secret))
-    pending.add(content)
+    pending = Pending(scope, query, content, _keeper(render, is_secret=is_secret))
     running = request.app[RUNNING_KEYS]
     if scope in running:
         raise KeyInFlight(key)

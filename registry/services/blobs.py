@@ -5,6 +5,9 @@ it whose content the principal may read; everything else is `BlobNotFound`, what
 or the index hold. Knowing a digest opens nothing: bytes of a blob that the caller may not read are
 received and hashed as if they were new, and the answer is the same.
 
+**Audit.** Pins made and released by name are in the audit log. Bytes are not: that they came says
+nothing until something names them, and that is recorded.
+
 **Pins.** Bytes put here become a pin of who put them (kind ``pin``), until a commit that names them
 takes over. A pin asked for by name (kind ``kept``) stays until its owner releases it. Releasing is
 all a caller can do: bytes go only by collection.
@@ -24,8 +27,10 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from registry.catalog import audit
 from registry.domain.principals import Principal, Visibility
 from registry.errors import BodyTooLarge, Invalid
+from registry.services.change import change_index, fingerprint, once_record
 from store.batches import Source
 from store.blobs import BlobStore
 from store.clock import SECOND
@@ -144,18 +149,20 @@ class Blobs:
         if limit is not None and size_bytes is not None and size_bytes > limit:
             raise BodyTooLarge(limit)
 
-        async def record(tx: Tx, stored: StoredBlob) -> bool:
-            return await pin_upload(tx, stored.digest, principal)
+        async def record(tx: Tx, stored: Sequence[StoredBlob]) -> Put:
+            is_new = await pin_upload(tx, stored[0].digest, principal)
+            return Put(stored[0].digest, stored[0].size_bytes, is_new)
 
         try:
-            stored, is_new = await self._ingest.receive(
-                source, record, expected=expected, size_bytes=size_bytes, limit_bytes=limit
+            staged = await self._ingest.stage(
+                source, expected=expected, size_bytes=size_bytes, limit_bytes=limit
             )
         except SizeMismatch as error:
             if size_bytes is None and limit is not None:
                 raise BodyTooLarge(limit) from error
             raise
-        return Put(stored.digest, stored.size_bytes, is_new)
+        fingerprint(staged.digest.raw)
+        return await self._ingest.commit([staged], once_record(record))
 
     async def claim(
         self, principal: Principal, digest: Digest, *, size_bytes: int | None = None
@@ -167,21 +174,20 @@ class Blobs:
         """
         visibility = principal.visibility
 
-        async def record(tx: Tx, stored: StoredBlob) -> bool:
+        async def record(tx: Tx, stored: StoredBlob) -> Put:
             if await known(tx, digest, visibility) is None:
                 raise BlobNotFound(digest)
             if size_bytes is not None and size_bytes != stored.size_bytes:
                 raise SizeMismatch(stored.size_bytes, size_bytes)
-            return await pin_upload(tx, digest, principal)
+            is_new = await pin_upload(tx, digest, principal)
+            return Put(stored.digest, stored.size_bytes, is_new)
 
+        fingerprint(digest.raw)
         try:
-            found = await self._ingest.claim(digest, record)
+            found = await self._ingest.claim(digest, once_record(record))
         except (BlobNotFound, SizeMismatch):
             return None
-        if found is None:
-            return None
-        stored, is_new = found
-        return Put(stored.digest, stored.size_bytes, is_new)
+        return None if found is None else found[1]
 
     async def pin(self, principal: Principal, digest: Digest) -> tuple[RefRow, bool]:
         """Keep a blob by name; says whether that is new. Raises `BlobNotFound` if it is hidden."""
@@ -193,11 +199,13 @@ class Blobs:
                 raise BlobNotFound(digest)
             is_new = await rows.keep_ref(tx, digest, principal.id, KEPT)
             await rows.touch(tx, digest)
+            if is_new:
+                await _record_pin(tx, principal, "create", digest)
             found = await rows.find_ref(tx, digest, principal.id, KEPT)
             assert found is not None
             return found, is_new
 
-        return await self._index.run(unit)
+        return await change_index(self._index, principal, unit)
 
     async def release(self, principal: Principal, digest: Digest) -> None:
         """Give up the principal's pins, as often as asked; raises `BlobNotFound` if hidden."""
@@ -211,10 +219,11 @@ class Blobs:
                     raise BlobNotFound(digest)
                 return
             for kind in _KINDS:
-                await rows.drop_ref(tx, digest, principal.id, kind, None)
+                if await rows.drop_ref(tx, digest, principal.id, kind, None) and kind == KEPT:
+                    await _record_pin(tx, principal, "delete", digest)
             await rows.add_lease(tx, digest, memory, tx.now)
 
-        await self._index.run(unit)
+        await change_index(self._index, principal, unit)
 
     async def pins(
         self, principal: Principal, *, after: Position | None = None, limit: int = 100
@@ -310,6 +319,23 @@ async def pin_upload(tx: Tx, digest: Digest, principal: Principal) -> bool:
     held = await rows.owner_holds(tx, digest, principal.id)
     await rows.keep_ref(tx, digest, principal.id, PIN)
     return not held
+
+
+async def _record_pin(tx: Tx, principal: Principal, action: str, digest: Digest) -> None:
+    """Put into the audit log that a pin was made or released by hand."""
+    name, facts = str(digest), {"digest": str(digest)}
+    await audit.record(
+        tx,
+        principal,
+        audit.Entry(
+            action=action,
+            kind="pin",
+            id=f"{principal.id}:{name}",
+            name=name,
+            before=facts if action == "delete" else None,
+            after=facts if action == "create" else None,
+        ),
+    )
 
 
 async def _known_of(tx: Tx, digests: Iterable[Digest], visibility: Visibility) -> list[BlobRow]:

@@ -18,7 +18,7 @@ pure, and if it raises a `RegistryError` nothing is kept, because errors are not
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -27,7 +27,7 @@ from registry.catalog import once
 from registry.catalog.once import Kept, KeptAnswer, Scope, find_answer, keep_answer
 from registry.domain.principals import Principal
 from registry.errors import KeyReused, RegistryError
-from store.index.transactions import Tx, Unit
+from store.index.transactions import Index, Tx, Unit
 from store.opening import Store
 
 T = TypeVar("T")
@@ -48,24 +48,27 @@ class Answered(Exception):
 class Pending:
     """A key whose request is in hand. `render` is pure: it runs in the database thread, too."""
 
-    __slots__ = ("_hash", "is_kept", "is_over", "render", "scope")
+    __slots__ = ("content", "is_kept", "is_over", "query", "render", "scope")
 
-    def __init__(self, scope: Scope, content: bytes, render: Callable[[Any], Kept]) -> None:
+    def __init__(
+        self, scope: Scope, query: bytes, content: Sequence[bytes], render: Callable[[Any], Kept]
+    ) -> None:
         self.scope = scope
+        self.query = query
+        self.content = content
         self.render = render
         self.is_kept = False
         self.is_over = False
         """Tasks that the handler started inherit its context and may outlive it."""
-        self._hash = hashlib.sha256(content)
 
     @property
     def fingerprint(self) -> bytes:
-        return self._hash.digest()
-
-    def add(self, part: bytes) -> None:
-        """Take a part of the body, with its length, into the fingerprint."""
-        self._hash.update(len(part).to_bytes(8, "big"))
-        self._hash.update(part)
+        """What the key is used for: query and content, each part with its length."""
+        hashed = hashlib.sha256()
+        for part in (self.query, *self.content):
+            hashed.update(len(part).to_bytes(8, "big"))
+            hashed.update(part)
+        return hashed.digest()
 
     def match(self, found: KeptAnswer | None) -> None:
         """Raise `Answered` or `KeyReused` if the key was used before."""
@@ -91,12 +94,23 @@ async def change(
     shown: Callable[[T], object] | None = None,
 ) -> T:
     """Run `unit` as ``store.index.run`` does, keeping the answer of the request it is part of."""
+    return await change_index(store.index, principal, unit, shown=shown)
+
+
+async def change_index(
+    index: Index,
+    principal: Principal,
+    unit: Unit[T],
+    *,
+    shown: Callable[[T], object] | None = None,
+) -> T:
+    """`change` for whoever has no more of the store than its index."""
     pending = _pending()
     if pending is None or pending.scope.principal != principal.id:
-        return await store.index.run(unit)
+        return await index.run(unit)
     if pending.is_kept:
         raise RuntimeError("a second change in one request: its answer is kept already")
-    result = await store.index.run(_keeping(pending, unit, shown))
+    result = await index.run(_keeping(pending, unit, shown))
     pending.is_kept = True
     return result
 
@@ -115,8 +129,7 @@ def fingerprint(*parts: bytes) -> None:
     """Say what a body held that was not read in one piece, before the change that it asks for."""
     pending = _pending()
     if pending is not None:
-        for part in parts:
-            pending.add(part)
+        pending.content = parts
 
 
 async def expire_answers(store: Store) -> int:

@@ -25,13 +25,15 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 import structlog
 
+from registry.catalog.audit import Entry, record
 from registry.domain.ids import new_id
 from registry.domain.principals import Principal
 from registry.errors import Conflict, NotFound
+from registry.services.change import change_index
 from store.clock import SECOND, Clock, boot_id
 from store.digest import Digest
 from store.errors import BlobNotFound, CollectionRefused, StoreError
-from store.gc import CollectionPlan, CollectionStatus, PlannedBlob
+from store.gc import CollectionPlan, CollectionStatus, PlannedBlob, confirm_collection
 from store.index import blobs as rows
 from store.index.transactions import Tx
 from store.opening import Store
@@ -232,7 +234,12 @@ class Operations:
 
     async def confirm_collection(self, principal: Principal) -> None:
         """Say that somebody has looked at a rebuilt or restored index: collection may go on."""
-        await self._store.collector.confirm()
+
+        async def unit(tx: Tx) -> None:
+            await confirm_collection(tx)
+            await record(tx, principal, Entry(action="confirm", kind="gc", id="gc"))
+
+        await change_index(self._index, principal, unit)
 
     # What runs, and what ran.
 
@@ -250,12 +257,13 @@ class Operations:
 
         async def wish(tx: Tx) -> None:
             row = await _find(tx, group)
-            if row is not None and row.operation.id == operation_id:
+            if row is not None and row.operation.id == operation_id and not row.is_cancelled:
                 await _keep(tx, msgspec.structs.replace(row, is_cancelled=True))
+                await _record(tx, principal, row.operation, "cancel")
 
         group, row = await self._find_row(operation_id)
         if self._view(row).state == "running":
-            await self._index.run(wish)
+            await change_index(self._index, principal, wish)
         return self._view(row)
 
     async def close(self) -> None:
@@ -281,14 +289,16 @@ class Operations:
             actor=principal.id,
             started_at=now,
         )
-        await self._index.run(partial(self._claim, operation=operation))
+        claim = partial(self._claim, principal=principal, operation=operation)
+        await change_index(self._index, principal, claim)
         running = _Running(operation)
         self._running[operation.id] = running
         running.task = asyncio.create_task(self._run(running, work), name=f"{group} {verb}")
         logger.info("operation started", operation=operation.id, group=group, verb=verb)
         return operation
 
-    async def _claim(self, tx: Tx, operation: Operation) -> None:
+    async def _claim(self, tx: Tx, principal: Principal, operation: Operation) -> Operation:
+        """Take the row of the group; refuse while somebody is at work."""
         for group in _EXCLUDES[operation.group]:
             row = await _find(tx, group)
             if row is not None and self._view(row, tx.now).state == "running":
@@ -300,6 +310,8 @@ class Operations:
                     details={"operation": row.operation.id},
                 )
         await _keep(tx, _Row(operation, self._holder, tx.now))
+        await _record(tx, principal, operation, operation.verb)
+        return operation
 
     async def _run(self, running: _Running, work: Work) -> None:
         task = asyncio.ensure_future(work(running.tell))
@@ -433,6 +445,16 @@ def _summary(plan: CollectionPlan) -> PlanSummary:
         stored_bytes=plan.stored_bytes,
         refused=plan.refused,
         largest=largest,
+    )
+
+
+async def _record(tx: Tx, principal: Principal, operation: Operation, action: str) -> None:
+    """Put into the audit log that somebody set an operation going, or wants it to stop."""
+    facts = {"operation": operation.id, "group": operation.group, "verb": operation.verb}
+    await record(
+        tx,
+        principal,
+        Entry(action=action, kind=operation.group, id=operation.id, after=facts),
     )
 
 
