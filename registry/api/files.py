@@ -61,9 +61,7 @@ from registry.services.files import (
     find_only_file,
     list_files,
 )
-from registry.services.publish import (
-    delete_version,
-)
+from registry.services.removal import delete_version
 from registry.services.resolve import DraftFiles, Tree, resolve_version
 
 MOST_LISTED: Final = 10_000

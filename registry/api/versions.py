@@ -17,7 +17,8 @@ from registry.http.answers import json_answer
 from registry.http.routing import Route
 from registry.http.targets import decoded, raw_segments
 from registry.keys import PRINCIPAL, STORE
-from registry.services.publish import publish_draft, restore_version
+from registry.services.publish import publish_draft
+from registry.services.removal import restore_version
 from registry.services.resolve import DraftFiles, resolve_version
 
 

@@ -49,11 +49,11 @@ from registry.services.publish import (
     UNPROVEN,
     Completeness,
     Ids,
-    discard_draft,
     publish_in,
     require_same,
     why_not_publish,
 )
+from registry.services.removal import discard_draft
 from registry.services.resolve import require_model
 from store.batches import Source
 from store.clock import SECOND

@@ -1,4 +1,4 @@
-"""Make versions of drafts and of finished trees, and take versions away again.
+"""Make versions of drafts and of finished trees.
 
 Publishing is one transaction: the tree's files, their references, the revision, the version with
 its number and the aliases `latest` and `main` become true together, or not at all. Repeating a
@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from registry.catalog.aliases import aliases_of_revision, find_alias
+from registry.catalog.aliases import find_alias
 from registry.catalog.audit import Entry, record
 from registry.catalog.claims import claim_tree, release_folder, release_pins
 from registry.catalog.folders import (
@@ -28,29 +28,35 @@ from registry.catalog.folders import (
 from registry.catalog.models import next_number
 from registry.catalog.trees import insert_tree_of_folder
 from registry.catalog.versions import (
+    NO_DETAILS,
+    find_details,
     find_version_by_label,
     find_version_by_number,
     insert_revision,
     insert_version,
     latest_candidates,
     set_deleted,
+    set_purged,
+    update_version,
 )
+from registry.domain.facts import NOTHING, Facts, with_facts
 from registry.domain.ids import VERSION, new_id, new_revision_id
-from registry.domain.models import Alias, Draft, Model, Version
+from registry.domain.models import Draft, Model, Source, Version, VersionDetails
 from registry.domain.names import RESERVED_ALIASES, fold
 from registry.domain.principals import Principal
-from registry.domain.references import ModelReference, VersionReference
+from registry.domain.references import ModelReference
+from registry.domain.statuses import Status
 from registry.domain.trees import TreeHasher
 from registry.domain.versions import choose_latest
 from registry.errors import Conflict, ContentMissing, NotFound
 from registry.services.change import change
-from registry.services.moves import move_alias
-from registry.services.resolve import DraftFiles, follow, require_model
+from registry.services.moves import move_alias, move_status
+from registry.services.resolve import require_model
 from store.digest import Digest
 from store.index.transactions import Tx
 from store.opening import Store
 
-VersionAction: TypeAlias = Literal["publish", "delete", "restore"]
+VersionAction: TypeAlias = Literal["publish", "delete", "restore", "purge"]
 
 ALIASES_THAT_FOLLOW = ("latest", "main")
 """Aliases that publishing moves; `RESERVED_ALIASES` holds the same names."""
@@ -81,12 +87,25 @@ class Ids(msgspec.Struct, frozen=True):
         return cls(new_id(VERSION, now), new_revision_id())
 
 
+class Statement(msgspec.Struct, frozen=True, kw_only=True):
+    """What comes with a new version beside its files."""
+
+    source: Source | None = None
+    facts: Facts = NOTHING
+    status: Status | None = None
+    reason: str = ""
+
+
+UNSTATED = Statement()
+
+
 class Publication(msgspec.Struct, frozen=True):
     """A published version, and whether this very call made or restored it."""
 
     model: Model
     version: Version
     is_new: bool
+    details: VersionDetails = NO_DETAILS
 
 
 async def publish_draft(
@@ -95,19 +114,26 @@ async def publish_draft(
     model: ModelReference,
     label: str,
     complete: Completeness = UNPROVEN,
+    stated: Statement = UNSTATED,
 ) -> Publication:
     """Freeze a draft into the next version; raises `NotFound` or `Conflict` with what is wrong."""
     ids = Ids.fresh(store.clock())
 
     async def unit(tx: Tx) -> Publication:
         found = await require_model(tx, principal, model)
-        return await publish_in(tx, principal, found, label, ids, complete)
+        return await publish_in(tx, principal, found, label, ids, complete, stated)
 
     return await change(store, principal, unit)
 
 
 async def publish_in(
-    tx: Tx, principal: Principal, model: Model, label: str, ids: Ids, complete: Completeness
+    tx: Tx,
+    principal: Principal,
+    model: Model,
+    label: str,
+    ids: Ids,
+    complete: Completeness,
+    stated: Statement = UNSTATED,
 ) -> Publication:
     """Publish inside the caller's transaction; raises before it has changed anything."""
     folded = fold(label)
@@ -115,13 +141,13 @@ async def publish_in(
     version = await find_version_by_label(tx, model.id, folded)
     if version is not None and version.deleted_at is None:
         require_same(model, version, complete)
-        return Publication(model, version, False)
+        return Publication(model, version, False, await find_details(tx, version.id))
     reason = await why_not_publish(tx, model, label, draft, complete)
     if reason is not None:
         raise reason
     if draft is None:
         raise NotFound("draft", f"{label} of {model.name}", code="draft_not_found")
-    return await _freeze_draft(tx, principal, model, draft, ids)
+    return await _freeze_draft(tx, principal, model, draft, ids, stated)
 
 
 def require_same(model: Model, version: Version, complete: Completeness) -> None:
@@ -183,9 +209,11 @@ def _why_not_this_tree(
     return None if burnt is None else why_not_return(name, burnt, tree)
 
 
-def why_not_return(name: str, burnt: Version, tree: Digest) -> Conflict | None:
+def why_not_return(
+    name: str, burnt: Version, tree: Digest, source: Source | None = None
+) -> Conflict | None:
     """Whether a tree may come back under a label that a deleted version burnt."""
-    if burnt.tree == tree:
+    if burnt.tree == tree and burnt.source == source:
         return None
     return Conflict(
         "version",
@@ -197,7 +225,7 @@ def why_not_return(name: str, burnt: Version, tree: Digest) -> Conflict | None:
 
 
 async def _freeze_draft(
-    tx: Tx, principal: Principal, model: Model, draft: Draft, ids: Ids
+    tx: Tx, principal: Principal, model: Model, draft: Draft, ids: Ids, stated: Statement
 ) -> Publication:
     hashed = await hash_draft(tx, draft.id)
     tree = hashed.finish()
@@ -205,7 +233,7 @@ async def _freeze_draft(
         tx, tree, draft.id, files=hashed.files, size_bytes=hashed.size_bytes
     )
     publication = await make_version(
-        tx, principal, model, draft.label, tree, (hashed.files, hashed.size_bytes), ids
+        tx, principal, model, draft.label, tree, (hashed.files, hashed.size_bytes), ids, stated
     )
     await release_folder(tx, draft.id, model.id)
     await delete_draft(tx, draft.id)
@@ -220,21 +248,18 @@ async def make_version(
     tree: Digest,
     totals: tuple[int, int],
     ids: Ids,
+    stated: Statement = UNSTATED,
 ) -> Publication:
     """Publish a tree that is written; a deleted version with this label and tree comes back.
 
-    The caller made sure that the label is free, or burnt by exactly this tree. References of the
+    The caller made sure that the label is free, or burnt by exactly this content. References of the
     version are counted here; pins that uploads made for the principal are released.
     """
     folded = None if label is None else fold(label)
     burnt = None if folded is None else await find_version_by_label(tx, model.id, folded)
     await release_pins(tx, tree.raw, principal.id)
     if burnt is not None:
-        # The deleted version kept its references, so there is nothing to claim.
-        version = await set_deleted(tx, burnt, by=None)
-        await let_aliases_follow(tx, model, principal, "restored", published=burnt.number)
-        await record_version(tx, principal, model, version, "restore")
-        return Publication(model, version, True)
+        return await _come_back(tx, principal, model, burnt, stated)
     await claim_tree(tx, tree.raw, model.id)
     main = await find_alias(tx, model.id, "main")
     await insert_revision(
@@ -246,37 +271,78 @@ async def make_version(
         author=principal.id,
         message="",
     )
-    version = Version(
-        id=ids.version,
-        model_id=model.id,
-        number=await next_number(tx, model.id),
-        label=label,
-        revision=ids.revision,
-        tree=tree,
-        files=totals[0],
-        size_bytes=totals[1],
-        created_at=tx.now,
-        created_by=principal.id,
-        updated_at=tx.now,
+    version, details = with_facts(
+        Version(
+            id=ids.version,
+            model_id=model.id,
+            number=await next_number(tx, model.id),
+            label=label,
+            revision=ids.revision,
+            tree=tree,
+            files=totals[0],
+            size_bytes=totals[1],
+            source=stated.source,
+            created_at=tx.now,
+            created_by=principal.id,
+            updated_at=tx.now,
+        ),
+        NO_DETAILS,
+        stated.facts.given(),
     )
-    await insert_version(tx, version, folded)
-    await record_version(tx, principal, model, version, "publish")
+    await insert_version(tx, version, folded, details)
+    await record_version(tx, principal, model, version, "publish", stated.facts)
+    if stated.status is not None:
+        version = await move_status(
+            tx, principal, model, version, stated.status, reason=stated.reason
+        )
     await let_aliases_follow(tx, model, principal, "published", published=version.number)
-    return Publication(model, version, True)
+    return Publication(model, version, True, details)
+
+
+async def _come_back(
+    tx: Tx, principal: Principal, model: Model, burnt: Version, stated: Statement
+) -> Publication:
+    """Restore the version that burnt a label; what is said of it now is said of it then."""
+    version = burnt
+    if version.purged_at is not None:
+        await claim_tree(tx, version.tree.raw, model.id)
+        version = await set_purged(tx, version, at=None)
+    version = await set_deleted(tx, version, by=None)
+    details = await find_details(tx, version.id)
+    given = stated.facts.given()
+    if given:
+        version, details = with_facts(version, details, given)
+        version = await update_version(tx, version, details)
+    await record_version(tx, principal, model, version, "restore", stated.facts)
+    if stated.status is not None:
+        version = await move_status(
+            tx, principal, model, version, stated.status, reason=stated.reason
+        )
+    await let_aliases_follow(tx, model, principal, "restored", published=version.number)
+    return Publication(model, version, True, details)
 
 
 async def record_version(
-    tx: Tx, principal: Principal, model: Model, version: Version, action: VersionAction
+    tx: Tx,
+    principal: Principal,
+    model: Model,
+    version: Version,
+    action: VersionAction,
+    facts: Facts = NOTHING,
 ) -> None:
-    """Put into the audit log that a version came, went or came back."""
-    facts = {
+    """Put into the audit log that a version came, went or came back, and what was said of it."""
+    told = {
         "number": version.number,
         "label": version.label,
         "tree": str(version.tree),
         "revision": version.revision,
         "files": version.files,
         "size": version.size_bytes,
+        **facts.given(),
     }
+    if version.source is not None:
+        told["source"] = version.source.uri
+    is_going = action in ("delete", "purge")
     await record(
         tx,
         principal,
@@ -286,8 +352,8 @@ async def record_version(
             id=version.id,
             name=version.name,
             model=model.id,
-            before=facts if action == "delete" else None,
-            after=None if action == "delete" else facts,
+            before=told if is_going else None,
+            after=None if is_going else told,
         ),
     )
 
@@ -317,121 +383,3 @@ async def let_aliases_follow(
             reason=reason,
             is_held=False,
         )
-
-
-async def delete_version(
-    store: Store, principal: Principal, model: ModelReference, reference: VersionReference
-) -> Version | Draft:
-    """Delete a version softly, or discard a draft; raises `NotFound` or `Conflict`.
-
-    The files stay referenced until the version is purged, so that it can be restored whole.
-    Aliases other than `latest` and `main` must be moved away first: what serves must not vanish.
-    """
-
-    async def unit(tx: Tx) -> Version | Draft:
-        found = await require_model(tx, principal, model)
-        target = await follow(tx, found, reference)
-        if isinstance(target, DraftFiles):
-            await discard_draft(tx, principal, found, target.draft)
-            return target.draft
-        if target.version is None or target.is_movable:
-            raise Conflict(
-                "version",
-                f"{target.name} of {found.name}",
-                "is named by an alias or a revision; name the version itself",
-                code="label_required",
-            )
-        return await _delete(tx, principal, found, target.version)
-
-    return await change(store, principal, unit)
-
-
-async def _delete(tx: Tx, principal: Principal, model: Model, version: Version) -> Version:
-    pointing = await aliases_of_revision(tx, model.id, version.revision)
-    others = [alias.name for alias in pointing if alias.name not in RESERVED_ALIASES]
-    if others:
-        raise Conflict(
-            "version",
-            f"{version.name} of {model.name}",
-            f"aliases point at it: {', '.join(others[:10])}",
-            code="version_aliased",
-            details={"aliases": others},
-        )
-    gone = await set_deleted(tx, version, by=principal.id)
-    await record_version(tx, principal, model, version, "delete")
-    await _let_go(tx, model, principal, pointing)
-    await let_aliases_follow(tx, model, principal, "deleted")
-    return gone
-
-
-async def _let_go(tx: Tx, model: Model, principal: Principal, pointing: list[Alias]) -> None:
-    """An alias held at what is gone is held no more: it follows again."""
-    for alias in pointing:
-        if alias.is_held:
-            await move_alias(
-                tx,
-                principal,
-                model,
-                alias.name,
-                alias.revision,
-                reason="deleted",
-                is_held=False,
-            )
-
-
-async def restore_version(
-    store: Store, principal: Principal, model: ModelReference, number: int
-) -> Version:
-    """Bring a deleted version back as it was; one that lives is returned as it is."""
-
-    async def unit(tx: Tx) -> Version:
-        found = await require_model(tx, principal, model)
-        version = await find_version_by_number(tx, found.id, number)
-        if version is None:
-            raise NotFound("version", f"{number} of {found.name}", code="version_not_found")
-        if version.deleted_at is None:
-            return version
-        if version.label and await find_draft(tx, found.id, fold(version.label)) is not None:
-            raise Conflict(
-                "version",
-                f"{version.name} of {found.name}",
-                "cannot come back while there is a draft under its label",
-                code="label_taken",
-            )
-        version = await set_deleted(tx, version, by=None)
-        await record_version(tx, principal, found, version, "restore")
-        await let_aliases_follow(tx, found, principal, "restored")
-        return version
-
-    return await change(store, principal, unit)
-
-
-async def discard_draft(
-    tx: Tx, principal: Principal, model: Model, draft: Draft, *, reason: str = ""
-) -> None:
-    """Remove a draft and its claims; refuses while uploads into it run."""
-    running = await running_uploads(tx, model.folded, fold(draft.label))
-    if running:
-        raise Conflict(
-            "draft",
-            f"{draft.label} of {model.name}",
-            f"{len(running)} uploads into it are still running",
-            code="uploads_running",
-            details={"uploads": [upload.path for upload in running]},
-        )
-    files, size_bytes = await draft_totals(tx, draft.id)
-    await release_folder(tx, draft.id, model.id)
-    await delete_draft(tx, draft.id)
-    await record(
-        tx,
-        principal,
-        Entry(
-            action="delete",
-            kind="draft",
-            id=draft.id,
-            name=draft.label,
-            model=model.id,
-            before={"label": draft.label, "files": files, "size": size_bytes},
-            reason=reason,
-        ),
-    )

@@ -1,0 +1,184 @@
+"""Take versions and drafts away, bring versions back, and let go of them for good.
+
+Deleting is soft: the files stay referenced, so that the version can be restored whole. Purging ends
+that; then only the row is left, which burns number and label. The very same files may still be
+registered under the label again, and the version is back with its number.
+"""
+
+from __future__ import annotations
+
+from registry.catalog.aliases import aliases_of_revision
+from registry.catalog.audit import Entry, record
+from registry.catalog.claims import release_folder, release_tree
+from registry.catalog.folders import delete_draft, draft_totals, find_draft, running_uploads
+from registry.catalog.versions import find_version_by_number, set_deleted, set_purged
+from registry.domain.models import Alias, Draft, Model, Version
+from registry.domain.names import RESERVED_ALIASES, fold
+from registry.domain.principals import Principal
+from registry.domain.references import ModelReference, VersionReference
+from registry.errors import Conflict, NotFound
+from registry.services.change import change
+from registry.services.moves import move_alias
+from registry.services.publish import let_aliases_follow, record_version
+from registry.services.resolve import DraftFiles, follow, require_model
+from store.index.transactions import Tx
+from store.opening import Store
+
+
+async def delete_version(
+    store: Store, principal: Principal, model: ModelReference, reference: VersionReference
+) -> Version | Draft:
+    """Delete a version softly, or discard a draft; raises `NotFound` or `Conflict`.
+
+    The files stay referenced until the version is purged, so that it can be restored whole.
+    Aliases other than `latest` and `main` must be moved away first: what serves must not vanish.
+    """
+
+    async def unit(tx: Tx) -> Version | Draft:
+        found = await require_model(tx, principal, model)
+        target = await follow(tx, found, reference)
+        if isinstance(target, DraftFiles):
+            await discard_draft(tx, principal, found, target.draft)
+            return target.draft
+        if target.version is None or target.is_movable:
+            raise Conflict(
+                "version",
+                f"{target.name} of {found.name}",
+                "is named by an alias or a revision; name the version itself",
+                code="label_required",
+            )
+        return await _delete(tx, principal, found, target.version)
+
+    return await change(store, principal, unit)
+
+
+async def _delete(tx: Tx, principal: Principal, model: Model, version: Version) -> Version:
+    pointing = await aliases_of_revision(tx, model.id, version.revision)
+    others = [alias.name for alias in pointing if alias.name not in RESERVED_ALIASES]
+    if others:
+        raise Conflict(
+            "version",
+            f"{version.name} of {model.name}",
+            f"aliases point at it: {', '.join(others[:10])}",
+            code="version_aliased",
+            details={"aliases": others},
+        )
+    gone = await set_deleted(tx, version, by=principal.id)
+    await record_version(tx, principal, model, version, "delete")
+    await _let_go(tx, model, principal, pointing)
+    await let_aliases_follow(tx, model, principal, "deleted")
+    return gone
+
+
+async def _let_go(tx: Tx, model: Model, principal: Principal, pointing: list[Alias]) -> None:
+    """An alias held at what is gone is held no more: it follows again."""
+    for alias in pointing:
+        if alias.is_held:
+            await move_alias(
+                tx,
+                principal,
+                model,
+                alias.name,
+                alias.revision,
+                reason="deleted",
+                is_held=False,
+            )
+
+
+async def restore_version(
+    store: Store, principal: Principal, model: ModelReference, number: int
+) -> Version:
+    """Bring a deleted version back as it was; one that lives is returned as it is."""
+
+    async def unit(tx: Tx) -> Version:
+        found = await require_model(tx, principal, model)
+        version = await find_version_by_number(tx, found.id, number)
+        if version is None:
+            raise NotFound("version", f"{number} of {found.name}", code="version_not_found")
+        if version.deleted_at is None:
+            return version
+        if version.label and await find_draft(tx, found.id, fold(version.label)) is not None:
+            raise Conflict(
+                "version",
+                f"{version.name} of {found.name}",
+                "cannot come back while there is a draft under its label",
+                code="label_taken",
+            )
+        if version.purged_at is not None:
+            raise Conflict(
+                "version",
+                f"{version.name} of {found.name}",
+                "was purged; only registering the very same files brings it back",
+                code="version_purged",
+                details={"tree": str(version.tree)},
+            )
+        version = await set_deleted(tx, version, by=None)
+        await record_version(tx, principal, found, version, "restore")
+        await let_aliases_follow(tx, found, principal, "restored")
+        return version
+
+    return await change(store, principal, unit)
+
+
+async def purge_version(
+    store: Store, principal: Principal, model: ModelReference, number: int
+) -> Version:
+    """Let go of a deleted version for good; repeating it changes nothing.
+
+    Raises `Conflict` for one that lives, and while its model is under a legal hold.
+    """
+
+    async def unit(tx: Tx) -> Version:
+        found = await require_model(tx, principal, model)
+        version = await find_version_by_number(tx, found.id, number)
+        if version is None:
+            raise NotFound("version", f"{number} of {found.name}", code="version_not_found")
+        if version.deleted_at is None:
+            raise Conflict(
+                "version",
+                f"{version.name} of {found.name}",
+                "is not deleted; delete it first",
+                code="version_live",
+            )
+        if version.purged_at is not None:
+            return version
+        if found.has_legal_hold:
+            raise Conflict(
+                "model", found.name, "is under a legal hold; nothing of it goes", code="legal_hold"
+            )
+        await release_tree(tx, version.tree.raw, found.id)
+        await record_version(tx, principal, found, version, "purge")
+        return await set_purged(tx, version, at=tx.now)
+
+    return await change(store, principal, unit)
+
+
+async def discard_draft(
+    tx: Tx, principal: Principal, model: Model, draft: Draft, *, reason: str = ""
+) -> None:
+    """Remove a draft and its claims; refuses while uploads into it run."""
+    running = await running_uploads(tx, model.folded, fold(draft.label))
+    if running:
+        raise Conflict(
+            "draft",
+            f"{draft.label} of {model.name}",
+            f"{len(running)} uploads into it are still running",
+            code="uploads_running",
+            details={"uploads": [upload.path for upload in running]},
+        )
+    files, size_bytes = await draft_totals(tx, draft.id)
+    await release_folder(tx, draft.id, model.id)
+    await delete_draft(tx, draft.id)
+    await record(
+        tx,
+        principal,
+        Entry(
+            action="delete",
+            kind="draft",
+            id=draft.id,
+            name=draft.label,
+            model=model.id,
+            before={"label": draft.label, "files": files, "size": size_bytes},
+            reason=reason,
+        ),
+    )
