@@ -1,7 +1,11 @@
 """Entity tags, digests in headers, and the preconditions of RFC 9110 section 13.
 
 Every blob, tree and version has a strong tag made of its digest, so only strong tags are made here.
+A row that may change has one made of its id and of how often it changed.
 The functions are pure; who calls them knows the resource's tag, or None where nothing exists yet.
+
+**Changes** are compared where they are made: a handler hands `expected_changes` down, and the
+service compares inside its transaction. What was read before could be stale by then.
 """
 
 from __future__ import annotations
@@ -12,12 +16,16 @@ from binascii import Error as BadBase64
 from enum import Enum
 from typing import Final
 
+from aiohttp import hdrs, web
+
+from registry.domain.expectations import ANYTHING, Expected
 from store.digest import Digest
 
 ETAG: Final = "ETag"
 """Spelled as everybody spells it; aiohttp's constant is ``Etag``."""
 
 _TAG: Final = re.compile(r'[ \t]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,|\Z)')
+_OF_ROW: Final = re.compile(r'"([a-z]{3}_[0-9a-z]{26})\.([1-9][0-9]{0,17})"\Z')
 _SHA256: Final = re.compile(r"(?:^|,)[ \t]*sha-256[ \t]*=[ \t]*:([A-Za-z0-9+/=]*):", re.IGNORECASE)
 
 
@@ -36,6 +44,33 @@ class InvalidDigestField(ValueError):
 def etag_of(digest: Digest) -> str:
     """The strong entity tag of the bytes that hash to `digest`."""
     return f'"{digest}"'
+
+
+def etag_of_row(id: str, changes: int) -> str:
+    """The strong entity tag of a row that changed so often."""
+    return f'"{id}.{changes}"'
+
+
+def expected_rows(request: web.Request) -> Expected:
+    """What ``If-Match`` says of the row to change, whichever it is.
+
+    A tag that is no row's matches nothing, so that it is refused (412) and not ignored.
+    """
+    header = ", ".join(request.headers.getall(hdrs.IF_MATCH, []))
+    if not header or header.strip() == "*":
+        return ANYTHING
+    return Expected(
+        frozenset(
+            (match[1], int(match[2]))
+            for tag, is_weak in tags_in(header)
+            if not is_weak and (match := _OF_ROW.match(tag)) is not None
+        )
+    )
+
+
+def expected_changes(request: web.Request, id: str) -> int | None:
+    """What ``If-Match`` says of the row with this id: None if any will do, 0 if none will."""
+    return expected_rows(request).changes_of(id)
 
 
 def repr_digest_of(digest: Digest) -> str:
