@@ -43,9 +43,7 @@ _UNUSABLE_IN_TREE = Statement(
     .join(blobs, blobs.c.digest == tree_files.c.digest, isouter=True)
     .where(
         tree_files.c.tree == bindparam("tree"),
-        or_(
-            blobs.c.state.is_distinct_from(literal("'present'")), ~_may_use(tree_files.c.digest)
-        ),
+        or_(blobs.c.state.is_distinct_from(literal("'present'")), ~_may_use(tree_files.c.digest)),
     )
 )
 _UNUSABLE_IN_FOLDER = Statement(
@@ -54,9 +52,7 @@ _UNUSABLE_IN_FOLDER = Statement(
     .join(blobs, blobs.c.digest == folder_files.c.digest, isouter=True)
     .where(
         folder_files.c.folder == bindparam("folder"),
-        or_(
-            blobs.c.state.is_distinct_from(literal("'present'")), ~_may_use(folder_files.c.digest)
-        ),
+        or_(blobs.c.state.is_distinct_from(literal("'present'")), ~_may_use(folder_files.c.digest)),
     )
 )
 

@@ -69,9 +69,7 @@ _BY_TREE = Statement(
 )
 _UNLABELLED = (versions.c.label.is_(None), versions.c.deleted_at.is_(None))
 _REPEATED_TREE = Statement(
-    _OF_MODEL.where(
-        versions.c.tree == bindparam("tree"), versions.c.source.is_(None), *_UNLABELLED
-    )
+    _OF_MODEL.where(versions.c.tree == bindparam("tree"), versions.c.source.is_(None), *_UNLABELLED)
     .order_by(versions.c.number.desc())
     .limit(1)
 )
@@ -328,9 +326,7 @@ async def set_purged(tx: Tx, version: Version, *, at: int | None) -> Version:
     """Leave nothing of a version but its row, or with None begin its details anew."""
     await tx.run(_SET_PURGED, id_=version.id, purged_at=at, now=tx.now)
     if at is None:
-        await tx.run(
-            _INSERT_DETAILS, version=version.id, **msgspec.structs.asdict(NO_DETAILS)
-        )
+        await tx.run(_INSERT_DETAILS, version=version.id, **msgspec.structs.asdict(NO_DETAILS))
     else:
         await tx.run(_DELETE_DETAILS, version_=version.id)
         await tx.run(_DELETE_TAGS, version_=version.id)

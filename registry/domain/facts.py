@@ -110,9 +110,7 @@ def merged(before: Any, patch: Any) -> Any:
 
 def says_the_same(current: Mapping[str, Any], facts: Facts) -> bool:
     """Whether a request says of a version what is said of it already."""
-    return all(
-        _encode(current[name]) == _encode(value) for name, value in facts.given().items()
-    )
+    return all(_encode(current[name]) == _encode(value) for name, value in facts.given().items())
 
 
 def require_numbers(facts: Facts) -> None:

@@ -87,7 +87,7 @@ class Ids(msgspec.Struct, frozen=True):
         return cls(new_id(VERSION, now), new_revision_id())
 
 
-class Statement(msgspec.Struct, frozen=True, kw_only=True):
+class Stated(msgspec.Struct, frozen=True, kw_only=True):
     """What comes with a new version beside its files."""
 
     source: Source | None = None
@@ -96,7 +96,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-UNSTATED = Statement()
+UNSTATED = Stated()
 
 
 class Publication(msgspec.Struct, frozen=True):
@@ -114,7 +114,7 @@ async def publish_draft(
     model: ModelReference,
     label: str,
     complete: Completeness = UNPROVEN,
-    stated: Statement = UNSTATED,
+    stated: Stated = UNSTATED,
 ) -> Publication:
     """Freeze a draft into the next version; raises `NotFound` or `Conflict` with what is wrong."""
     ids = Ids.fresh(store.clock())
@@ -133,7 +133,7 @@ async def publish_in(
     label: str,
     ids: Ids,
     complete: Completeness,
-    stated: Statement = UNSTATED,
+    stated: Stated = UNSTATED,
 ) -> Publication:
     """Publish inside the caller's transaction; raises before it has changed anything."""
     folded = fold(label)
@@ -225,7 +225,7 @@ def why_not_return(
 
 
 async def _freeze_draft(
-    tx: Tx, principal: Principal, model: Model, draft: Draft, ids: Ids, stated: Statement
+    tx: Tx, principal: Principal, model: Model, draft: Draft, ids: Ids, stated: Stated
 ) -> Publication:
     hashed = await hash_draft(tx, draft.id)
     tree = hashed.finish()
@@ -248,7 +248,7 @@ async def make_version(
     tree: Digest,
     totals: tuple[int, int],
     ids: Ids,
-    stated: Statement = UNSTATED,
+    stated: Stated = UNSTATED,
 ) -> Publication:
     """Publish a tree that is written; a deleted version with this label and tree comes back.
 
@@ -300,7 +300,7 @@ async def make_version(
 
 
 async def _come_back(
-    tx: Tx, principal: Principal, model: Model, burnt: Version, stated: Statement
+    tx: Tx, principal: Principal, model: Model, burnt: Version, stated: Stated
 ) -> Publication:
     """Restore the version that burnt a label; what is said of it now is said of it then."""
     version = burnt

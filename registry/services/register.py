@@ -1,0 +1,397 @@
+"""Register a version from what is stored already: named files, a base to change, or a source.
+
+All or nothing, in one transaction: model, tree, references, revision, version, aliases. Everything
+that grows with the number of files is prepared before it (which digests are here and how large, the
+overlay on the base, the order, the hash), so that the transaction is a fixed number of statements.
+It asks once more, for all files in one statement, whether the caller may use every blob: what was
+true before may have changed.
+
+**Repeating.** A request that finds its version there is answered with that version and changes
+nothing, so that a retry is safe:
+
+- with a label: the live version of that label holds the same tree, or the same source with the same
+  declared digest and size. What people say of it may have changed since and plays no part;
+- without a label: the newest live version that has none holds the same content, and nothing is said
+  of it that is not true of it now. Other facts make the next number: nothing names the first one;
+- a draft: it holds the same files.
+
+The same label with other content is a `Conflict`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from registry.catalog.audit import Entry, record
+from registry.catalog.claims import claim_folder, release_folder_pins
+from registry.catalog.folders import (
+    find_draft,
+    hash_draft,
+    insert_draft,
+    put_draft_files,
+    running_uploads,
+)
+from registry.catalog.trees import insert_tree, tree_files_after
+from registry.catalog.usable import (
+    Claimant,
+    unusable_in_folder,
+    unusable_in_tree,
+    usable_sizes,
+)
+from registry.catalog.versions import (
+    NO_DETAILS,
+    find_details,
+    find_repeated_version,
+    find_version_by_label,
+)
+from registry.domain.facts import NOTHING, facts_of, says_the_same
+from registry.domain.ids import FOLDER, MODEL, new_id
+from registry.domain.models import Draft, Model, Version, VersionDetails
+from registry.domain.names import ModelName, fold
+from registry.domain.principals import Principal
+from registry.domain.references import ModelReference, VersionReference
+from registry.domain.trees import EMPTY_TREE, TreeFile, TreeHasher, sorted_files
+from registry.errors import Conflict, ContentMissing, Invalid, NotFound
+from registry.services.change import change
+from registry.services.drafts import label_holder, make_model, model_to_write, refuse_reserved
+from registry.services.publish import UNSTATED, Ids, Stated, make_version, why_not_return
+from registry.services.resolve import DraftFiles, follow
+from store.digest import Digest
+from store.index.blobs import drop_leases
+from store.index.transactions import Tx
+from store.opening import Store
+
+_PAGE_FILES: Final = 10_000
+
+
+class NamedFile(msgspec.Struct, frozen=True):
+    """A path and the stored blob that it shall hold; None takes the path out of the base."""
+
+    path: str
+    digest: Digest | None
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True):
+    """A version, or a draft, as somebody wants it."""
+
+    label: str | None = None
+    files: Sequence[NamedFile] = ()
+    base: VersionReference | None = None
+    stated: Stated = UNSTATED
+    is_draft: bool = False
+
+
+class Arrived(msgspec.Struct, frozen=True):
+    """Files that came with the request itself; their blobs are leased to `holder` and not owned."""
+
+    files: Sequence[TreeFile] = ()
+    holder: str = ""
+
+
+NOTHING_ARRIVED: Final = Arrived()
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a registration, and whether this very call made or restored it."""
+
+    model: Model
+    version: Version | None = None
+    details: VersionDetails = NO_DETAILS
+    draft: Draft | None = None
+    is_new: bool = True
+
+
+class _Content(msgspec.Struct, frozen=True):
+    """Files in order, and what they make."""
+
+    files: list[TreeFile]
+    tree: Digest
+    size_bytes: int
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """A registration with everything that its transaction needs, ids included."""
+
+    reference: ModelReference
+    wish: Registration
+    content: _Content
+    claimant: Claimant
+    model_id: str
+    folder_id: str
+    ids: Ids
+
+
+async def register_version(
+    store: Store,
+    principal: Principal,
+    model: ModelReference,
+    wish: Registration,
+    *,
+    most_files: int,
+    arrived: Arrived = NOTHING_ARRIVED,
+) -> Registered:
+    """Make a version or a draft of stored blobs, making the model as needed.
+
+    Raises `Invalid` for a wish that contradicts itself, `ContentMissing` with every blob that is
+    not there for the caller, `NotFound` for the base, and `Conflict`; nothing is written then.
+    """
+    prepared = await prepare(store, principal, model, wish, most_files=most_files, arrived=arrived)
+    return await change(store, principal, partial(register_in, principal=principal, on=prepared))
+
+
+async def prepare(
+    store: Store,
+    principal: Principal,
+    model: ModelReference,
+    wish: Registration,
+    *,
+    most_files: int,
+    arrived: Arrived = NOTHING_ARRIVED,
+) -> Prepared:
+    """Everything about a registration that needs no writing."""
+    require_coherent(wish, arrived)
+    claimant = Claimant(principal.visibility, arrived.holder)
+    wanted = {file.digest for file in wish.files if file.digest is not None}
+
+    async def unit(tx: Tx) -> tuple[list[TreeFile], dict[Digest, int]]:
+        found = await model_to_write(tx, principal, model)
+        base = []
+        if wish.base is not None:
+            base = await _base_files(tx, found, model, wish.base, most_files)
+        return base, await usable_sizes(tx, claimant, wanted)
+
+    if wanted or wish.base is not None:
+        base, sizes = await store.index.read(unit)
+    else:
+        base, sizes = [], {}
+    missing = sorted(wanted - sizes.keys())
+    if missing:
+        raise ContentMissing("version", _name(wish, model), missing)
+    content = await asyncio.to_thread(_compose, wish, base, sizes, arrived.files, most_files)
+    now = store.clock()
+    return Prepared(
+        model, wish, content, claimant, new_id(MODEL, now), new_id(FOLDER, now), Ids.fresh(now)
+    )
+
+
+def require_coherent(wish: Registration, arrived: Arrived = NOTHING_ARRIVED) -> None:
+    """Refuse what contradicts itself, before anything is looked up or received."""
+    stated = wish.stated
+    if stated.source is not None and (wish.files or arrived.files or wish.base is not None):
+        raise Invalid(
+            "source", "stands for bytes kept elsewhere; files and base cannot be beside it"
+        )
+    if not wish.is_draft:
+        return
+    if wish.label is None:
+        raise Invalid("label", "is what a draft is called by; it needs one")
+    said = [*stated.facts.given(), *(["source"] if stated.source is not None else [])]
+    if stated.status is not None:
+        said.append("status")
+    if said:
+        raise Invalid(
+            said[0],
+            "cannot be said of a draft; say it when it is published",
+            problems=[
+                (name, "cannot be said of a draft; say it when it is published") for name in said
+            ],
+        )
+
+
+def _name(wish: Registration, model: ModelReference) -> str:
+    called = model.text if isinstance(model, ModelName) else model.id
+    return f"{wish.label or 'without a label'} of {called}"
+
+
+async def _base_files(
+    tx: Tx,
+    model: Model | None,
+    reference: ModelReference,
+    base: VersionReference,
+    most_files: int,
+) -> list[TreeFile]:
+    if model is None:
+        assert isinstance(reference, ModelName), "an id that names no model was refused"
+        raise NotFound("model", reference.text, code="model_not_found")
+    place = await follow(tx, model, base)
+    if isinstance(place, DraftFiles):
+        raise Conflict(
+            "draft",
+            f"{place.name} of {model.name}",
+            "may still change; a base is a version",
+            code="base_is_draft",
+        )
+    if place.files > most_files:
+        raise _too_many(most_files)
+    files: list[TreeFile] = []
+    while len(files) < place.files:
+        after = files[-1].path if files else ""
+        files += await tree_files_after(tx, place.digest, after, _PAGE_FILES)
+    return files
+
+
+def _compose(
+    wish: Registration,
+    base: Iterable[TreeFile],
+    sizes: Mapping[Digest, int],
+    arrived: Sequence[TreeFile],
+    most_files: int,
+) -> _Content:
+    """Lay what is named over the base; blocking, because there may be many files."""
+    found = {file.path: file for file in base}
+    seen: set[str] = set()
+    for named in wish.files:
+        _require_once(named.path, seen)
+        if named.digest is not None:
+            found[named.path] = TreeFile(named.path, named.digest, sizes[named.digest])
+        elif found.pop(named.path, None) is None:
+            raise Invalid("files", f"{named.path!r} is not in the base", code="path_not_in_base")
+    for file in arrived:
+        _require_once(file.path, seen)
+        found[file.path] = file
+    if len(found) > most_files:
+        raise _too_many(most_files)
+    if not found and wish.stated.source is None:
+        raise Invalid("files", "is empty, and no source is given", code="version_empty")
+    files = sorted_files(found.values())
+    hasher = TreeHasher()
+    for file in files:
+        hasher.update(file.path, file.digest.hex, file.size_bytes)
+    return _Content(files, hasher.finish(), hasher.size_bytes)
+
+
+def _require_once(path: str, seen: set[str]) -> None:
+    if path in seen:
+        raise Invalid("files", f"{path!r} appears twice", code="path_twice")
+    seen.add(path)
+
+
+def _too_many(most_files: int) -> Invalid:
+    return Invalid(
+        "files",
+        f"are more than {most_files}",
+        code="too_many_files",
+        details={"limit": "limits.version_files", "allowed": most_files},
+    )
+
+
+async def register_in(tx: Tx, principal: Principal, on: Prepared) -> Registered:
+    """Register inside the caller's transaction; what it raises must end that transaction."""
+    model = await model_to_write(tx, principal, on.reference)
+    if model is None:
+        assert isinstance(on.reference, ModelName), "an id that names no model was refused"
+        model = await make_model(tx, principal, on.model_id, on.reference)
+    done = await _find_repeated(tx, model, on)
+    if done is None:
+        done = await (_make_draft if on.wish.is_draft else _make_version)(tx, principal, model, on)
+    if on.claimant.holder:
+        await drop_leases(tx, on.claimant.holder)
+    return done
+
+
+async def _find_repeated(tx: Tx, model: Model, on: Prepared) -> Registered | None:
+    """What the same request has made before; raises `Conflict` if another one was first."""
+    label = on.wish.label
+    if label is None:
+        return await _find_unlabelled(tx, model, on)
+    refuse_reserved(label)
+    version, draft = await label_holder(tx, model, label)
+    if version is not None:
+        if version.tree != on.content.tree or version.source != on.wish.stated.source:
+            raise _differs(model, version)
+        details = await find_details(tx, version.id)
+        return Registered(model=model, version=version, details=details, is_new=False)
+    running = await running_uploads(tx, model.folded, fold(label))
+    if draft is None and not running:
+        return None
+    if draft is not None and on.wish.is_draft and not running:
+        hashed = await hash_draft(tx, draft.id)
+        if hashed.finish() == on.content.tree:
+            return Registered(model=model, draft=draft, is_new=False)
+    raise Conflict(
+        "draft",
+        f"{label} of {model.name}",
+        "is being put together file by file; publish or delete it first",
+        code="draft_exists",
+        details={"uploads": [upload.path for upload in running]},
+    )
+
+
+async def _find_unlabelled(tx: Tx, model: Model, on: Prepared) -> Registered | None:
+    stated = on.wish.stated
+    version = await find_repeated_version(tx, model.id, on.content.tree, stated.source)
+    if version is None or stated.status not in (None, version.status):
+        return None
+    details = await find_details(tx, version.id)
+    if stated.facts != NOTHING and not says_the_same(facts_of(version, details), stated.facts):
+        return None
+    return Registered(model=model, version=version, details=details, is_new=False)
+
+
+def _differs(model: Model, version: Version) -> Conflict:
+    source = version.source
+    return Conflict(
+        "version",
+        f"{version.name} of {model.name}",
+        "is published with other content",
+        code="version_published",
+        details={
+            "number": version.number,
+            "tree": str(version.tree),
+            "source": None if source is None else source.uri,
+        },
+    )
+
+
+async def _make_version(tx: Tx, principal: Principal, model: Model, on: Prepared) -> Registered:
+    content, wish = on.content, on.wish
+    name = f"{wish.label or 'without a label'} of {model.name}"
+    if wish.label is not None:
+        burnt = await find_version_by_label(tx, model.id, fold(wish.label))
+        if burnt is not None:
+            refusal = why_not_return(name, burnt, content.tree, wish.stated.source)
+            if refusal is not None:
+                raise refusal
+    totals = len(content.files), content.size_bytes
+    await insert_tree(tx, content.tree, content.files, files=totals[0], size_bytes=totals[1])
+    if content.tree != EMPTY_TREE:
+        unusable = await unusable_in_tree(tx, on.claimant, content.tree)
+        if unusable:
+            raise ContentMissing("version", name, sorted(unusable))
+    publication = await make_version(
+        tx, principal, model, wish.label, content.tree, totals, on.ids, wish.stated
+    )
+    return Registered(
+        model=model, version=publication.version, details=publication.details, is_new=True
+    )
+
+
+async def _make_draft(tx: Tx, principal: Principal, model: Model, on: Prepared) -> Registered:
+    content, label = on.content, on.wish.label
+    assert label is not None, "a draft without a label was refused"
+    draft = await insert_draft(tx, on.folder_id, model.id, label, fold(label), principal.id)
+    await put_draft_files(tx, draft.id, content.files)
+    unusable = await unusable_in_folder(tx, on.claimant, draft.id)
+    if unusable:
+        raise ContentMissing("draft", f"{label} of {model.name}", sorted(unusable))
+    await claim_folder(tx, draft.id, model.id)
+    await release_folder_pins(tx, draft.id, principal.id)
+    await record(
+        tx,
+        principal,
+        Entry(
+            action="create",
+            kind="draft",
+            id=draft.id,
+            name=label,
+            model=model.id,
+            after={"label": label, "files": len(content.files), "size": content.size_bytes},
+        ),
+    )
+    found = await find_draft(tx, model.id, fold(label))
+    return Registered(model=model, draft=found, is_new=True)
