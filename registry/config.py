@@ -78,6 +78,7 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
     json_bytes: Annotated[int, Meta(ge=1024, le=_GIB)] = 16 * _MIB
     uploads_per_principal: Positive = 1000
     staged_bytes_per_principal: Count = 1 << 40
+    version_files: Positive = 100_000
     tar_entries: Positive = 100_000
     tar_path_bytes: Annotated[int, Meta(ge=100, le=65536)] = 4096
     tar_header_bytes: Annotated[int, Meta(ge=512, le=16 * _MIB)] = 65536
