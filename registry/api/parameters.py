@@ -60,6 +60,7 @@ PATH: Final[Mapping[str, Parameter]] = {
     ),
     "path": Parameter("The path of a file; slashes stay as they are.", "model.safetensors"),
     "alias": Parameter("The name of an alias.", "champion"),
+    "edge": Parameter("The id of an edge.", "lin_01kagz6y5n8s3v0c4t7x9b2d1f"),
     "session": Parameter("The id of an upload session.", "upl_0123456789abcdef"),
     "operation": Parameter("The id of an operation.", "op_0123456789abcdef"),
     "namespace": Parameter("The first segment of models' names.", "nlp"),

@@ -10,6 +10,7 @@ module                                  addresses
 `registry.api.files`                    ``/models``
 `registry.api.versions`                 ``/api/v1/models/{model}/versions``
 `registry.api.aliases`                  ``/api/v1/models/{model}/aliases``
+`registry.api.lineage`                  ``/api/v1/lineage`` and under a version
 `registry.api.documentation`            ``/openapi.json`` ``/docs`` ``/redoc``
 `registry.api.operations`               ``/api/v1/gc`` ``scrub`` ``fsck`` ``operations``
 ======================================  ===========================================================
@@ -28,6 +29,7 @@ from registry.api import (
     files,
     health,
     index,
+    lineage,
     operations,
     pins,
     unmatched,
@@ -44,6 +46,7 @@ ROUTES: Final[list[Route]] = [
     *files.ROUTES,
     *versions.ROUTES,
     *aliases.ROUTES,
+    *lineage.ROUTES,
     *operations.ROUTES,
 ]
 
