@@ -104,6 +104,8 @@ models = Table(
     Column("updated_at", BigInteger, nullable=False),
     Column("deleted_at", BigInteger),
     Column("deleted_by", Text),
+    # When its purge began: from then on it is gone for everybody, and what it held goes in steps.
+    Column("purged_at", BigInteger),
     Column(
         "namespace",
         Text,
@@ -129,6 +131,7 @@ models = Table(
     CheckConstraint("visibility IN ('public', 'internal', 'private')", name="model_visibility"),
     CheckConstraint("last_number >= 0", name="model_last_number"),
     CheckConstraint("(deleted_at IS NULL) = (deleted_by IS NULL)", name="model_deleted"),
+    CheckConstraint("purged_at IS NULL OR deleted_at IS NOT NULL", name="model_purged"),
     within("description", 16384, "model_description"),
     within("use_case", 4096, "model_use_case"),
     within("task_type", 96, "model_task_type"),
@@ -151,6 +154,7 @@ live_index("models_by_subject", models.c.subject_domain, models.c.folded)
 live_index("models_by_risk", models.c.risk_level, models.c.folded)
 live_index("models_by_activity", models.c.active, models.c.folded)
 live_index("models_by_kind", models.c.kind, models.c.folded)
+live_index("models_by_visibility", models.c.visibility, models.c.folded)
 Index(
     "models_deleted",
     models.c.deleted_at,
@@ -210,9 +214,14 @@ tags = Table(
 model_tags = Table(
     "model_tags",
     metadata,
+    # A model has each key once. `key` and `name` repeat the folded key of the tag and the folded
+    # name of the model, so that models are listed by tag in the order of their names.
     Column("model", Text, ForeignKey("models.id"), primary_key=True),
-    Column("tag", Text, ForeignKey("tags.id"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("tag", Text, ForeignKey("tags.id"), nullable=False),
+    Column("name", Text, nullable=False),
     *made(),
     sqlite_with_rowid=False,
 )
-Index("model_tags_by_tag", model_tags.c.tag, model_tags.c.model)
+Index("model_tags_by_tag", model_tags.c.tag, model_tags.c.name, model_tags.c.model)
+Index("model_tags_by_key", model_tags.c.key, model_tags.c.name, model_tags.c.model)

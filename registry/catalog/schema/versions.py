@@ -161,8 +161,10 @@ version_details = Table(
 version_tags = Table(
     "version_tags",
     metadata,
+    # A version has each key once; `key` repeats the folded key of the tag.
     Column("version", Text, ForeignKey("versions.id"), primary_key=True),
-    Column("tag", Text, ForeignKey("tags.id"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("tag", Text, ForeignKey("tags.id"), nullable=False),
     *made(),
     sqlite_with_rowid=False,
 )

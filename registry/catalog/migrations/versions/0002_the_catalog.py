@@ -157,6 +157,7 @@ def _models() -> None:
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
         sa.Column("deleted_by", sa.Text(), nullable=True),
+        sa.Column("purged_at", sa.BigInteger(), nullable=True),
         sa.Column(
             "namespace", sa.Text(), server_default="nsp_00000000000000000000000000", nullable=False
         ),
@@ -180,6 +181,7 @@ def _models() -> None:
         ),
         sa.CheckConstraint("(deleted_at IS NULL) = (deleted_by IS NULL)", name="model_deleted"),
         sa.CheckConstraint("active IN (0, 1)", name="model_active"),
+        sa.CheckConstraint("purged_at IS NULL OR deleted_at IS NOT NULL", name="model_purged"),
         sa.CheckConstraint("changes > 0", name="model_changes"),
         sa.CheckConstraint("compliance_required IN (0, 1)", name="model_compliance_required"),
         sa.CheckConstraint("last_number >= 0", name="model_last_number"),
@@ -270,6 +272,14 @@ def _models() -> None:
         "models_by_team",
         "models",
         ["team", "folded"],
+        unique=False,
+        sqlite_where=sa.text("deleted_at IS NULL"),
+        postgresql_where=sa.text("deleted_at IS NULL"),
+    )
+    op.create_index(
+        "models_by_visibility",
+        "models",
+        ["visibility", "folded"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -517,7 +527,9 @@ def _about_models() -> None:
     op.create_table(
         "model_tags",
         sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
         sa.Column("tag", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -528,10 +540,11 @@ def _about_models() -> None:
             ["tag"],
             ["tags.id"],
         ),
-        sa.PrimaryKeyConstraint("model", "tag"),
+        sa.PrimaryKeyConstraint("model", "key"),
         sqlite_with_rowid=False,
     )
-    op.create_index("model_tags_by_tag", "model_tags", ["tag", "model"], unique=False)
+    op.create_index("model_tags_by_key", "model_tags", ["key", "name", "model"], unique=False)
+    op.create_index("model_tags_by_tag", "model_tags", ["tag", "name", "model"], unique=False)
 
 
 def _about_versions() -> None:
@@ -556,6 +569,7 @@ def _about_versions() -> None:
     op.create_table(
         "version_tags",
         sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
         sa.Column("tag", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
@@ -567,7 +581,7 @@ def _about_versions() -> None:
             ["version"],
             ["versions.id"],
         ),
-        sa.PrimaryKeyConstraint("version", "tag"),
+        sa.PrimaryKeyConstraint("version", "key"),
         sqlite_with_rowid=False,
     )
     op.create_index("version_tags_by_tag", "version_tags", ["tag", "version"], unique=False)
