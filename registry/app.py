@@ -35,6 +35,7 @@ from registry.keys import (
     METRICS,
     OPERATIONS,
     RUNNING_KEYS,
+    SEALS,
     STORE,
     UPLOAD_SESSIONS,
 )
@@ -50,6 +51,7 @@ from registry.protocols.tus import handlers as tus
 from registry.services.blobs import BlobLimits, Blobs
 from registry.services.condition import Condition
 from registry.services.operations import Operations
+from registry.services.seals import Seals
 from registry.services.uploads import UploadLimits, UploadSessions
 from store.opening import Store
 
@@ -105,6 +107,7 @@ def create_app(
         reserve_share=config.store.reserve_share,
     )
     app[RUNNING_KEYS] = set()
+    app[SEALS] = Seals(store)
     app[DOCUMENT] = Document()
     app[OPERATIONS] = operations = Operations(store)
     app.on_cleanup.append(lambda _: operations.close())

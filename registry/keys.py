@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from registry.services.blobs import Blobs
     from registry.services.condition import Condition
     from registry.services.operations import Operations
+    from registry.services.seals import Seals
     from registry.services.uploads import UploadSessions
     from store.opening import Store
 
@@ -33,6 +34,7 @@ CONDITION: Final[web.AppKey[Condition]] = web.AppKey("condition")
 ADDRESSES: Final[web.AppKey[Addresses]] = web.AppKey("addresses")
 LOCAL_SECRET: Final[web.AppKey[LocalSecret]] = web.AppKey("local_secret")
 OPERATIONS: Final[web.AppKey[Operations]] = web.AppKey("operations")
+SEALS: Final[web.AppKey[Seals]] = web.AppKey("seals")
 RUNNING_KEYS: Final[web.AppKey[set[Scope]]] = web.AppKey("running_keys")
 """Keys of ``Idempotency-Key`` whose first request this process has in hand."""
 

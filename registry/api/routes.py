@@ -8,9 +8,11 @@ module                                  addresses
 `registry.api.blobs`                    ``/blobs`` ``/api/v1/blobs/missing``
 `registry.api.pins`                     ``/api/v1/pins``
 `registry.api.files`                    ``/models``
+`registry.api.registering`              ``/api/v1/models/{model}/versions`` (``POST``)
 `registry.api.versions`                 ``/api/v1/models/{model}/versions``
 `registry.api.aliases`                  ``/api/v1/models/{model}/aliases``
 `registry.api.lineage`                  ``/api/v1/lineage`` and under a version
+`registry.api.audit`                    ``/api/v1/audit`` with ``head`` and ``verify``
 `registry.api.documentation`            ``/openapi.json`` ``/docs`` ``/redoc``
 `registry.api.operations`               ``/api/v1/gc`` ``scrub`` ``fsck`` ``operations``
 ======================================  ===========================================================
@@ -24,6 +26,7 @@ from typing import Final
 
 from registry.api import (
     aliases,
+    audit,
     blobs,
     documentation,
     files,
@@ -32,6 +35,7 @@ from registry.api import (
     lineage,
     operations,
     pins,
+    registering,
     unmatched,
     versions,
 )
@@ -44,9 +48,11 @@ ROUTES: Final[list[Route]] = [
     *blobs.ROUTES,
     *pins.ROUTES,
     *files.ROUTES,
+    *registering.ROUTES,
     *versions.ROUTES,
     *aliases.ROUTES,
     *lineage.ROUTES,
+    *audit.ROUTES,
     *operations.ROUTES,
 ]
 

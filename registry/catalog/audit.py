@@ -13,15 +13,17 @@ by an object that says so, with its size, its SHA-256 and its beginning.
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, insert
+from sqlalchemy import bindparam, func, insert, select
 
 from registry.catalog.schema import audit
 from registry.domain.masking import masked
 from registry.domain.principals import Principal
-from store.index.transactions import Statement, Tx
+from store.clock import SECOND
+from store.index.transactions import Row, Statement, Tx
 
 MOST_JSON_BYTES: Final = 64 << 10
 
@@ -47,6 +49,42 @@ _INSERT = Statement(
         reason=bindparam("reason"),
     )
 )
+_COLUMNS = (
+    audit.c.id,
+    audit.c.created_at,
+    audit.c.actor,
+    audit.c.actor_name,
+    audit.c.request,
+    audit.c.action,
+    audit.c.kind,
+    audit.c.entity,
+    audit.c.name,
+    audit.c.model,
+    audit.c.before,
+    audit.c.after,
+    audit.c.reason,
+)
+_BETWEEN = Statement(
+    select(*_COLUMNS)
+    .where(audit.c.id > bindparam("after"), audit.c.id <= bindparam("last"))
+    .order_by(audit.c.id)
+    .limit(bindparam("most"))
+)
+_LAST_ID = Statement(select(audit.c.id).order_by(audit.c.id.desc()).limit(1))
+_COUNT = Statement(
+    select(func.count())
+    .select_from(audit)
+    .where(audit.c.id > bindparam("after"), audit.c.id <= bindparam("last"))
+)
+_TIME_FROM = Statement(
+    select(audit.c.id, audit.c.created_at)
+    .where(audit.c.id >= bindparam("id"))
+    .order_by(audit.c.id)
+    .limit(1)
+)
+
+_CLOCK_STEP: Final = 3600 * SECOND
+"""By how much the clock may have been set back without hiding entries from a search by time."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,3 +138,121 @@ def _json(value: Any) -> str | None:
             }
         )
     return encoded.decode()
+
+
+# Reading.
+
+
+class AuditEntry(msgspec.Struct, frozen=True):
+    """An entry as it stands in the log; `before` and `after` are JSON."""
+
+    id: int
+    created_at: int
+    actor: str
+    actor_name: str
+    request: str
+    action: str
+    kind: str
+    entity: str
+    name: str
+    model: str | None
+    before: str | None
+    after: str | None
+    reason: str
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which entries to find; None where it does not matter. `until` is not included."""
+
+    kind: str | None = None
+    entity: str | None = None
+    actor: str | None = None
+    model: str | None = None
+    action: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+
+_EQUAL: Final = ("kind", "entity", "actor", "model", "action")
+
+
+async def find_entries(
+    tx: Tx, wanted: Wanted, *, before: int | None, limit: int
+) -> list[AuditEntry]:
+    """The newest entries, at most `limit`, of those older than the entry `before`."""
+    equal = tuple(name for name in _EQUAL if getattr(wanted, name) is not None)
+    low, high = await _ids_between(tx, wanted.since, wanted.until)
+    rows = await tx.all(
+        _search(equal),
+        **{name: getattr(wanted, name) for name in equal},
+        low=low,
+        high=high if before is None else min(high, before - 1),
+        since=-(2**62) if wanted.since is None else wanted.since,
+        until=2**62 if wanted.until is None else wanted.until,
+        most=limit,
+    )
+    return [_entry(row) for row in rows]
+
+
+@cache
+def _search(equal: tuple[str, ...]) -> Statement:
+    return Statement(
+        select(*_COLUMNS)
+        .where(
+            *(audit.c[name] == bindparam(name) for name in equal),
+            audit.c.id.between(bindparam("low"), bindparam("high")),
+            audit.c.created_at >= bindparam("since"),
+            audit.c.created_at < bindparam("until"),
+        )
+        .order_by(audit.c.id.desc())
+        .limit(bindparam("most"))
+    )
+
+
+async def _ids_between(tx: Tx, since: int | None, until: int | None) -> tuple[int, int]:
+    """Between which ids entries of that time lie, found by halving.
+
+    Ids grow with time but for steps of the clock, so the bounds are wider than asked by as much as
+    a clock may reasonably step; the search itself compares times.
+    """
+    last = await last_id(tx)
+    low, high = 1, last
+    if since is not None:
+        low = await _first_from(tx, since - _CLOCK_STEP, last)
+    if until is not None:
+        high = await _first_from(tx, until + _CLOCK_STEP, last)
+    return low, high
+
+
+async def _first_from(tx: Tx, moment: int, last: int) -> int:
+    """The lowest id whose entry is not before `moment`, or one more than the last."""
+    low, high = 1, last + 1
+    while low < high:
+        middle = (low + high) // 2
+        row = await tx.one(_TIME_FROM, id=middle)
+        if row is None or row[1] >= moment:
+            high = middle
+        else:
+            low = int(row[0]) + 1
+    return low
+
+
+async def entries_between(tx: Tx, after: int, last: int, limit: int) -> list[AuditEntry]:
+    """Entries behind the id `after` up to `last`, in order of their making."""
+    return [_entry(row) for row in await tx.all(_BETWEEN, after=after, last=last, most=limit)]
+
+
+async def count_between(tx: Tx, after: int, last: int) -> int:
+    row = await tx.one(_COUNT, after=after, last=last)
+    assert row is not None, "a count is always one row"
+    return int(row[0])
+
+
+async def last_id(tx: Tx) -> int:
+    """The id of the newest entry, 0 if there is none."""
+    row = await tx.one(_LAST_ID)
+    return 0 if row is None else int(row[0])
+
+
+def _entry(row: Row) -> AuditEntry:
+    return AuditEntry(*row)

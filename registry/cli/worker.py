@@ -36,12 +36,13 @@ from registry.cli.serve import Assignment
 from registry.cli.settings import store_settings
 from registry.config import Config
 from registry.http.draining import Drain
-from registry.keys import DRAIN, LOCAL_SECRET
+from registry.keys import DRAIN, LOCAL_SECRET, SEALS
 from registry.metrics import DIRECTORY_VARIABLE, shared
 from registry.middlewares.access_log import AccessLog
 from registry.services.change import expire_answers
 from registry.services.drafts import expire_drafts
 from registry.services.housekeeping import Housekeeping, Job, Leadership, first_jobs, jobs
+from registry.services.seals import Seals
 from store import layout
 from store.errors import StoreError
 from store.opening import Store, open_store
@@ -153,6 +154,7 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
         store = await open_store(store_settings(config))
         stack.push_async_callback(store.close)
         app = create_app(config, store, access_log=AccessLog())
+        await app[SEALS].root_key()  # refuses to start without the key that seals were made with
         app[LOCAL_SECRET] = LocalSecret(assignment.secret)
         runner = web.AppRunner(app, shutdown_timeout=_ABORT_SECONDS, **runner_settings(config))
         stack.push_async_callback(runner.cleanup)
@@ -163,7 +165,9 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
         assignment.listener.listen(BACKLOG)
         _settle_memory()
         channel.say("ready")
-        keeper = asyncio.create_task(housekeeping(config, store).run(), name="housekeeping")
+        keeper = asyncio.create_task(
+            housekeeping(config, store, app[SEALS]).run(), name="housekeeping"
+        )
         try:
             await channel.stop.wait()
             app[DRAIN].begin()
@@ -177,14 +181,15 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
             await _finish(runner.server, app[DRAIN], channel, config.server.drain_seconds)
 
 
-def housekeeping(config: Config, store: Store) -> Housekeeping:
+def housekeeping(config: Config, store: Store, seals: Seals) -> Housekeeping:
     """The leader's work, done by one worker of all that share the directory."""
     root = store.settings.root
     leadership = Leadership(None if root is None else root / layout.LEADER_LOCK)
     idle_seconds = config.drafts.expire_days * 86400
     drafts = Job("expire drafts", 3600, partial(expire_drafts, store, idle_seconds=idle_seconds))
     answers = Job("expire kept answers", 600, partial(expire_answers, store))
-    return Housekeeping(leadership, first_jobs(store), [*jobs(store), drafts, answers])
+    sealing = Job("seal audit log", 1, seals.seal)
+    return Housekeeping(leadership, first_jobs(store), [*jobs(store), sealing, drafts, answers])
 
 
 def _settle_memory() -> None:

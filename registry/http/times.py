@@ -8,6 +8,11 @@ from typing import Final
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def microseconds(moment: datetime) -> int:
+    """A moment with its zone as we keep times."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
 def rfc3339(microseconds: int) -> str:
     """``2026-11-20T08:15:00.123456Z``, always with six decimals, so that text sorts like time."""
     moment = _EPOCH + timedelta(microseconds=microseconds)

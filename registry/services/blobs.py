@@ -330,7 +330,7 @@ async def _record_pin(tx: Tx, principal: Principal, action: str, digest: Digest)
         audit.Entry(
             action=action,
             kind="pin",
-            id=f"{principal.id}:{name}",
+            id=name,
             name=name,
             before=facts if action == "delete" else None,
             after=facts if action == "create" else None,

@@ -1,0 +1,91 @@
+"""Rows of the seals over the audit log, and by which keys they were made."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from sqlalchemy import bindparam, insert, select
+
+from registry.catalog.schema import audit_seals
+from store.index.blobs import get_state, put_state
+from store.index.transactions import Row, Statement, Tx
+
+_KEYS: Final = "audit.keys"
+
+_COLUMNS = (
+    audit_seals.c.number,
+    audit_seals.c.first,
+    audit_seals.c.last,
+    audit_seals.c.entries,
+    audit_seals.c.previous,
+    audit_seals.c.seal,
+    audit_seals.c.created_at,
+)
+_LAST = Statement(select(*_COLUMNS).order_by(audit_seals.c.number.desc()).limit(1))
+_FIND = Statement(select(*_COLUMNS).where(audit_seals.c.number == bindparam("number")))
+_AFTER = Statement(
+    select(*_COLUMNS)
+    .where(audit_seals.c.number > bindparam("number"))
+    .order_by(audit_seals.c.number)
+    .limit(bindparam("most"))
+)
+_INSERT = Statement(
+    insert(audit_seals).values({column.name: bindparam(column.name) for column in _COLUMNS})
+)
+
+
+class Seal(msgspec.Struct, frozen=True):
+    """A seal over the entries from `first` to `last`, chained to the one before."""
+
+    number: int
+    first: int
+    last: int
+    entries: int
+    previous: bytes
+    seal: bytes
+    created_at: int
+
+    @property
+    def head(self) -> str:
+        """What to keep elsewhere: from here on the log can be cut off no more unnoticed."""
+        return f"{self.number}.{self.seal.hex()}"
+
+
+class SealKey(msgspec.Struct, frozen=True):
+    """From the seal `since` on, seals are made with the root key of this id."""
+
+    id: str
+    since: int
+
+
+async def last_seal(tx: Tx) -> Seal | None:
+    row = await tx.one(_LAST)
+    return None if row is None else _seal(row)
+
+
+async def find_seal(tx: Tx, number: int) -> Seal | None:
+    row = await tx.one(_FIND, number=number)
+    return None if row is None else _seal(row)
+
+
+async def seals_after(tx: Tx, number: int, limit: int) -> list[Seal]:
+    return [_seal(row) for row in await tx.all(_AFTER, number=number, most=limit)]
+
+
+async def insert_seal(tx: Tx, seal: Seal) -> None:
+    await tx.run(_INSERT, **msgspec.structs.asdict(seal))
+
+
+async def seal_keys(tx: Tx) -> list[SealKey]:
+    """Which key made which seals, the oldest first; empty before the first seal."""
+    text = await get_state(tx, _KEYS)
+    return [] if text is None else msgspec.json.decode(text, type=list[SealKey])
+
+
+async def put_seal_keys(tx: Tx, keys: list[SealKey]) -> None:
+    await put_state(tx, _KEYS, msgspec.json.encode(keys).decode())
+
+
+def _seal(row: Row) -> Seal:
+    return Seal(*row)
