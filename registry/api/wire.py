@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from aiohttp import web
 
-from registry.domain.models import Draft, Model, Version
+from registry.domain.models import Draft, Model, Source, Version
+from registry.domain.statuses import Status
 from registry.http.targets import encoded
 from registry.http.times import rfc3339
 from registry.keys import ADDRESSES
 
 
+class SourceAnswer(msgspec.Struct, frozen=True):
+    """Bytes kept elsewhere, and what they are said to be."""
+
+    uri: str
+    digest: str | None
+    size: int | None
+
+
 class VersionAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A published version."""
+    """A published version, without what is long about it."""
 
     id: str
+    model: str
     number: int
     label: str | None
     revision: str
     tree: str
     files: int
     size: int
+    source: SourceAnswer | None
+    status: Status
+    framework: str
+    framework_version: str
+    python_version: str
+    region: str
+    eval_score: float | None
+    cost_per_1k: float | None
+    slo_target: str
+    slo_met: bool | None
+    tier: Literal["hot", "cold"]
+    retired_at: str | None
     created_at: str
     created_by: str
+    updated_at: str
+    deleted_at: str | None
+    purged_at: str | None
     url: str
     archive_url: str
 
@@ -96,26 +121,60 @@ class Urls:
     def file(self, model: Model, name: str, path: str) -> str:
         return f"{self.version(model, name)}/{encoded(path, keep='/')}"
 
+    def about(self, model: Model, name: str) -> str:
+        """Where what is known of a version or a draft is told."""
+        called = encoded(model.name.replace("/", "~"))
+        return f"{self._base}/api/v1/models/{called}/versions/{encoded(name)}"
+
     def publish(self, model: Model, label: str) -> str:
-        name = encoded(model.name.replace("/", "~"))
-        return f"{self._base}/api/v1/models/{name}/versions/{encoded(label)}/publish"
+        return self.about(model, label) + "/publish"
 
 
 def version_answer(urls: Urls, model: Model, version: Version) -> VersionAnswer:
-    url = urls.version(model, version.name)
-    return VersionAnswer(
-        id=version.id,
-        number=version.number,
-        label=version.label,
-        revision=version.revision,
-        tree=str(version.tree),
-        files=version.files,
-        size=version.size_bytes,
-        created_at=rfc3339(version.created_at),
-        created_by=version.created_by,
-        url=url + "/",
-        archive_url=url + ".tar",
-    )
+    return VersionAnswer(**version_facts(urls, model, version))
+
+
+def version_facts(urls: Urls, model: Model, version: Version) -> dict[str, Any]:
+    """The fields of `VersionAnswer`, for those that add to it."""
+    url, source = urls.version(model, version.name), version.source
+    return {
+        "id": version.id,
+        "model": model.name,
+        "number": version.number,
+        "label": version.label,
+        "revision": version.revision,
+        "tree": str(version.tree),
+        "files": version.files,
+        "size": version.size_bytes,
+        "source": None if source is None else _source_answer(source),
+        "status": version.status,
+        "framework": version.framework,
+        "framework_version": version.framework_version,
+        "python_version": version.python_version,
+        "region": version.region,
+        "eval_score": version.eval_score,
+        "cost_per_1k": version.cost_per_1k,
+        "slo_target": version.slo_target,
+        "slo_met": version.slo_met,
+        "tier": version.tier,
+        "retired_at": _time(version.retired_at),
+        "created_at": rfc3339(version.created_at),
+        "created_by": version.created_by,
+        "updated_at": rfc3339(version.updated_at),
+        "deleted_at": _time(version.deleted_at),
+        "purged_at": _time(version.purged_at),
+        "url": url + "/",
+        "archive_url": url + ".tar",
+    }
+
+
+def _source_answer(source: Source) -> SourceAnswer:
+    digest = None if source.digest is None else str(source.digest)
+    return SourceAnswer(source.uri, digest, source.size_bytes)
+
+
+def _time(microseconds: int | None) -> str | None:
+    return None if microseconds is None else rfc3339(microseconds)
 
 
 def draft_answer(urls: Urls, model: Model, draft: Draft) -> DraftAnswer:
