@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import hdrs, web
 
-from registry.api.asking import ARCHIVE, label_of, refuse_partial, refuse_unknown, version_target
+from registry.api.asking import ARCHIVE, Nothing, label_of, refuse_partial, version_target
 from registry.api.wire import PublishedAnswer, Urls, version_answer
 from registry.auth.policy import allows
 from registry.domain.references import parse_reference
@@ -12,6 +12,7 @@ from registry.errors import Denied
 from registry.http.answers import json_answer
 from registry.http.blobs import Cache
 from registry.http.conditional import ETAG
+from registry.http.queries import read_query
 from registry.http.receiving import body
 from registry.http.tars import send_archive
 from registry.keys import CONFIG, PRINCIPAL, STORE
@@ -26,7 +27,7 @@ async def put_archive(request: web.Request) -> web.StreamResponse:
     """Publish the files of an archive under a label, all at once."""
     model, version = version_target(request)
     refuse_partial(request)
-    refuse_unknown(request, frozenset())
+    read_query(request, Nothing)
     label = label_of(version.removesuffix(ARCHIVE))
     if not allows(request[PRINCIPAL], "version.publish"):
         raise Denied("version.publish", request.path)

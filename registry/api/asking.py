@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
+import msgspec
 from aiohttp import hdrs, web
 
 from registry.auth.policy import allows
@@ -23,6 +24,33 @@ from registry.services.publish import UNPROVEN, Completeness
 from store.digest import Digest, InvalidDigest
 
 ARCHIVE: Final = ".tar"
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The query of a route that has no parameters: one that is given was meant for another."""
+
+
+class Proofs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a draft must hold to be published."""
+
+    expect_tree: Annotated[
+        str | None, msgspec.Meta(description="The tree that all files must make.")
+    ] = None
+    expect_files: (
+        Annotated[int, msgspec.Meta(ge=1, le=2**53, description="How many files there must be.")]
+        | None
+    ) = None
+
+
+class PutQuestion(Proofs, frozen=True, forbid_unknown_fields=True):
+    """What to do with a file beside keeping it."""
+
+    publish: Annotated[
+        bool, msgspec.Meta(description="Publish the draft once this file is in it.")
+    ] = False
+    digest: Annotated[
+        list[str], msgspec.Meta(description="The digest that the body must have; it is verified.")
+    ] = []
 
 
 def file_target(request: web.Request) -> tuple[ModelReference, str, str]:
@@ -52,7 +80,7 @@ def label_of(text: str) -> str:
     return parse_label(reference.name)
 
 
-def expected_digest(request: web.Request) -> Digest | None:
+def expected_digest(request: web.Request, asked: PutQuestion) -> Digest | None:
     """The digest that a header or ``?digest=`` declares; all that are there must agree."""
     found: set[Digest] = set()
     for field in ("Repr-Digest", "Content-Digest"):
@@ -63,7 +91,7 @@ def expected_digest(request: web.Request) -> Digest | None:
             raise Invalid(field, "is not sha-256=:base64:", code="invalid_digest") from error
         if declared is not None:
             found.add(declared)
-    for text in request.query.getall("digest", ()):
+    for text in asked.digest:
         found.add(_digest(text, "digest"))
     if len(found) > 1:
         raise Invalid("digest", "is declared twice, differently", code="digest_conflict")
@@ -77,42 +105,21 @@ def _digest(text: str, field: str) -> Digest:
         raise Invalid(field, str(error), code="invalid_digest") from error
 
 
-def wants_publish(request: web.Request) -> Completeness | None:
+def wants_publish(request: web.Request, asked: PutQuestion) -> Completeness | None:
     """What ``?publish=true`` asks for, with the proofs beside it; None to leave a draft."""
-    text = request.query.get("publish", "false")
-    if text in ("false", "0"):
+    if not asked.publish:
         return None
-    if text not in ("true", "1", ""):
-        raise Invalid("publish", f"{text[:40]!r} is neither true nor false")
     if not allows(request[PRINCIPAL], "version.publish"):
         raise Denied("version.publish", request.path)
-    return completeness(request)
+    return completeness(asked)
 
 
-def completeness(request: web.Request) -> Completeness:
+def completeness(asked: Proofs) -> Completeness:
     """What ``expect_tree=`` and ``expect_files=`` say the draft must hold."""
-    tree = request.query.get("expect_tree")
-    files = whole_number(request, "expect_files", most=2**53)
-    if tree is None and files is None:
+    if asked.expect_tree is None and asked.expect_files is None:
         return UNPROVEN
-    return Completeness(None if tree is None else _digest(tree, "expect_tree"), files)
-
-
-def whole_number(request: web.Request, name: str, *, most: int) -> int | None:
-    text = request.query.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) < 18 and 0 < int(text) <= most):
-        raise Invalid(name, f"{text[:40]!r} is not a whole number from 1 to {most}")
-    return int(text)
-
-
-def refuse_unknown(request: web.Request, known: frozenset[str]) -> None:
-    """A misspelt parameter must not be taken for one that was not given."""
-    for name in request.query:
-        if name not in known:
-            accepted = ", ".join(sorted(known)) or "none"
-            raise Invalid(name[:80], f"is not known here; accepted: {accepted}")
+    tree = None if asked.expect_tree is None else _digest(asked.expect_tree, "expect_tree")
+    return Completeness(tree, asked.expect_files)
 
 
 def refuse_partial(request: web.Request) -> None:

@@ -15,11 +15,10 @@ from aiohttp import hdrs, web
 
 from registry.api.errors import ADAPTER
 from registry.domain.paths import parse_path
-from registry.domain.permissions import Permission
 from registry.errors import Invalid
 from registry.http.answers import json_answer
 from registry.http.blobs import send_blob
-from registry.http.bodies import decode_json
+from registry.http.bodies import read_json
 from registry.http.conditional import (
     ETAG,
     InvalidDigestField,
@@ -27,10 +26,11 @@ from registry.http.conditional import (
     parse_digest_field,
     repr_digest_of,
 )
+from registry.http.once import answer_once
 from registry.http.receiving import body, expects_continue
-from registry.http.routing import Body, Handler, Route
+from registry.http.routing import ANYTHING, Content, Handler, Media, Route
 from registry.http.times import rfc3339
-from registry.keys import BLOBS, CONFIG, PRINCIPAL, STORE
+from registry.keys import BLOBS, PRINCIPAL, STORE
 from registry.services.blobs import Put
 from store.digest import Digest, InvalidDigest
 
@@ -46,7 +46,7 @@ class StoredBlobAnswer(msgspec.Struct, frozen=True):
     url: str
 
 
-class MissingQuestion(msgspec.Struct, frozen=True):
+class MissingQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The digests somebody is about to use."""
 
     digests: list[Annotated[str, msgspec.Meta(max_length=128)]]
@@ -96,8 +96,7 @@ async def delete_blob(request: web.Request) -> web.StreamResponse:
 
 async def ask_missing(request: web.Request) -> web.StreamResponse:
     """Say which digests the caller must send; the others are leased to it."""
-    limits = request.app[CONFIG].limits
-    question = await decode_json(request, MissingQuestion, limit_bytes=limits.json_bytes)
+    question = await read_json(request, MissingQuestion)
     digests = [_digest_in_list(text, index) for index, text in enumerate(question.digests)]
     found = await request.app[BLOBS].missing(request[PRINCIPAL], digests)
     until = "" if found.expires_at is None else rfc3339(found.expires_at)
@@ -136,11 +135,17 @@ async def _store(request: web.Request, named: Digest | None) -> web.StreamRespon
     service, principal = request.app[BLOBS], request[PRINCIPAL]
     expected = _expected(request, named)
     size = request.content_length
-    if expected is not None and expects_continue(request):
-        known = await service.claim(principal, expected, size_bytes=size)
-        if known is not None:
-            return _stored(known)
-    return _stored(await service.put(principal, body(request), expected=expected, size_bytes=size))
+
+    async def call() -> Put:
+        if expected is not None and expects_continue(request):
+            known = await service.claim(principal, expected, size_bytes=size)
+            if known is not None:
+                return known
+        return await service.put(principal, body(request), expected=expected, size_bytes=size)
+
+    if request.method != hdrs.METH_POST:
+        return _stored(await call())
+    return await answer_once(request, call, _stored, is_streamed=True)
 
 
 def _expected(request: web.Request, named: Digest | None) -> Digest | None:
@@ -172,19 +177,83 @@ def _stored(put: Put) -> web.Response:
     )
 
 
-_TABLE: Final[list[tuple[str, str, Handler, Permission, Body]]] = [
-    # All methods of one path stand together, the busiest first: the router tries them in order.
-    ("GET", "/blobs/{digest}", get_blob, "content.read", "none"),
-    ("HEAD", "/blobs/{digest}", get_blob, "content.read", "none"),
-    ("PUT", "/blobs/{digest}", put_blob, "content.write", "bytes"),
-    ("DELETE", "/blobs/{digest}", delete_blob, "content.write", "none"),
-    ("PUT", "/blobs/", post_blob, "content.write", "bytes"),
-    ("POST", "/blobs/", post_blob, "content.write", "bytes"),
-    ("POST", "/blobs", post_blob, "content.write", "bytes"),
-    ("POST", "/api/v1/blobs/missing", ask_missing, "content.read", "json"),
-]
+_STORED_HEADERS: Final = {
+    "Location": "The address of the blob.",
+    "ETag": "Its digest, quoted.",
+    "Repr-Digest": "Its SHA-256, as in RFC 9530.",
+}
+_STORED: Final[dict[int, Content]] = {
+    200: Media("", "The caller held it already.", _STORED_HEADERS, also=StoredBlobAnswer),
+    201: Media("", "It is stored and pinned.", _STORED_HEADERS, also=StoredBlobAnswer),
+}
+
+
+def _reading(method: str) -> Route:
+    return Route(
+        method=method,
+        path="/blobs/{digest}",
+        handler=get_blob,
+        permission="content.read",
+        adapter=ADAPTER,
+        summary="Get a blob",
+        tag="blobs",
+        answers={200: ANYTHING, 206: ANYTHING, 304: None},
+        problems=(404, 412, 416),
+        headers={
+            "Range": "",
+            "If-Range": "",
+            "If-Match": "Answer only if it has this `ETag`; else 412.",
+            "If-None-Match": "",
+        },
+    )
+
+
+def _storing(method: str, path: str, handler: Handler, summary: str) -> Route:
+    return Route(
+        method=method,
+        path=path,
+        handler=handler,
+        permission="content.write",
+        adapter=ADAPTER,
+        body="bytes",
+        summary=summary,
+        tag="blobs",
+        accepts=Media("*/*", "The bytes, as they shall be stored."),
+        answers=_STORED,
+        problems=(422,),
+        headers={"Repr-Digest": "", "Content-Digest": "", "Expect": ""},
+    )
+
 
 ROUTES: Final = [
-    Route(method=method, path=path, handler=handler, permission=word, adapter=ADAPTER, body=reads)
-    for method, path, handler, word, reads in _TABLE
+    # All methods of one path stand together, the busiest first: the router tries them in order.
+    _reading("GET"),
+    _reading("HEAD"),
+    _storing("PUT", "/blobs/{digest}", put_blob, "Store a blob under its digest or a file name"),
+    Route(
+        method="DELETE",
+        path="/blobs/{digest}",
+        handler=delete_blob,
+        permission="content.write",
+        adapter=ADAPTER,
+        summary="Release the caller's pins of a blob",
+        tag="blobs",
+        answers={204: None},
+        problems=(404,),
+    ),
+    _storing("PUT", "/blobs/", post_blob, "Store a blob of unknown digest"),
+    _storing("POST", "/blobs/", post_blob, "Store a blob of unknown digest"),
+    _storing("POST", "/blobs", post_blob, "Store a blob of unknown digest"),
+    Route(
+        method="POST",
+        path="/api/v1/blobs/missing",
+        handler=ask_missing,
+        permission="content.read",
+        adapter=ADAPTER,
+        body="json",
+        summary="Ask which of many blobs must be sent",
+        tag="blobs",
+        accepts=MissingQuestion,
+        answers={200: MissingAnswer},
+    ),
 ]

@@ -112,7 +112,7 @@ class Document:
 
 
 DOCUMENT: Final = web.AppKey("document", Document)
-"""Here and not in `registry.keys`, which everything imports and so may import nothing of the API."""
+"""Here and not in `registry.keys`: what everything imports may import no part of the API."""
 
 
 def routes_of(app: web.Application) -> list[Route]:

@@ -7,27 +7,28 @@ tree, a revision or an id; a ``PUT`` takes a label only. Archives are in `regist
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
+import msgspec
 from aiohttp import hdrs, web
 
 from registry.api.archives import cache_of, get_archive, put_archive
 from registry.api.asking import (
     ARCHIVE,
+    PutQuestion,
     expected_digest,
     file_target,
     label_of,
     refuse_partial,
-    refuse_unknown,
     version_target,
     wants_publish,
-    whole_number,
 )
 from registry.api.errors import ADAPTER
 from registry.api.wire import (
     FileAnswer,
     FileInVersion,
     ListingAnswer,
+    PublishedAnswer,
     Urls,
     draft_answer,
     version_answer,
@@ -47,8 +48,9 @@ from registry.http.conditional import (
     repr_digest_of,
 )
 from registry.http.lists import Listed, prefers_plain, send_list
+from registry.http.queries import read_query
 from registry.http.receiving import body, expects_continue
-from registry.http.routing import Route
+from registry.http.routing import ANYTHING, Media, Route
 from registry.keys import CONFIG, PRINCIPAL, STORE
 from registry.services.drafts import Body, FilePut, Target, claim_file, put_file, remove_draft_file
 from registry.services.files import (
@@ -67,17 +69,24 @@ from registry.services.resolve import DraftFiles, Tree, resolve_version
 MOST_LISTED: Final = 10_000
 """How many files one answer lists; more are asked for with ``after``."""
 
-_PUT_QUESTIONS: Final = frozenset(("publish", "expect_tree", "expect_files", "digest"))
+
+class FilesPage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which files to list, where the path ends with a slash."""
+
+    after: Annotated[str, msgspec.Meta(description="List the files behind this path.")] = ""
+    limit: Annotated[
+        int, msgspec.Meta(ge=1, le=MOST_LISTED, description="How many files at most.")
+    ] = MOST_LISTED
 
 
 async def put_model_file(request: web.Request) -> web.StreamResponse:
     """Put one file under a label; with ``?publish=true`` the draft becomes a version with it."""
     model, version, path = file_target(request)
     refuse_partial(request)
-    refuse_unknown(request, _PUT_QUESTIONS)
+    asked = read_query(request, PutQuestion)
     target = Target(model, label_of(version), parse_path(path))
-    publish = wants_publish(request)
-    expected, size = expected_digest(request), request.content_length
+    publish = wants_publish(request, asked)
+    expected, size = expected_digest(request, asked), request.content_length
     store, principal = request.app[STORE], request[PRINCIPAL]
     if expected is not None and expects_continue(request):
         put = await claim_file(store, principal, target, expected, size_bytes=size, publish=publish)
@@ -143,7 +152,7 @@ async def _send_file(request: web.Request, found: FoundFile) -> web.StreamRespon
 
 
 async def _list(request: web.Request, place: Tree | DraftFiles) -> web.StreamResponse:
-    refuse_unknown(request, frozenset(("after", "limit")))
+    asked = read_query(request, FilesPage)
     store = request.app[STORE]
     if prefers_plain(request):
         lines = (
@@ -151,9 +160,7 @@ async def _list(request: web.Request, place: Tree | DraftFiles) -> web.StreamRes
             async for page in all_files(store, place)
         )
         return await send_list(request, Listed(lines, cache=_list_cache(place)))
-    after = request.query.get("after", "")
-    limit = whole_number(request, "limit", most=MOST_LISTED) or MOST_LISTED
-    listing = await list_files(store, place, after=after, limit=limit)
+    listing = await list_files(store, place, after=asked.after, limit=asked.limit)
     urls = Urls(request)
     version, draft, tree = None, None, None
     if isinstance(place, DraftFiles):
@@ -248,6 +255,14 @@ async def delete_model_version(request: web.Request) -> web.StreamResponse:
 _FILE: Final = "/models/{model:[^/]+}/{version:[^/]+}/{path:(?s:.*)}"
 _VERSION: Final = "/models/{model:[^/]+}/{version:[^/]+}"
 
+_READING: Final = {
+    "Range": "",
+    "If-Range": "",
+    "If-Match": "Answer only if it still has this `ETag`; else 412.",
+    "If-None-Match": "",
+}
+_PUTTING: Final = {"Repr-Digest": "", "Content-Digest": "", "Expect": ""}
+
 ROUTES: Final = [
     Route(
         method="PUT",
@@ -256,16 +271,52 @@ ROUTES: Final = [
         permission="content.write",
         adapter=ADAPTER,
         body="bytes",
+        summary="Put a file into a draft",
+        tag="files",
+        query=PutQuestion,
+        accepts=Media("*/*", "The file, as it shall be stored."),
+        answers={200: FileAnswer, 201: FileAnswer},
+        problems=(409, 422),
+        headers=_PUTTING,
     ),
     *(
         Route(
             method=method,
-            path=path,
-            handler=handler,
+            path=_FILE,
+            handler=get_model_file,
             permission="content.read",
             adapter=ADAPTER,
+            summary="Get a file, or the list of files",
+            tag="files",
+            query=FilesPage,
+            answers={
+                200: Media("*/*", "The file, or the list of all files.", also=ListingAnswer),
+                206: ANYTHING,
+                304: None,
+            },
+            problems=(404, 412, 416),
+            headers={**_READING, "Accept": "`text/plain` for a list of lines."},
         )
-        for path, handler in ((_FILE, get_model_file), (_VERSION, get_model_version))
+        for method in ("GET", "HEAD")
+    ),
+    *(
+        Route(
+            method=method,
+            path=_VERSION,
+            handler=get_model_version,
+            permission="content.read",
+            adapter=ADAPTER,
+            summary="Get the only file of a version, or all as an archive",
+            tag="files",
+            answers={
+                200: Media("*/*", "The only file, or the archive."),
+                206: ANYTHING,
+                302: Media("", "There are several files.", {"Location": "The archive of all."}),
+                304: None,
+            },
+            problems=(404, 412, 416),
+            headers=_READING,
+        )
         for method in ("GET", "HEAD")
     ),
     Route(
@@ -275,6 +326,11 @@ ROUTES: Final = [
         permission="content.write",
         adapter=ADAPTER,
         body="bytes",
+        summary="Publish a directory as a tar archive",
+        tag="files",
+        accepts=Media("*/*", "An uncompressed tar (ustar, pax or GNU)."),
+        answers={200: PublishedAnswer, 201: PublishedAnswer},
+        problems=(409, 422),
     ),
     Route(
         method="DELETE",
@@ -282,6 +338,10 @@ ROUTES: Final = [
         handler=delete_model_file,
         permission="content.write",
         adapter=ADAPTER,
+        summary="Take a file out of a draft",
+        tag="files",
+        answers={204: None},
+        problems=(409,),
     ),
     Route(
         method="DELETE",
@@ -289,5 +349,9 @@ ROUTES: Final = [
         handler=delete_model_version,
         permission="model.write",
         adapter=ADAPTER,
+        summary="Delete a version or discard a draft",
+        tag="files",
+        answers={204: None},
+        problems=(409,),
     ),
 ]

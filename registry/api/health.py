@@ -11,7 +11,7 @@ from registry import __version__
 from registry.api.errors import ADAPTER
 from registry.domain.permissions import Permission
 from registry.http.answers import json_answer
-from registry.http.routing import Handler, Route
+from registry.http.routing import Content, Handler, Media, Route
 from registry.keys import CONDITION, DRAIN, METRICS
 from registry.metrics import CONTENT_TYPE, Metrics
 from registry.services.condition import Condition, Space, Totals
@@ -95,15 +95,33 @@ def measure_store(metrics: Metrics, store: Store, condition: Condition) -> None:
         metrics.gauge(f"digestry_{name}", help_, read, across="livemostrecent")
 
 
-_TABLE: Final[tuple[tuple[str, Handler, Permission], ...]] = (
-    ("/healthz", get_healthz, "public"),
-    ("/readyz", get_readyz, "public"),
-    ("/metrics", get_metrics, "ops"),
-    ("/api/v1/stats", get_stats, "ops"),
-)
+def _routes(
+    path: str, handler: Handler, permission: Permission, summary: str, answers: dict[int, Content]
+) -> list[Route]:
+    return [
+        Route(
+            method=method,
+            path=path,
+            handler=handler,
+            permission=permission,
+            adapter=ADAPTER,
+            summary=summary,
+            tag="server",
+            answers=answers,
+        )
+        for method in ("GET", "HEAD")
+    ]
+
 
 ROUTES: Final = [
-    Route(method=method, path=path, handler=handler, permission=permission, adapter=ADAPTER)
-    for path, handler, permission in _TABLE
-    for method in ("GET", "HEAD")
+    *_routes("/healthz", get_healthz, "public", "Is it alive", {200: Health}),
+    *_routes("/readyz", get_readyz, "public", "Is it ready for work", {200: Health, 503: Health}),
+    *_routes(
+        "/metrics",
+        get_metrics,
+        "ops",
+        "Metrics",
+        {200: Media("text/plain", "Prometheus' text format.")},
+    ),
+    *_routes("/api/v1/stats", get_stats, "ops", "What is stored", {200: Stats}),
 ]

@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from registry import __version__
 from registry.api.errors import ADAPTER
-from registry.http.routing import Route
+from registry.http.routing import Media, Route
 from registry.keys import ADDRESSES
 
 _STYLE: Final = (
@@ -72,6 +72,16 @@ async def get_index(request: web.Request) -> web.Response:
 
 
 ROUTES: Final = [
-    Route(method=method, path="/", handler=get_index, permission="public", adapter=ADAPTER)
+    Route(
+        method=method,
+        path="/",
+        handler=get_index,
+        permission="public",
+        adapter=ADAPTER,
+        summary="A page that says what runs here",
+        tag="server",
+        answers={200: Media("text/html", "The page.")},
+        is_hidden=True,
+    )
     for method in ("GET", "HEAD")
 ]

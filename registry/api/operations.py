@@ -6,32 +6,37 @@ address tells how far it is and, in the end, what it found. Any worker can be as
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from aiohttp import hdrs, web
 
 from registry.api.errors import ADAPTER
 from registry.http.answers import json_answer
-from registry.http.bodies import parse_json, read_all
-from registry.http.routing import Body, Handler, Route
+from registry.http.bodies import read_json
+from registry.http.once import answer_once
+from registry.http.routing import Content, Handler, Route
 from registry.http.times import rfc3339
-from registry.keys import CONFIG, OPERATIONS, PRINCIPAL
-from registry.services.operations import Failure, Group, Operation, Progress
+from registry.keys import OPERATIONS, PRINCIPAL
+from registry.services.operations import Failure, Group, Operation, Progress, State
 from store.digest import Digest
 from store.gc import CollectionStatus
-
-T = TypeVar("T")
 
 
 class ScrubQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What to verify, and how fast; nothing given means everything at full speed."""
 
-    rate_bytes_per_second: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    digests: Annotated[list[str], msgspec.Meta(max_length=10_000)] = []
+    rate_bytes_per_second: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | None = None
+    digests: Annotated[
+        list[Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]],
+        msgspec.Meta(max_length=10_000),
+    ] = []
 
 
 class FsckQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``repair`` rebuilds rows and adopts orphans; without it the check only reports."""
+
     repair: bool = False
 
 
@@ -42,6 +47,8 @@ class ApplyQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UndoQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which collection to put back."""
+
     collection: str
 
 
@@ -57,7 +64,7 @@ class OperationAnswer(msgspec.Struct, frozen=True):
     id: str
     group: Group
     verb: str
-    state: str
+    state: State
     url: str
     actor: str
     started_at: str
@@ -75,7 +82,14 @@ class CollectionAnswer(msgspec.Struct, frozen=True):
     operation: OperationAnswer | None
 
 
+class LatestAnswer(msgspec.Struct, frozen=True):
+    """The last operation of a kind; null before the first."""
+
+    operation: OperationAnswer | None
+
+
 async def get_gc(request: web.Request) -> web.Response:
+    """What quarantine holds, by reason, and why collection is off, if it is."""
     operations, principal = request.app[OPERATIONS], request[PRINCIPAL]
     last = await operations.latest(principal, "gc")
     status = await operations.collection_status(principal)
@@ -83,59 +97,82 @@ async def get_gc(request: web.Request) -> web.Response:
 
 
 async def post_gc_plan(request: web.Request) -> web.Response:
-    return _started(await request.app[OPERATIONS].plan_collection(request[PRINCIPAL]))
+    """Find what nothing refers to; nothing is moved. The report names the plan."""
+    operations = request.app[OPERATIONS]
+    return await _start(request, lambda: operations.plan_collection(request[PRINCIPAL]))
 
 
 async def post_gc_apply(request: web.Request) -> web.Response:
-    asked = await _question(request, ApplyQuestion)
+    """Move what a plan showed, and is still unclaimed, to quarantine; without a plan, plan anew."""
+    asked = await read_json(request, ApplyQuestion, is_optional=True)
     operations = request.app[OPERATIONS]
-    return _started(await operations.apply_collection(request[PRINCIPAL], asked.plan))
+    return await _start(
+        request, lambda: operations.apply_collection(request[PRINCIPAL], asked.plan)
+    )
 
 
 async def post_gc_undo(request: web.Request) -> web.Response:
-    asked = await _question(request, UndoQuestion)
+    """Bring back from quarantine what a collection took."""
+    asked = await read_json(request, UndoQuestion)
     operations = request.app[OPERATIONS]
-    return _started(await operations.undo_collection(request[PRINCIPAL], asked.collection))
+    return await _start(
+        request, lambda: operations.undo_collection(request[PRINCIPAL], asked.collection)
+    )
 
 
 async def post_gc_purge(request: web.Request) -> web.Response:
-    asked = await _question(request, PurgeQuestion)
+    """Remove for good what is past its undo window, or all that quarantine holds."""
+    asked = await read_json(request, PurgeQuestion, is_optional=True)
     operations = request.app[OPERATIONS]
-    return _started(
-        await operations.purge_collected(request[PRINCIPAL], everything=asked.everything)
+    return await _start(
+        request,
+        lambda: operations.purge_collected(request[PRINCIPAL], everything=asked.everything),
     )
 
 
 async def post_gc_confirm(request: web.Request) -> web.Response:
-    await request.app[OPERATIONS].confirm_collection(request[PRINCIPAL])
-    return web.Response(status=204)
+    """Say that a restored or rebuilt index is right, so that collection may run again."""
+    operations = request.app[OPERATIONS]
+    return await answer_once(
+        request,
+        lambda: operations.confirm_collection(request[PRINCIPAL]),
+        lambda _: web.Response(status=204),
+    )
 
 
 async def post_scrub(request: web.Request) -> web.Response:
-    asked = await _question(request, ScrubQuestion)
-    return _started(
-        await request.app[OPERATIONS].scrub(
+    """Read stored blobs and set damaged ones aside."""
+    asked = await read_json(request, ScrubQuestion, is_optional=True)
+    operations = request.app[OPERATIONS]
+    return await _start(
+        request,
+        lambda: operations.scrub(
             request[PRINCIPAL],
             rate_bytes_per_second=asked.rate_bytes_per_second,
             only=[Digest.parse(text) for text in asked.digests],
-        )
+        ),
     )
 
 
 async def post_fsck(request: web.Request) -> web.Response:
-    asked = await _question(request, FsckQuestion)
-    return _started(await request.app[OPERATIONS].fsck(request[PRINCIPAL], repair=asked.repair))
+    """Compare the index with the directory of blobs."""
+    asked = await read_json(request, FsckQuestion, is_optional=True)
+    operations = request.app[OPERATIONS]
+    return await _start(request, lambda: operations.fsck(request[PRINCIPAL], repair=asked.repair))
 
 
 async def get_scrub(request: web.Request) -> web.Response:
+    """The last scrub, running or ended."""
     return await _latest(request, "scrub")
 
 
 async def get_fsck(request: web.Request) -> web.Response:
+    """The last check, running or ended."""
     return await _latest(request, "fsck")
 
 
 async def get_operation(request: web.Request) -> web.Response:
+    """State, progress, and in the end the report of one operation; any worker can be asked."""
     wanted = request.match_info["operation"]
     return json_answer(_answer(await request.app[OPERATIONS].find(request[PRINCIPAL], wanted)))
 
@@ -149,13 +186,12 @@ async def delete_operation(request: web.Request) -> web.Response:
 
 async def _latest(request: web.Request, group: Group) -> web.Response:
     found = await request.app[OPERATIONS].latest(request[PRINCIPAL], group)
-    return json_answer({"operation": None if found is None else _answer(found)})
+    return json_answer(LatestAnswer(None if found is None else _answer(found)))
 
 
-async def _question(request: web.Request, kind: type[T]) -> T:
-    """The body as `kind`; no body asks for the defaults."""
-    content = await read_all(request, limit_bytes=request.app[CONFIG].limits.json_bytes)
-    return parse_json(content or b"{}", kind)
+async def _start(request: web.Request, begin: Callable[[], Awaitable[Operation]]) -> web.Response:
+    """Begin once, however often it is asked with the same ``Idempotency-Key``."""
+    return await answer_once(request, begin, _started)
 
 
 def _started(operation: Operation) -> web.Response:
@@ -181,23 +217,70 @@ def _answer(operation: Operation) -> OperationAnswer:
     )
 
 
-def _route(method: str, path: str, handler: Handler, body: Body = "none") -> Route:
+def _route(
+    method: Literal["GET", "DELETE"],
+    path: str,
+    handler: Handler,
+    summary: str,
+    answers: dict[int, Content],
+) -> Route:
     return Route(
-        method=method, path=path, handler=handler, permission="ops", adapter=ADAPTER, body=body
+        method=method,
+        path="/api/v1/" + path,
+        handler=handler,
+        permission="ops",
+        adapter=ADAPTER,
+        summary=summary,
+        tag="operations",
+        answers=answers,
+    )
+
+
+def _starts(
+    path: str, handler: Handler, summary: str, accepts: type[Any] | None, *, needs: bool = False
+) -> Route:
+    """A POST that begins an operation; `needs` says that its body may not be left out."""
+    return Route(
+        method="POST",
+        path="/api/v1/" + path,
+        handler=handler,
+        permission="ops",
+        adapter=ADAPTER,
+        body="none" if accepts is None else "json",
+        summary=summary,
+        tag="operations",
+        accepts=accepts,
+        is_body_optional=not needs,
+        answers={202: OperationAnswer},
     )
 
 
 ROUTES: Final = [
-    _route("GET", "/api/v1/gc", get_gc),
-    _route("POST", "/api/v1/gc/plan", post_gc_plan),
-    _route("POST", "/api/v1/gc/apply", post_gc_apply, "json"),
-    _route("POST", "/api/v1/gc/undo", post_gc_undo, "json"),
-    _route("POST", "/api/v1/gc/purge", post_gc_purge, "json"),
-    _route("POST", "/api/v1/gc/confirm", post_gc_confirm),
-    _route("POST", "/api/v1/scrub", post_scrub, "json"),
-    _route("GET", "/api/v1/scrub", get_scrub),
-    _route("POST", "/api/v1/fsck", post_fsck, "json"),
-    _route("GET", "/api/v1/fsck", get_fsck),
-    _route("GET", "/api/v1/operations/{operation}", get_operation),
-    _route("DELETE", "/api/v1/operations/{operation}", delete_operation),
+    _route("GET", "gc", get_gc, "What quarantine holds", {200: CollectionAnswer}),
+    _starts("gc/plan", post_gc_plan, "Plan a collection", None),
+    _starts("gc/apply", post_gc_apply, "Collect", ApplyQuestion),
+    _starts("gc/undo", post_gc_undo, "Put a collection back", UndoQuestion, needs=True),
+    _starts("gc/purge", post_gc_purge, "Remove collected blobs for good", PurgeQuestion),
+    Route(
+        method="POST",
+        path="/api/v1/gc/confirm",
+        handler=post_gc_confirm,
+        permission="ops",
+        adapter=ADAPTER,
+        summary="Allow collection again",
+        tag="operations",
+        answers={204: None},
+    ),
+    _starts("scrub", post_scrub, "Verify stored blobs", ScrubQuestion),
+    _route("GET", "scrub", get_scrub, "The last scrub", {200: LatestAnswer}),
+    _starts("fsck", post_fsck, "Compare index and directory", FsckQuestion),
+    _route("GET", "fsck", get_fsck, "The last check", {200: LatestAnswer}),
+    _route("GET", "operations/{operation}", get_operation, "One operation", {200: OperationAnswer}),
+    _route(
+        "DELETE",
+        "operations/{operation}",
+        delete_operation,
+        "Ask an operation to stop",
+        {202: OperationAnswer},
+    ),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import quote
 
 import msgspec
@@ -13,10 +13,12 @@ from registry.api.blobs import parse_digest
 from registry.api.errors import ADAPTER
 from registry.errors import Invalid
 from registry.http.answers import json_answer
-from registry.http.bodies import decode_json
+from registry.http.bodies import read_json
+from registry.http.once import answer_once
+from registry.http.queries import read_query
 from registry.http.routing import Route
 from registry.http.times import rfc3339
-from registry.keys import BLOBS, CONFIG, PRINCIPAL
+from registry.keys import BLOBS, PRINCIPAL
 from registry.services.blobs import Position
 from store.digest import Digest, InvalidDigest
 from store.index.blobs import KEPT, PIN, RefRow
@@ -25,7 +27,6 @@ DEFAULT_LIMIT: Final = 100
 MOST_LIMIT: Final = 1000
 
 _CURSOR: Final = re.compile(rf"({KEPT}|{PIN})\.([0-9a-f]{{64}})\Z")
-_LIMIT: Final = re.compile(r"[0-9]{1,6}\Z")
 
 
 class Pin(msgspec.Struct, frozen=True):
@@ -45,15 +46,21 @@ class PinPage(msgspec.Struct, frozen=True):
     next: str | None
 
 
-class PinRequest(msgspec.Struct, frozen=True):
+class PinRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which blob to keep."""
 
     digest: str
 
 
+class PinsPage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    after: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_LIMIT)] = DEFAULT_LIMIT
+
+
 async def list_pins(request: web.Request) -> web.StreamResponse:
     """A page of the caller's pins."""
-    after, limit = _position(request.query.get("after")), _limit(request.query.get("limit"))
+    asked = read_query(request, PinsPage)
+    after, limit = _position(asked.after), asked.limit
     page = await request.app[BLOBS].pins(request[PRINCIPAL], after=after, limit=limit)
     cursor = None if page.next is None else f"{page.next.kind}.{page.next.digest.hex}"
     answer = PinPage([_pin(item) for item in page.items], cursor)
@@ -66,17 +73,13 @@ async def list_pins(request: web.Request) -> web.StreamResponse:
 
 async def make_pin(request: web.Request) -> web.StreamResponse:
     """Keep a blob the caller may read until the caller releases it."""
-    limit = request.app[CONFIG].limits.json_bytes
-    wanted = await decode_json(request, PinRequest, limit_bytes=limit)
+    wanted = await read_json(request, PinRequest)
     try:
         digest = parse_digest(wanted.digest)
     except InvalidDigest as error:
         raise Invalid("digest", str(error), code="invalid_digest") from error
-    pin, is_new = await request.app[BLOBS].pin(request[PRINCIPAL], digest)
-    return json_answer(
-        _pin(pin),
-        status=201 if is_new else 200,
-        headers={hdrs.LOCATION: f"/api/v1/pins/{digest}"},
+    return await answer_once(
+        request, lambda: request.app[BLOBS].pin(request[PRINCIPAL], digest), _made
     )
 
 
@@ -85,6 +88,15 @@ async def release_pin(request: web.Request) -> web.StreamResponse:
     digest = parse_digest(request.match_info["digest"])
     await request.app[BLOBS].release(request[PRINCIPAL], digest)
     return web.Response(status=204)
+
+
+def _made(pinned: tuple[RefRow, bool]) -> web.Response:
+    pin, is_new = pinned
+    return json_answer(
+        _pin(pin),
+        status=201 if is_new else 200,
+        headers={hdrs.LOCATION: f"/api/v1/pins/{pin.digest}"},
+    )
 
 
 def _pin(row: RefRow) -> Pin:
@@ -101,14 +113,6 @@ def _position(cursor: str | None) -> Position | None:
     return Position(match[1], Digest.from_hex(match[2]))
 
 
-def _limit(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_LIMIT
-    if _LIMIT.match(text) is None or not 1 <= int(text) <= MOST_LIMIT:
-        raise Invalid("limit", f"is not a number from 1 to {MOST_LIMIT}", code="invalid_limit")
-    return int(text)
-
-
 ROUTES: Final = [
     Route(
         method="GET",
@@ -116,6 +120,10 @@ ROUTES: Final = [
         handler=list_pins,
         permission="content.read",
         adapter=ADAPTER,
+        summary="List the caller's pins",
+        tag="blobs",
+        query=PinsPage,
+        answers={200: PinPage},
     ),
     Route(
         method="POST",
@@ -124,6 +132,11 @@ ROUTES: Final = [
         permission="content.write",
         adapter=ADAPTER,
         body="json",
+        summary="Keep a blob",
+        tag="blobs",
+        accepts=PinRequest,
+        answers={200: Pin, 201: Pin},
+        problems=(404,),
     ),
     Route(
         method="DELETE",
@@ -131,5 +144,9 @@ ROUTES: Final = [
         handler=release_pin,
         permission="content.write",
         adapter=ADAPTER,
+        summary="Release a blob",
+        tag="blobs",
+        answers={204: None},
+        problems=(404,),
     ),
 ]

@@ -35,5 +35,9 @@ ROUTES: Final = [
         handler=answer_unmatched,
         permission="public",
         adapter=ADAPTER,
+        summary="What no other route wanted",
+        tag="server",
+        problems=(404, 405),
+        is_hidden=True,
     )
 ]

@@ -8,12 +8,13 @@ import msgspec
 from aiohttp import hdrs, web
 
 from registry.api.archives import published_answer
-from registry.api.asking import completeness, label_of, refuse_unknown
+from registry.api.asking import Proofs, completeness, label_of
 from registry.api.errors import ADAPTER
 from registry.api.wire import Urls, draft_answer, version_answer
 from registry.domain.references import parse_model, parse_reference
 from registry.errors import Invalid, NotFound
 from registry.http.answers import json_answer
+from registry.http.queries import read_query
 from registry.http.routing import Route
 from registry.http.targets import decoded, raw_segments
 from registry.keys import PRINCIPAL, STORE
@@ -25,13 +26,13 @@ from registry.services.resolve import DraftFiles, resolve_version
 async def publish_version(request: web.Request) -> web.StreamResponse:
     """Make a draft a version; repeating it answers the same."""
     _, _, _, model, _, label, *_ = raw_segments(request, 7)
-    refuse_unknown(request, frozenset(("expect_tree", "expect_files")))
+    asked = read_query(request, Proofs)
     publication = await publish_draft(
         request.app[STORE],
         request[PRINCIPAL],
         parse_model(decoded(model, field="model")),
         label_of(decoded(label, field="version")),
-        completeness(request),
+        completeness(asked),
     )
     return published_answer(request, publication)
 

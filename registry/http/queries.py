@@ -24,6 +24,7 @@ from registry.http.validation import (
     refusal,
     unknown,
 )
+from registry.http.wording import plain
 
 T = TypeVar("T")
 
@@ -72,13 +73,14 @@ def parse_query(given: Mapping[str, Sequence[str]], kind: type[T]) -> T:
 
 
 def _fields(kind: type[Any]) -> Mapping[str, inspect.Type]:
-    described = described_type(kind)
+    described = plain(described_type(kind))
     assert isinstance(described, inspect.StructType)
     return {field.encode_name: field.type for field in described.fields}
 
 
 def _alternatives(kind: inspect.Type) -> tuple[inspect.Type, ...]:
-    return kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    kind = plain(kind)
+    return tuple(map(plain, kind.types)) if isinstance(kind, inspect.UnionType) else (kind,)
 
 
 def _is_list(kind: inspect.Type) -> bool:

@@ -27,7 +27,7 @@ from msgspec import inspect
 
 from registry.errors import Invalid
 from registry.http.problems import FieldProblem
-from registry.http.wording import accepted, choices, described, nearest
+from registry.http.wording import accepted, choices, described, nearest, plain
 
 MOST_PROBLEMS: Final = 100
 MOST_VISITS: Final = 50_000
@@ -139,6 +139,7 @@ class _Walk:
         self._left -= 1
         if self.is_tired:
             return
+        kind = plain(kind)
         match kind:
             case inspect.UnionType():
                 yield from self._union(value, kind, path)
@@ -158,7 +159,7 @@ class _Walk:
                 yield from _scalar(value, kind, path)
 
     def _union(self, value: Any, kind: inspect.UnionType, path: str) -> Problems:
-        fitting = [one for one in kind.types if _is_of_its_sort(value, one)]
+        fitting = [one for one in map(plain, kind.types) if _is_of_its_sort(value, one)]
         if not fitting:
             yield _expected(path, kind, value)
             return
@@ -332,6 +333,7 @@ def _word(value: Any, kind: inspect.LiteralType | inspect.EnumType, path: str) -
 
 def _key(key: Any, kind: inspect.Type) -> Problems:
     """Names in JSON are texts, whatever type they are kept in."""
+    kind = plain(kind)
     if isinstance(kind, inspect.StrType | inspect.LiteralType | inspect.EnumType):
         yield from _scalar(key, kind, "")
     elif isinstance(kind, inspect.IntType):

@@ -34,8 +34,16 @@ _PLAIN: Final[dict[type[inspect.Type], str]] = {
 }
 
 
+def plain(kind: inspect.Type) -> inspect.Type:
+    """A type without the description and the examples that documentation adds to it."""
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    return kind
+
+
 def accepted(kind: inspect.Type) -> str:
     """What `kind` takes; for an object only that, since its fields have problems of their own."""
+    kind = plain(kind)
     if isinstance(kind, inspect.UnionType):
         words = [accepted(one) for one in kind.types]
         return " or ".join(dict.fromkeys(words))

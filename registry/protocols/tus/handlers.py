@@ -5,6 +5,7 @@ Sections named below are those of https://tus.io/protocols/resumable-upload.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from typing import Final
@@ -13,10 +14,10 @@ from aiohttp import hdrs, web
 
 from registry.errors import Invalid, MethodNotAllowed, UnsupportedMedia
 from registry.http.receiving import body
-from registry.http.routing import Handler, Route
+from registry.http.routing import Handler, Media, Route
 from registry.keys import PRINCIPAL, UPLOAD_SESSIONS
 from registry.protocols.tus import wire
-from registry.protocols.tus.errors import ADAPTER, VersionMismatch
+from registry.protocols.tus.errors import ADAPTER, CHECKSUM_MISMATCH_STATUS, VersionMismatch
 from registry.services.uploads import Arrival
 from store.uploads import CHECKSUMS, Checksum, Upload
 
@@ -90,9 +91,15 @@ async def delete_upload(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
+async def post_upload(request: web.Request) -> web.StreamResponse:
+    """As the method that ``X-HTTP-Method-Override`` names, for clients that cannot send it."""
+    raise MethodNotAllowed(request.method, _AT_UPLOAD)
+
+
 def _spoken(handler: Handler) -> Handler:
     """Refuse another version before anything happens, and name ours in the answer."""
 
+    @functools.wraps(handler)
     async def speak(request: web.Request) -> web.StreamResponse:
         if request.headers.get(_RESUMABLE) != wire.VERSION:
             raise VersionMismatch
@@ -115,12 +122,13 @@ _AT_UPLOAD: Final[Mapping[str, Handler]] = {
 }
 
 
-def _dispatch(handlers: Mapping[str, Handler]) -> Handler:
+def _dispatch(handlers: Mapping[str, Handler], documented: Handler) -> Handler:
     """Let ``X-HTTP-Method-Override`` name the method of a request that may change something.
 
     A safe method stays what it is: nothing that guards against other web sites looks at HEAD.
     """
 
+    @functools.wraps(documented)
     async def dispatch(request: web.Request) -> web.StreamResponse:
         method = request.headers.get(_OVERRIDE, request.method)
         if method not in handlers:
@@ -164,31 +172,106 @@ def _progress(upload: Upload) -> dict[str, str]:
     return headers
 
 
-def _route(method: str, path: str, handler: Handler) -> Route:
-    is_public = method == hdrs.METH_OPTIONS
-    takes_bytes = method in (hdrs.METH_POST, hdrs.METH_PATCH)
+_PROGRESS: Final = {
+    "Tus-Resumable": "1.0.0",
+    "Upload-Offset": "Where to continue.",
+    "Upload-Expires": "Until when.",
+    "Repr-Digest": "The SHA-256 of a complete upload.",
+    "Content-Location": "The blob that a complete upload made.",
+}
+_BYTES: Final = Media(wire.CONTENT_TYPE, "Bytes of the upload, from its offset on.")
+_VERSION: Final = {_RESUMABLE: "Must be `1.0.0`."}
+_WITH_BYTES: Final = {
+    **_VERSION,
+    "Upload-Length": "The size of the whole upload.",
+    "Upload-Checksum": "`sha1`, `sha256` or `md5`, a space, and the base64 digest of this body.",
+}
+_FAILURES: Final = (400, 404, 405, 409, 410, 412, 413, 422, 423, 429, CHECKSUM_MISMATCH_STATUS)
+
+
+def _options(path: str) -> Route:
     return Route(
-        method=method,
+        method=hdrs.METH_OPTIONS,
         path=path,
-        handler=handler,
-        permission="public" if is_public else "content.write",
+        handler=options_uploads,
+        permission="public",
         adapter=ADAPTER,
-        body="bytes" if takes_bytes else "none",
+        summary="Ask what the upload protocol offers",
+        tag="uploads",
+        answers={
+            204: Media(
+                "",
+                "What is offered.",
+                {
+                    "Tus-Version": "1.0.0",
+                    "Tus-Extension": "The extensions.",
+                    "Tus-Checksum-Algorithm": "The algorithms of `Upload-Checksum`.",
+                    "Tus-Max-Size": "The largest upload, where there is a limit.",
+                },
+            )
+        },
     )
 
 
+def _creation(path: str) -> Route:
+    return Route(
+        method=hdrs.METH_POST,
+        path=path,
+        handler=_dispatch(_AT_UPLOADS, post_uploads),
+        permission="content.write",
+        adapter=ADAPTER,
+        body="bytes",
+        summary="Begin an upload",
+        tag="uploads",
+        accepts=_BYTES,
+        answers={
+            201: Media("", "It has begun.", {"Location": "Its address.", **_PROGRESS}),
+            204: Media("", "The answer to `OPTIONS` in `X-HTTP-Method-Override`."),
+        },
+        problems=_FAILURES,
+        headers={
+            **_WITH_BYTES,
+            "Upload-Defer-Length": "`1` if the size will be told later.",
+            "Upload-Metadata": "`filename` and `digest`, each with its value in base64.",
+        },
+    )
+
+
+def _at_upload(
+    method: str, documented: Handler, summary: str, status: int, headers: Mapping[str, str]
+) -> Route:
+    takes_bytes = method in (hdrs.METH_POST, hdrs.METH_PATCH)
+    is_safe = method == hdrs.METH_HEAD  # and means nothing else
+    handler = _AT_UPLOAD[method] if is_safe else _dispatch(_AT_UPLOAD, documented)
+    answers: dict[int, Media] = {status: Media("", "Where the upload stands.", _PROGRESS)}
+    if method == hdrs.METH_POST:
+        answers[200] = Media("", "The answer to `HEAD` in `X-HTTP-Method-Override`.", _PROGRESS)
+    if method == hdrs.METH_DELETE:
+        answers = {status: Media("", "It is forgotten.")}
+    return Route(
+        method=method,
+        path="/uploads/{session}",
+        handler=handler,
+        permission="content.write",
+        adapter=ADAPTER,
+        body="bytes" if takes_bytes else "none",
+        summary=summary,
+        tag="uploads",
+        accepts=_BYTES if takes_bytes else None,
+        answers=answers,
+        problems=_FAILURES,
+        headers={**_VERSION, **headers},
+    )
+
+
+_APPENDING: Final = {**_WITH_BYTES, "Upload-Offset": "Where these bytes begin."}
+_OVERRIDING: Final = {**_APPENDING, _OVERRIDE: "`HEAD`, `PATCH`, `DELETE` or `OPTIONS`."}
+
 ROUTES: Final = [
-    *(
-        _route(method, path, handler)
-        for path in ("/uploads", "/uploads/")
-        for method, handler in (
-            (hdrs.METH_OPTIONS, options_uploads),
-            (hdrs.METH_POST, _dispatch(_AT_UPLOADS)),
-        )
-    ),
-    _route(hdrs.METH_OPTIONS, "/uploads/{session}", options_uploads),
-    _route(hdrs.METH_HEAD, "/uploads/{session}", _AT_UPLOAD[hdrs.METH_HEAD]),
-    _route(hdrs.METH_POST, "/uploads/{session}", _dispatch(_AT_UPLOAD)),
-    _route(hdrs.METH_PATCH, "/uploads/{session}", _dispatch(_AT_UPLOAD)),
-    _route(hdrs.METH_DELETE, "/uploads/{session}", _dispatch(_AT_UPLOAD)),
+    *(route for path in ("/uploads", "/uploads/") for route in (_options(path), _creation(path))),
+    _options("/uploads/{session}"),
+    _at_upload(hdrs.METH_HEAD, head_upload, "Ask where an upload stands", 200, {}),
+    _at_upload(hdrs.METH_POST, post_upload, "Continue or forget, by POST", 204, _OVERRIDING),
+    _at_upload(hdrs.METH_PATCH, patch_upload, "Continue an upload", 204, _APPENDING),
+    _at_upload(hdrs.METH_DELETE, delete_upload, "Forget an upload", 204, {}),
 ]

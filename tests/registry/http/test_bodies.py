@@ -120,10 +120,10 @@ def test_looking_for_depth_takes_no_time() -> None:
     """It happens on the event loop, for every larger body."""
     content = b'{"free": [' + b",".join([b'[[[[[[{"a": "[\\"]"}]]]]]]'] * 100_000) + b"]}"
 
-    began = time.perf_counter()
+    began = time.process_time()
     parse_json(content, Wish)
 
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_a_large_body_has_at_least_its_first_bad_field_named() -> None:

@@ -26,6 +26,10 @@ class Filter(msgspec.Struct, forbid_unknown_fields=True):
     sizes: Annotated[list[int], Meta(max_length=2)] = []
     at: Annotated[datetime.datetime, Meta(tz=True)] | UnsetType = UNSET
     text: str = msgspec.field(default="", name="q")
+    told: Annotated[bool | None, Meta(description="documented fields are read like the others")] = (
+        None
+    )
+    tells: Annotated[list[Annotated[int, Meta(description="each")]], Meta(examples=[[1]])] = []
 
 
 def parse(**given: str | list[str]) -> Filter:
@@ -58,6 +62,8 @@ def test_nothing_given_is_the_defaults() -> None:
         ("tag", "a", ["a"]),
         ("tag", ["a", "b"], ["a", "b"]),
         ("sizes", ["1", "2"], [1, 2]),
+        ("told", "true", True),
+        ("tells", ["1", "2"], [1, 2]),
     ],
 )
 def test_texts_become_values(name: str, text: str | list[str], value: Any) -> None:
@@ -119,7 +125,7 @@ def test_all_bad_parameters_are_named_at_once() -> None:
 def test_an_unknown_parameter_is_told_which_there_are() -> None:
     ((_, _, accepted),) = refused(zzzzzz="1")
 
-    assert accepted == "after, at, limit, q, score, sizes, status, tag, total"
+    assert accepted == "after, at, limit, q, score, sizes, status, tag, tells, told, total"
 
 
 @settings(deadline=None)

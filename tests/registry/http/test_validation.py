@@ -78,6 +78,9 @@ class Everything(msgspec.Struct, forbid_unknown_fields=True):
     mixed: int | list[str] | bool | None = None
     ratio: int | Annotated[float, Meta(gt=0)] = 1
     step: Annotated[int, Meta(multiple_of=5)] = 0
+    told: Annotated[
+        Annotated[int, Meta(le=9, description="documented")] | None, Meta(examples=[7])
+    ] = None
 
 
 def fields(value: Any, kind: Any = Everything) -> list[str]:
@@ -111,6 +114,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "mixed": ({}, "mixed"),
     "ratio": (-0.5, "ratio"),
     "step": (7, "step"),
+    "told": (10, "told"),
     "unheard": (1, "unheard"),
 }
 
@@ -189,10 +193,10 @@ def test_a_walk_through_a_large_value_ends() -> None:
     """It happens on the event loop, for whatever a stranger sends."""
     value = {"free": [1] * 500_000, "notes": {str(n): 1 for n in range(500_000)}, "count": -1}
 
-    began = time.perf_counter()
+    began = time.process_time()
     found, is_cut = problems_of(value, Everything)
 
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
     assert [problem.field for problem in found] == ["count"]
     assert is_cut
 
