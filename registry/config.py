@@ -28,6 +28,7 @@ CONFIG_VARIABLE: Final = "DIGESTRY_CONFIG"
 
 _NOT_SETTINGS: Final = (
     CONFIG_VARIABLE,
+    "DIGESTRY_URL",  # which server commands talk to
     "DIGESTRY_TESTS_",  # how the tests are run
     "DIGESTRY_BENCH_",  # how the benchmarks are run
     "DIGESTRY_INTERNAL_",  # what the supervisor tells its workers

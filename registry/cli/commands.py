@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 from registry.cli.arguments import Config, Data, Json, tells_exits
 from registry.cli.database_commands import db
 from registry.cli.exits import CLEAN, REFUSED, CommandError, complain
+from registry.cli.transfer_commands import pull, push
 
 _INTERRUPTED: Final = 130
 
@@ -27,6 +28,7 @@ app: Final = App(
     name="digestry",
     help=_ABOUT,
     help_format="plaintext",
+    default_parameter=Parameter(show_default=False),
     version_flags=["--version", "-V"],
     result_action="return_value",
     suppress_keyboard_interrupt=False,
@@ -193,4 +195,5 @@ def _version() -> str:
 
 
 app.version = _version
-app.command(db)
+for _command in (db, push, pull):
+    app.command(_command)
