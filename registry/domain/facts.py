@@ -35,10 +35,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     framework_version: str | UnsetType = UNSET
     python_version: str | UnsetType = UNSET
     region: str | UnsetType = UNSET
-    eval_score: float | None | UnsetType = UNSET
-    cost_per_1k: float | None | UnsetType = UNSET
+    eval_score: float | UnsetType | None = UNSET
+    cost_per_1k: float | UnsetType | None = UNSET
     slo_target: str | UnsetType = UNSET
-    slo_met: bool | None | UnsetType = UNSET
+    slo_met: bool | UnsetType | None = UNSET
     description: str | UnsetType = UNSET
     parameters: dict[str, Any] | UnsetType = UNSET
     standardisation_parameters: dict[str, Any] | UnsetType = UNSET

@@ -44,12 +44,19 @@ def precedence(label: str | None) -> Precedence:
     match = None if label is None else _SEMVER.match(label)
     if match is None:
         return PLAIN
-    core = "".join(_sortable(part) for part in match.group(1, 2, 3))
-    if match[4] is None:
+    core = int(match[1]), int(match[2]), int(match[3])
+    return Precedence(
+        "release" if match[4] is None else "prerelease", precedence_key(core, match[4])
+    )
+
+
+def precedence_key(core: tuple[int, int, int], prerelease: str | None) -> str:
+    """Text that sorts as SemVer does; an empty pre-release comes before all of these numbers."""
+    numbers = "".join(_sortable(str(number)) for number in core)
+    if prerelease is None:
         # '~' sorts after every key of a pre-release of the same core.
-        return Precedence("release", core + "~")
-    identifiers = "!".join(_identifier(part) for part in match[4].split("."))
-    return Precedence("prerelease", core + identifiers)
+        return numbers + "~"
+    return numbers + "!".join(_identifier(part) for part in prerelease.split(".") if part)
 
 
 def _sortable(digits: str) -> str:
