@@ -19,7 +19,7 @@ VersionText = Annotated[
 ]
 Description = Annotated[str, Meta(max_length=4096)]
 Depth = Annotated[
-    int | None, Meta(ge=1, le=1_000_000, description="How many steps to go; all without it.")
+    int, Meta(ge=1, le=1_000_000, description="How many steps to go; all without it.")
 ]
 Limit = Annotated[
     int, Meta(ge=1, le=10_000, description="How many nodes to list besides the first.")
@@ -69,7 +69,7 @@ class LineageBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class WalkQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far a walk goes."""
 
-    depth: Depth = None
+    depth: Depth | None = None
     limit: Limit = 1000
 
 
@@ -77,7 +77,7 @@ class UriQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a walk begins that does not begin at a version, and how far it goes."""
 
     uri: Uri
-    depth: Depth = None
+    depth: Depth | None = None
     limit: Limit = 1000
 
 

@@ -60,14 +60,14 @@ class PlacedAlias(msgspec.Struct, frozen=True):
     model: Model
     alias: Alias
     version: Version | None
-    event: int
+    last: AliasEvent
     """The last event of its history."""
 
     @property
     def tag(self) -> str:
         """Differs whenever what is said of it does."""
         alias = self.alias
-        said = (self.model.name, alias.name, self.event, alias.moved_at, alias.is_held)
+        said = (self.model.name, alias.name, self.last.id, alias.moved_at, alias.is_held)
         return hashlib.sha256(repr(said).encode()).hexdigest()[:32]
 
 
@@ -176,10 +176,8 @@ async def _event_to_restore(tx: Tx, placed: PlacedAlias, wish: Rollback) -> Alia
                 "alias", name, f"led nowhere with event {wish.to}", code="alias_history_ends"
             )
         return chosen
-    event = await last_alias_event(tx, model_id, key)
-    revision = placed.alias.revision
+    event, revision = placed.last, placed.alias.revision
     for step in range(wish.steps):
-        assert event is not None, "an alias has a history"
         earlier = await alias_target_before(tx, model_id, key, _stands_at(event), revision)
         if earlier is None or earlier.to_revision is None:
             raise Conflict(
@@ -190,7 +188,6 @@ async def _event_to_restore(tx: Tx, placed: PlacedAlias, wish: Rollback) -> Alia
                 details={"steps": step},
             )
         event, revision = earlier, earlier.to_revision
-    assert event is not None, "at least one step was taken"
     return event
 
 
@@ -271,11 +268,11 @@ async def get_alias_at(
 async def list_aliases(
     store: Store, principal: Principal, model: ModelReference, *, after: str = "", limit: int = 100
 ) -> list[PlacedAlias]:
-    """A page of a model's aliases in order of folded name."""
+    """A page of a model's aliases in order of folded name, which `after` is, too."""
 
     async def unit(tx: Tx) -> list[PlacedAlias]:
         found = await require_model(tx, principal, model)
-        aliases = await aliases_after(tx, found.id, fold(after), limit)
+        aliases = await aliases_after(tx, found.id, after, limit)
         return [await _place(tx, found, alias) for alias in aliases]
 
     return await store.index.read(unit)
@@ -294,7 +291,7 @@ async def list_aliases_at(
 
     async def unit(tx: Tx) -> list[PastAlias]:
         found = await require_model(tx, principal, model)
-        events = await aliases_at(tx, found.id, at, fold(after), limit)
+        events = await aliases_at(tx, found.id, at, after, limit)
         return [await _past(tx, found, event) for event in events]
 
     return await store.index.read(unit)
@@ -337,9 +334,9 @@ async def _placed(tx: Tx, model: Model, name: str) -> PlacedAlias:
 
 
 async def _place(tx: Tx, model: Model, alias: Alias) -> PlacedAlias:
-    event = await last_alias_event(tx, model.id, fold(alias.name))
-    assert event is not None, "an alias has a history"
-    return PlacedAlias(model, alias, await _version(tx, alias.revision), event.id)
+    last = await last_alias_event(tx, model.id, fold(alias.name))
+    assert last is not None, "an alias has a history"
+    return PlacedAlias(model, alias, await _version(tx, alias.revision), last)
 
 
 async def _past(tx: Tx, model: Model, event: AliasEvent) -> PastAlias:

@@ -65,7 +65,7 @@ async def test_deleting_the_only_version_removes_latest(registry: Registry) -> N
 
     assert await number_at(registry, "latest") is None
     listed = await registry.get(ALIASES)
-    assert listed.json["aliases"] == []
+    assert listed.json["items"] == []
 
 
 async def test_a_deleted_label_is_burnt_for_other_files(registry: Registry) -> None:
@@ -127,14 +127,14 @@ async def test_an_alias_is_made_moved_read_and_removed(registry: Registry) -> No
     assert (made.status, made.json["revision"]) == (201, first["revision"])
     assert (moved.status, moved.json["version"]["number"]) == (200, 2)
     assert got.body == b"2"
-    events = [(e["from_revision"], e["to_revision"], e["reason"]) for e in history.json["events"]]
+    events = [(e["from_revision"], e["to_revision"], e["reason"]) for e in history.json["items"]]
     assert events == [
         (first["revision"], second["revision"], ""),
         (None, first["revision"], "won"),
     ]
     assert removed.status == 204
     assert (await registry.get("/models/bert/@champion/f")).status == 404
-    assert len((await registry.get(f"{ALIASES}/champion/history")).json["events"]) == 3
+    assert len((await registry.get(f"{ALIASES}/champion/history")).json["items"]) == 3
 
 
 async def test_an_alias_moves_only_from_where_it_is_believed_to_be(registry: Registry) -> None:
