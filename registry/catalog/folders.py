@@ -120,6 +120,11 @@ _RENEW = Statement(
     .where(folder_uploads.c.id == bindparam("id_"))
     .values(expires_at=bindparam("expires_at"))
 )
+_MOVE_UPLOADS = Statement(
+    update(folder_uploads)
+    .where(folder_uploads.c.model_folded == bindparam("before"))
+    .values(model_folded=bindparam("after"))
+)
 _UNREGISTER = Statement(delete(folder_uploads).where(folder_uploads.c.id == bindparam("id_")))
 _LAPSE = Statement(delete(folder_uploads).where(folder_uploads.c.expires_at <= bindparam("now")))
 _RUNNING = Statement(
@@ -267,6 +272,11 @@ async def register_upload(
 
 async def renew_upload(tx: Tx, id: str, *, expires_at: int) -> None:
     await tx.run(_RENEW, id_=id, expires_at=expires_at)
+
+
+async def move_uploads(tx: Tx, before: str, after: str) -> None:
+    """Let running uploads count for the model they go to under its new folded name."""
+    await tx.run(_MOVE_UPLOADS, before=before, after=after)
 
 
 async def unregister_upload(tx: Tx, id: str) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from sqlalchemy import bindparam, insert, select, update
 
 from registry.catalog.schema import models
-from registry.catalog.schema.models import DEFAULT_NAMESPACE_ID
 from registry.domain.models import Model
-from registry.domain.names import ModelName
-from registry.domain.principals import Principal
 from store.index.transactions import Row, Statement, Tx
 
 _FIELDS = {
@@ -37,26 +36,38 @@ _FIELDS = {
     "changes": models.c.changes,
 }
 _FACTS = ("is_compliance_required", "is_active", "has_legal_hold")
-_COLUMNS = tuple(_FIELDS.values())
+COLUMNS: Final = tuple(_FIELDS.values())
 _BY_NAME = Statement(
-    select(*_COLUMNS).where(models.c.folded == bindparam("folded"), models.c.deleted_at.is_(None))
+    select(*COLUMNS).where(models.c.folded == bindparam("folded"), models.c.deleted_at.is_(None))
 )
 _BY_ID = Statement(
-    select(*_COLUMNS).where(models.c.id == bindparam("id"), models.c.deleted_at.is_(None))
+    select(*COLUMNS).where(models.c.id == bindparam("id"), models.c.deleted_at.is_(None))
 )
-_INSERT = Statement(
-    insert(models).values(
-        id=bindparam("id"),
-        name=bindparam("name"),
-        folded=bindparam("folded"),
-        kind=bindparam("kind"),
-        visibility=bindparam("visibility"),
-        namespace=bindparam("namespace"),
-        last_number=0,
-        created_at=bindparam("now"),
-        created_by=bindparam("actor"),
-        updated_at=bindparam("now"),
+_DELETED_BY_ID = Statement(
+    select(*COLUMNS).where(
+        models.c.id == bindparam("id"),
+        models.c.deleted_at.is_not(None),
+        models.c.purged_at.is_(None),
     )
+)
+_WRITTEN: dict[str, Any] = {
+    column.name: bindparam(name)
+    for name, column in _FIELDS.items()
+    if name not in ("last_number", "version_count")
+}
+_INSERT = Statement(insert(models).values(**_WRITTEN, last_number=0, version_count=0))
+_UPDATE = Statement(
+    update(models)
+    .where(models.c.id == bindparam("id_"))
+    .values({name: value for name, value in _WRITTEN.items() if name != "id"})
+)
+_BUMP = Statement(
+    update(models)
+    .where(models.c.id == bindparam("id_"))
+    .values(updated_at=bindparam("now"), changes=models.c.changes + 1)
+)
+_BUMP_OF_TEAM = Statement(
+    update(models).where(models.c.team == bindparam("team_")).values(changes=models.c.changes + 1)
 )
 _NEXT_NUMBER = Statement(
     update(models)
@@ -71,7 +82,8 @@ _NEXT_NUMBER = Statement(
 )
 
 
-def _model(row: Row) -> Model:
+def model_of(row: Row) -> Model:
+    """The model in a row of `COLUMNS`."""
     values = dict(zip(_FIELDS, row, strict=True))
     for name in _FACTS:
         values[name] = bool(values[name])
@@ -81,41 +93,47 @@ def _model(row: Row) -> Model:
 async def find_model(tx: Tx, folded: str) -> Model | None:
     """The living model of that folded name."""
     row = await tx.one(_BY_NAME, folded=folded)
-    return None if row is None else _model(row)
+    return None if row is None else model_of(row)
 
 
 async def find_model_by_id(tx: Tx, id: str) -> Model | None:
     row = await tx.one(_BY_ID, id=id)
-    return None if row is None else _model(row)
+    return None if row is None else model_of(row)
 
 
-async def insert_model(
-    tx: Tx, id: str, name: ModelName, actor: Principal, *, namespace_id: str = DEFAULT_NAMESPACE_ID
-) -> Model:
-    """Make a model with the defaults of a name that was simply used."""
-    model = Model(
-        id=id,
-        name=name.text,
-        folded=name.folded,
-        namespace_id=namespace_id,
-        kind="model",
-        visibility="private",
-        created_at=tx.now,
-        created_by=actor.id,
-        updated_at=tx.now,
-    )
-    await tx.run(
-        _INSERT,
-        id=id,
-        name=name.text,
-        folded=name.folded,
-        kind=model.kind,
-        visibility=model.visibility,
-        namespace=namespace_id,
-        now=tx.now,
-        actor=actor.id,
-    )
-    return model
+async def find_deleted_model(tx: Tx, id: str) -> Model | None:
+    """A model that was deleted and not purged since."""
+    row = await tx.one(_DELETED_BY_ID, id=id)
+    return None if row is None else model_of(row)
+
+
+async def insert_model(tx: Tx, model: Model) -> None:
+    """Write a model that is new and so has no versions."""
+    await tx.run(_INSERT, **_values(model))
+
+
+async def update_model(tx: Tx, model: Model) -> None:
+    """Write everything of a model but its counts of versions."""
+    values = _values(model)
+    await tx.run(_UPDATE, id_=values.pop("id"), **values)
+
+
+async def bump_model(tx: Tx, id: str) -> None:
+    """Say that a model's representation changed, where its own row did not."""
+    await tx.run(_BUMP, id_=id, now=tx.now)
+
+
+async def bump_models_of_team(tx: Tx, team_id: str) -> None:
+    """The same for all models of a team, whose name they show; their own times stay."""
+    await tx.run(_BUMP_OF_TEAM, team_=team_id)
+
+
+def _values(model: Model) -> dict[str, Any]:
+    return {
+        name: getattr(model, name)
+        for name in _FIELDS
+        if name not in ("last_number", "version_count")
+    }
 
 
 async def next_number(tx: Tx, model_id: str) -> int:

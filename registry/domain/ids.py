@@ -12,6 +12,9 @@ from typing import Final
 
 MODEL: Final = "mdl_"
 VERSION: Final = "ver_"
+NAMESPACE: Final = "nsp_"
+TEAM: Final = "tea_"
+TAG: Final = "tag_"
 FOLDER: Final = "fld_"
 FOLDER_UPLOAD: Final = "fup_"
 LINEAGE: Final = "lin_"
@@ -31,13 +34,13 @@ PREFIXES: Final = frozenset(
         "grt_",
         "imp_",
         LINEAGE,
-        "nsp_",
+        NAMESPACE,
         "pol_",
         "rev_",
         "run_",
         "scr_",
-        "tag_",
-        "tea_",
+        TAG,
+        TEAM,
         "tok_",
         "upl_",
         "usr_",

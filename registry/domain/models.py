@@ -10,6 +10,82 @@ import msgspec
 from store.digest import Digest
 
 
+class Namespace(msgspec.Struct, frozen=True, kw_only=True):
+    """The first segment of models' names, and what a new model in it gets."""
+
+    id: str
+    slug: str
+    folded: str
+    owner_kind: str
+    owner: str
+    visibility: str
+    description: str = ""
+    quota_bytes: int | None = None
+    created_at: int
+    created_by: str
+    updated_at: int
+    changes: int = 1
+
+
+class Team(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom models belong to, organisationally; models outlive their team."""
+
+    id: str
+    name: str
+    folded: str
+    department: str = ""
+    cost_center: str = ""
+    description: str = ""
+    is_active: bool = True
+    created_at: int
+    created_by: str
+    updated_at: int
+    changes: int = 1
+    deleted_at: int | None = None
+    deleted_by: str | None = None
+
+
+class Tag(msgspec.Struct, frozen=True, kw_only=True):
+    """A key with a value, or a key alone where the value is empty."""
+
+    id: str
+    key: str
+    value: str
+    folded: str
+    description: str = ""
+    created_at: int
+    created_by: str
+    updated_at: int
+    changes: int = 1
+
+
+class Tagging(msgspec.Struct, frozen=True):
+    """A tag on a model or a version: since when, and by whom."""
+
+    tag: Tag
+    created_at: int
+    created_by: str
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model says about itself: the README at `main`, or what was put without one."""
+
+    source: str
+    digest: Digest
+    text: str
+    updated_at: int
+    updated_by: str
+
+
+class Redirect(msgspec.Struct, frozen=True):
+    """A former name of a model that lives."""
+
+    name: str
+    model_id: str
+    created_at: int
+    created_by: str
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """A named line of work."""
 

@@ -77,6 +77,12 @@ class ModelName(msgspec.Struct, frozen=True):
         return self.text
 
     @property
+    def namespace(self) -> str:
+        """The slug of the namespace it lies in, as written here."""
+        first, slash, _ = self.text.partition("/")
+        return first if slash else DEFAULT_NAMESPACE
+
+    @property
     def segment(self) -> str:
         """The name as one URL segment, not yet percent-encoded."""
         return self.text.replace("/", "~")
@@ -101,6 +107,28 @@ def parse_model_name(text: str, *, field: str = "model") -> ModelName:
     return ModelName(name, fold(name))
 
 
+def parse_namespace(text: str, *, field: str = "namespace") -> str:
+    """Check the slug of a namespace, which is the first segment of names; raises `Invalid`."""
+    slug = unicodedata.normalize("NFC", text)
+    reason = _why_not_segment(slug) or _why_not_first(slug)
+    if reason is not None:
+        shown = repr(text if len(text) <= 120 else text[:117] + "...")
+        raise Invalid(field, f"{shown} {reason}", code="namespace_invalid")
+    return slug
+
+
+def parse_team_name(text: str, *, field: str = "team") -> str:
+    """Check the name of a team, which follows the grammar of a segment; raises `Invalid`."""
+    name = unicodedata.normalize("NFC", text)
+    reason = _why_not_segment(name)
+    if reason is None and fold(name)[:4] in PREFIXES:
+        reason = f"starts with {name[:4]!r}, which is reserved for identifiers"
+    if reason is not None:
+        shown = repr(text if len(text) <= 120 else text[:117] + "...")
+        raise Invalid(field, f"{shown} {reason}", code="team_invalid")
+    return name
+
+
 def _why_not_model(name: str, segments: list[str]) -> str | None:
     if len(name) > NAME_CHARACTERS:
         return f"is longer than {NAME_CHARACTERS} characters"
@@ -108,11 +136,17 @@ def _why_not_model(name: str, segments: list[str]) -> str | None:
         reason = _why_not_segment(segment)
         if reason is not None:
             return reason
-    first = fold(segments[0])
-    if first in RESERVED_FIRST_SEGMENTS and not (first == DEFAULT_NAMESPACE and len(segments) > 1):
-        return f"starts with {segments[0]!r}, which is reserved"
+    if fold(segments[0]) == DEFAULT_NAMESPACE and len(segments) > 1:
+        return None
+    return _why_not_first(segments[0])
+
+
+def _why_not_first(segment: str) -> str | None:
+    first = fold(segment)
+    if first in RESERVED_FIRST_SEGMENTS:
+        return f"starts with {segment!r}, which is reserved"
     if first[:4] in PREFIXES:
-        return f"starts with {segments[0][:4]!r}, which is reserved for identifiers"
+        return f"starts with {segment[:4]!r}, which is reserved for identifiers"
     return None
 
 

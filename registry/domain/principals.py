@@ -21,6 +21,11 @@ class Visibility(msgspec.Struct, frozen=True):
         """Whether something of `owner` may be seen."""
         return self.everything or owner in self.owners
 
+    @property
+    def owners_json(self) -> str | None:
+        """The owners as a JSON list, to bind in statements; None where there is no restriction."""
+        return None if self.everything else msgspec.json.encode(sorted(self.owners)).decode()
+
 
 class Principal(msgspec.Struct, frozen=True):
     """Whoever acts. The id is what the index keeps; the name is what people read.

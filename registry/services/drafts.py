@@ -32,7 +32,7 @@ from registry.catalog.folders import (
     renew_upload,
     unregister_upload,
 )
-from registry.catalog.models import find_model, find_model_by_id, insert_model
+from registry.catalog.models import find_model_by_id
 from registry.catalog.trees import find_tree_file
 from registry.catalog.versions import find_version_by_label
 from registry.domain.ids import FOLDER as FOLDER_ID
@@ -43,6 +43,7 @@ from registry.domain.principals import HOUSEKEEPING, Principal
 from registry.domain.references import ModelId, ModelReference
 from registry.domain.trees import TreeFile
 from registry.errors import BodyTooLarge, Conflict, NotFound
+from registry.services import models
 from registry.services.blobs import known
 from registry.services.change import change
 from registry.services.publish import (
@@ -54,7 +55,7 @@ from registry.services.publish import (
     why_not_publish,
 )
 from registry.services.removal import discard_draft
-from registry.services.resolve import require_model
+from registry.services.resolve import find_named, require_model
 from store.batches import Source
 from store.clock import SECOND
 from store.digest import Digest
@@ -233,11 +234,14 @@ def _folded(reference: ModelReference) -> str:
 
 
 async def model_to_write(tx: Tx, principal: Principal, reference: ModelReference) -> Model | None:
-    """The model if it is there; a name that differs from it in case only is refused."""
+    """The model if it is there; a name that differs from it in case only is refused.
+
+    A former name of a renamed model leads to it, in any spelling.
+    """
     if isinstance(reference, ModelId):
         return await require_model(tx, principal, reference)
-    model = await find_model(tx, reference.folded)
-    if model is not None and model.name != reference.text:
+    model = await find_named(tx, reference)
+    if model is not None and model.folded == reference.folded and model.name != reference.text:
         raise Conflict(
             "model",
             reference.text,
@@ -409,20 +413,7 @@ async def _record(tx: Tx, stored: StoredBlob, *, making: _Making) -> _Recorded:
 
 async def make_model(tx: Tx, principal: Principal, id: str, name: ModelName) -> Model:
     """Make the model whose name was used first by putting something into it."""
-    model = await insert_model(tx, id, name, principal)
-    await record(
-        tx,
-        principal,
-        Entry(
-            action="create",
-            kind="model",
-            id=model.id,
-            name=model.name,
-            model=model.id,
-            after={"name": model.name, "kind": model.kind, "visibility": model.visibility},
-        ),
-    )
-    return model
+    return await models.make_model(tx, principal, models.ModelWish(id=id, name=name))
 
 
 async def _put_into(

@@ -11,6 +11,7 @@ import msgspec
 from registry.catalog.aliases import find_alias
 from registry.catalog.folders import find_draft
 from registry.catalog.models import find_model, find_model_by_id
+from registry.catalog.redirects import find_redirect
 from registry.catalog.trees import find_tree
 from registry.catalog.versions import (
     find_revision_tree,
@@ -21,6 +22,7 @@ from registry.catalog.versions import (
     find_version_by_tree,
 )
 from registry.domain.models import Draft, Model, Version
+from registry.domain.names import ModelName
 from registry.domain.principals import Principal
 from registry.domain.references import (
     ByAlias,
@@ -85,9 +87,17 @@ async def require_model(tx: Tx, principal: Principal, reference: ModelReference)
     if isinstance(reference, ModelId):
         model, name = await find_model_by_id(tx, reference.id), reference.id
     else:
-        model, name = await find_model(tx, reference.folded), reference.text
+        model, name = await find_named(tx, reference), reference.text
     if model is None or not principal.visibility.covers(model.id):
         raise NotFound("model", name, code="model_not_found")
+    return model
+
+
+async def find_named(tx: Tx, name: ModelName) -> Model | None:
+    """The living model with this name, or the one that had it before it was renamed."""
+    model = await find_model(tx, name.folded)
+    if model is None and (redirect := await find_redirect(tx, name.folded)) is not None:
+        model = await find_model_by_id(tx, redirect.model_id)
     return model
 
 

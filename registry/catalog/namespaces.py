@@ -1,0 +1,111 @@
+"""Rows of namespaces: the first segments of models' names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Text, bindparam, delete, func, insert, select, update
+from sqlalchemy import literal_column as literal
+
+from registry.catalog.schema import models, namespaces
+from registry.domain.models import Namespace
+from store.index.transactions import Row, Statement, Tx
+
+_FIELDS = {
+    "id": namespaces.c.id,
+    "slug": namespaces.c.slug,
+    "folded": namespaces.c.folded,
+    "owner_kind": namespaces.c.owner_kind,
+    "owner": namespaces.c.owner,
+    "visibility": namespaces.c.visibility,
+    "description": namespaces.c.description,
+    "quota_bytes": namespaces.c.quota_bytes,
+    "created_at": namespaces.c.created_at,
+    "created_by": namespaces.c.created_by,
+    "updated_at": namespaces.c.updated_at,
+    "changes": namespaces.c.changes,
+}
+_SELECT = select(*_FIELDS.values())
+_BY_FOLDED = Statement(_SELECT.where(namespaces.c.folded == bindparam("folded")))
+_BY_ID = Statement(_SELECT.where(namespaces.c.id == bindparam("id")))
+_owners = func.json_each(bindparam("owners", type_=Text)).table_valued("value", name="seen")
+_AFTER = (
+    _SELECT.where(namespaces.c.folded > bindparam("after"))
+    .order_by(namespaces.c.folded)
+    .limit(bindparam("limit"))
+)
+_PAGE = Statement(_AFTER)
+_PAGE_SEEN = Statement(_AFTER.where(namespaces.c.id.in_(select(_owners.c.value))))
+_INSERT = Statement(
+    insert(namespaces).values({column.name: bindparam(name) for name, column in _FIELDS.items()})
+)
+_UPDATE = Statement(
+    update(namespaces)
+    .where(namespaces.c.id == bindparam("id_"))
+    .values(
+        visibility=bindparam("visibility"),
+        description=bindparam("description"),
+        quota_bytes=bindparam("quota_bytes"),
+        updated_at=bindparam("updated_at"),
+        changes=bindparam("changes"),
+    )
+)
+_DELETE = Statement(delete(namespaces).where(namespaces.c.id == bindparam("id_")))
+_HELD = Statement(
+    select(models.c.deleted_at.is_(None).label("lives"), func.count())
+    .where(models.c.namespace == bindparam("namespace"))
+    .group_by(literal("lives"))
+)
+
+
+def _namespace(row: Row) -> Namespace:
+    return Namespace(**dict(zip(_FIELDS, row, strict=True)))
+
+
+async def find_namespace(tx: Tx, folded: str) -> Namespace | None:
+    row = await tx.one(_BY_FOLDED, folded=folded)
+    return None if row is None else _namespace(row)
+
+
+async def find_namespace_by_id(tx: Tx, id: str) -> Namespace | None:
+    row = await tx.one(_BY_ID, id=id)
+    return None if row is None else _namespace(row)
+
+
+async def namespaces_after(
+    tx: Tx, after: str, limit: int, *, owners: str | None
+) -> list[Namespace]:
+    """A page in order of folded slug; `owners` is JSON of the ids to show, None for all."""
+    if owners is None:
+        rows = await tx.all(_PAGE, after=after, limit=limit)
+    else:
+        rows = await tx.all(_PAGE_SEEN, after=after, limit=limit, owners=owners)
+    return [_namespace(row) for row in rows]
+
+
+async def insert_namespace(tx: Tx, namespace: Namespace) -> None:
+    values: dict[str, Any] = {name: getattr(namespace, name) for name in _FIELDS}
+    await tx.run(_INSERT, **values)
+
+
+async def update_namespace(tx: Tx, namespace: Namespace) -> None:
+    await tx.run(
+        _UPDATE,
+        id_=namespace.id,
+        visibility=namespace.visibility,
+        description=namespace.description,
+        quota_bytes=namespace.quota_bytes,
+        updated_at=namespace.updated_at,
+        changes=namespace.changes,
+    )
+
+
+async def delete_namespace(tx: Tx, id: str) -> None:
+    """The caller made sure that it holds nothing."""
+    await tx.run(_DELETE, id_=id)
+
+
+async def models_held(tx: Tx, id: str) -> tuple[int, int]:
+    """How many models a namespace holds: living ones, deleted ones."""
+    found = {bool(row[0]): row[1] for row in await tx.all(_HELD, namespace=id)}
+    return found.get(True, 0), found.get(False, 0)

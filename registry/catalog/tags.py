@@ -1,0 +1,313 @@
+"""Rows of tags, and of which models and versions have them.
+
+A tag stays while something has it or somebody described it; one without either goes with its last
+use (`sweep_tag`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Table, Text, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import literal_column as literal
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.selectable import ScalarSelect, Select
+
+from registry.catalog.schema import model_tags, models, tags, version_tags, versions
+from registry.domain.models import Tag, Tagging
+from registry.domain.names import fold
+from store.index.transactions import Row, Statement, Tx
+
+MOST_COUNTED: Final = 10_000
+"""Uses of one tag are counted exactly up to here."""
+
+LAST_CHARACTER: Final = "\U0010ffff"
+"""Behind every text that begins with a prefix is the prefix with this."""
+
+_FIELDS = {name: tags.c[name] for name in Tag.__struct_fields__}
+_BOUND: dict[str, Any] = {name: bindparam(name) for name in _FIELDS}
+_SELECT = select(*_FIELDS.values())
+_BY_FOLDED = Statement(_SELECT.where(tags.c.folded == bindparam("folded")))
+_BY_ID = Statement(_SELECT.where(tags.c.id == bindparam("id")))
+_INSERT = Statement(insert(tags).values(_BOUND))
+_UPDATE = Statement(
+    update(tags)
+    .where(tags.c.id == bindparam("id_"))
+    .values(
+        description=bindparam("description"),
+        updated_at=bindparam("now"),
+        changes=tags.c.changes + 1,
+    )
+)
+_SWEEP = Statement(
+    delete(tags).where(
+        tags.c.id == bindparam("id_"),
+        tags.c.description == literal("''"),
+        ~select(model_tags.c.tag).where(model_tags.c.tag == tags.c.id).exists(),
+        ~select(version_tags.c.tag).where(version_tags.c.tag == tags.c.id).exists(),
+    )
+)
+_USED = Statement(
+    select(
+        or_(
+            select(model_tags.c.tag).where(model_tags.c.tag == bindparam("id")).exists(),
+            select(version_tags.c.tag).where(version_tags.c.tag == bindparam("id")).exists(),
+        )
+    )
+)
+_DELETE = Statement(delete(tags).where(tags.c.id == bindparam("id_")))
+
+
+def _seen(*, restricted: bool) -> list[ColumnElement[bool]]:
+    """Of the models that a query is about those that may be seen: all, or owned by the bound."""
+    if not restricted:
+        return []
+    owners = func.json_each(bindparam("owners", type_=Text)).table_valued("value", name="seen")
+    return [models.c.id.in_(select(owners.c.value))]
+
+
+def _count(counted: Select[Any], name: str) -> ScalarSelect[int]:
+    bounded = counted.limit(literal(str(MOST_COUNTED + 1))).correlate(tags).subquery(name)
+    return select(func.count()).select_from(bounded).scalar_subquery()
+
+
+def _counts(*, restricted: bool) -> tuple[ScalarSelect[int], ScalarSelect[int]]:
+    """How many living models and versions have a tag, of those that may be seen."""
+    seen = (models.c.deleted_at.is_(None), *_seen(restricted=restricted))
+    of_models: Select[Any] = (
+        select(literal("1"))
+        .select_from(model_tags.join(models, models.c.id == model_tags.c.model))
+        .where(model_tags.c.tag == tags.c.id, *seen)
+    )
+    of_versions: Select[Any] = (
+        select(literal("1"))
+        .select_from(
+            version_tags.join(versions, versions.c.id == version_tags.c.version).join(
+                models, models.c.id == versions.c.model
+            )
+        )
+        .where(version_tags.c.tag == tags.c.id, versions.c.deleted_at.is_(None), *seen)
+    )
+    return _count(of_models, "tagged_models"), _count(of_versions, "tagged_versions")
+
+
+def _page(*, restricted: bool) -> Statement:
+    return Statement(
+        select(*_FIELDS.values(), *_counts(restricted=restricted))
+        .where(
+            tags.c.folded > bindparam("after"),
+            tags.c.folded >= bindparam("first"),
+            tags.c.folded < bindparam("behind"),
+        )
+        .order_by(tags.c.folded)
+        .limit(bindparam("limit"))
+    )
+
+
+def _one(*, restricted: bool) -> Statement:
+    return Statement(
+        select(*_FIELDS.values(), *_counts(restricted=restricted)).where(
+            tags.c.id == bindparam("id")
+        )
+    )
+
+
+_PAGE = {restricted: _page(restricted=restricted) for restricted in (False, True)}
+_ONE = {restricted: _one(restricted=restricted) for restricted in (False, True)}
+
+
+class _On:
+    """The statements about tags on one kind of thing."""
+
+    def __init__(self, table: Table, thing: str) -> None:
+        of = table.c[thing] == bindparam(f"{thing}_")
+        taggings = (
+            select(*_FIELDS.values(), table.c.created_at.label("at"), table.c.created_by)
+            .select_from(table.join(tags, tags.c.id == table.c.tag))
+            .where(of)
+        )
+        self.page = Statement(
+            taggings.where(table.c.key > bindparam("after"))
+            .order_by(table.c.key)
+            .limit(bindparam("limit"))
+        )
+        self.find = Statement(taggings.where(table.c.key == bindparam("key_")))
+        self.count = Statement(select(func.count()).select_from(table).where(of))
+        self.delete = Statement(delete(table).where(of, table.c.key == bindparam("key_")))
+        self.insert = Statement(insert(table).values({c.name: bindparam(c.name) for c in table.c}))
+
+
+_ON_MODEL = _On(model_tags, "model")
+_ON_VERSION = _On(version_tags, "version")
+_RENAME = Statement(
+    update(model_tags)
+    .where(model_tags.c.model == bindparam("model_"))
+    .values(name=bindparam("name"))
+)
+_BUMP_VERSION = Statement(
+    update(versions)
+    .where(versions.c.id == bindparam("version_"))
+    .values(updated_at=bindparam("now"), changes=versions.c.changes + 1)
+)
+
+
+class CountedTag(msgspec.Struct, frozen=True):
+    """A tag and how many living models and versions have it, each counted to `MOST_COUNTED`."""
+
+    tag: Tag
+    models: int
+    versions: int
+
+
+def _tag(row: Row) -> Tag:
+    return Tag(**dict(zip(_FIELDS, row, strict=True)))
+
+
+def _tagging(row: Row) -> Tagging:
+    *tag, at, by = row
+    return Tagging(_tag(tuple(tag)), at, by)
+
+
+def _counted(row: Row) -> CountedTag:
+    *tag, of_models, of_versions = row
+    return CountedTag(_tag(tuple(tag)), of_models, of_versions)
+
+
+async def find_tag(tx: Tx, folded: str) -> Tag | None:
+    row = await tx.one(_BY_FOLDED, folded=folded)
+    return None if row is None else _tag(row)
+
+
+async def find_tag_by_id(tx: Tx, id: str) -> Tag | None:
+    row = await tx.one(_BY_ID, id=id)
+    return None if row is None else _tag(row)
+
+
+async def count_tag(tx: Tx, id: str, *, owners: str | None) -> CountedTag:
+    """A tag that is there with its uses, counting what `owners` may see."""
+    bound = {} if owners is None else {"owners": owners}
+    row = await tx.one(_ONE[owners is not None], id=id, **bound)
+    assert row is not None, "the tag was read in this transaction"
+    return _counted(row)
+
+
+async def tags_after(
+    tx: Tx, prefix: str, after: str, limit: int, *, owners: str | None
+) -> list[CountedTag]:
+    """A page of the tags that begin with a folded prefix, in order of folded key and value."""
+    bound = {} if owners is None else {"owners": owners}
+    rows = await tx.all(
+        _PAGE[owners is not None],
+        first=prefix,
+        behind=prefix + LAST_CHARACTER,
+        after=after,
+        limit=limit,
+        **bound,
+    )
+    return [_counted(row) for row in rows]
+
+
+async def insert_tag(tx: Tx, tag: Tag) -> None:
+    await tx.run(_INSERT, **msgspec.structs.asdict(tag))
+
+
+async def describe_tag(tx: Tx, id: str, description: str) -> None:
+    await tx.run(_UPDATE, id_=id, description=description, now=tx.now)
+
+
+async def sweep_tag(tx: Tx, id: str) -> bool:
+    """Remove a tag that nothing has and nobody described; says whether it went."""
+    return await tx.run(_SWEEP, id_=id) > 0
+
+
+async def delete_tag(tx: Tx, id: str) -> None:
+    """The caller made sure that nothing has it."""
+    await tx.run(_DELETE, id_=id)
+
+
+async def is_tag_used(tx: Tx, id: str) -> bool:
+    """Whether anything has a tag, deleted things included."""
+    row = await tx.one(_USED, id=id)
+    return row is not None and bool(row[0])
+
+
+async def tags_of_model(
+    tx: Tx, model_id: str, *, after: str = "", limit: int = 1000
+) -> list[Tagging]:
+    """A page of a model's tags in order of folded key."""
+    rows = await tx.all(_ON_MODEL.page, model_=model_id, after=after, limit=limit)
+    return [_tagging(row) for row in rows]
+
+
+async def find_model_tagging(tx: Tx, model_id: str, key: str) -> Tagging | None:
+    row = await tx.one(_ON_MODEL.find, model_=model_id, key_=key)
+    return None if row is None else _tagging(row)
+
+
+async def count_model_tags(tx: Tx, model_id: str) -> int:
+    row = await tx.one(_ON_MODEL.count, model_=model_id)
+    assert row is not None, "a count"
+    return int(row[0])
+
+
+async def tag_model(tx: Tx, model_id: str, name: str, tag: Tag, actor: str) -> None:
+    """Put a tag on a model of this folded name that has none with its key."""
+    await tx.run(
+        _ON_MODEL.insert,
+        model=model_id,
+        name=name,
+        key=fold(tag.key),
+        tag=tag.id,
+        created_at=tx.now,
+        created_by=actor,
+    )
+
+
+async def untag_model(tx: Tx, model_id: str, key: str) -> None:
+    await tx.run(_ON_MODEL.delete, model_=model_id, key_=key)
+
+
+async def rename_in_tags(tx: Tx, model_id: str, name: str) -> None:
+    """Let a model be listed by its tags under its new folded name."""
+    await tx.run(_RENAME, model_=model_id, name=name)
+
+
+async def tags_of_version(
+    tx: Tx, version_id: str, *, after: str = "", limit: int = 1000
+) -> list[Tagging]:
+    """A page of a version's tags in order of folded key."""
+    rows = await tx.all(_ON_VERSION.page, version_=version_id, after=after, limit=limit)
+    return [_tagging(row) for row in rows]
+
+
+async def find_version_tagging(tx: Tx, version_id: str, key: str) -> Tagging | None:
+    row = await tx.one(_ON_VERSION.find, version_=version_id, key_=key)
+    return None if row is None else _tagging(row)
+
+
+async def count_version_tags(tx: Tx, version_id: str) -> int:
+    row = await tx.one(_ON_VERSION.count, version_=version_id)
+    assert row is not None, "a count"
+    return int(row[0])
+
+
+async def tag_version(tx: Tx, version_id: str, tag: Tag, actor: str) -> None:
+    """Put a tag on a version that has none with its key."""
+    await tx.run(
+        _ON_VERSION.insert,
+        version=version_id,
+        key=fold(tag.key),
+        tag=tag.id,
+        created_at=tx.now,
+        created_by=actor,
+    )
+
+
+async def untag_version(tx: Tx, version_id: str, key: str) -> None:
+    await tx.run(_ON_VERSION.delete, version_=version_id, key_=key)
+
+
+async def bump_version(tx: Tx, version_id: str) -> None:
+    """Say that a version's representation changed, where its own row did not."""
+    await tx.run(_BUMP_VERSION, version_=version_id, now=tx.now)

@@ -1,0 +1,37 @@
+"""What a batch that is carried out whole or not at all says of its bad parts: all of them at once.
+
+A unit goes on past a part that cannot be, to find the others, and raises at its end, so that
+nothing of what it did stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from registry.errors import Conflict, RegistryError
+
+
+class BatchProblem(msgspec.Struct, frozen=True):
+    """Why one part of a batch cannot be; `index` counts from 0."""
+
+    index: int
+    code: str
+    detail: str
+
+
+def batch_problem(index: int, error: RegistryError) -> BatchProblem:
+    return BatchProblem(index, error.code, str(error))
+
+
+def refuse_batch(kind: str, problems: Sequence[BatchProblem]) -> None:
+    """Raise `Conflict`, code ``batch_refused``, if there are problems."""
+    if problems:
+        raise Conflict(
+            "batch",
+            f"of {kind}",
+            f"{len(problems)} of its parts cannot be carried out; nothing was",
+            code="batch_refused",
+            details={"problems": [msgspec.to_builtins(problem) for problem in problems]},
+        )

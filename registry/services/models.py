@@ -1,0 +1,390 @@
+"""Models: made, described, deleted and brought back; their names: `registry.services.renames`.
+
+Each change is one transaction with its audit entry, and with the model's search documents where a
+name, a description or a tag is part of it. A change that changes nothing leaves no trace.
+
+**Deleting** is soft and frees the name; everything the model holds stays referenced until it is
+purged (`registry.services.purges`), so that restoring brings back all of it. A legal hold forbids
+both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from registry.catalog.audit import Entry, record
+from registry.catalog.models import (
+    find_deleted_model,
+    insert_model,
+    update_model,
+)
+from registry.catalog.search import reindex
+from registry.catalog.tags import rename_in_tags, tags_of_model
+from registry.domain.expectations import ANYTHING, Expected
+from registry.domain.ids import MODEL, new_id
+from registry.domain.models import Model, Namespace, Tagging, Team
+from registry.domain.names import ModelName
+from registry.domain.principals import Principal
+from registry.domain.references import ModelId, ModelReference
+from registry.errors import Conflict, NotFound, RegistryError
+from registry.services.batches import BatchProblem, batch_problem, refuse_batch
+from registry.services.change import change
+from registry.services.namespaces import namespace_for, require_namespace
+from registry.services.renames import claim_name
+from registry.services.resolve import require_model
+from registry.services.tags import Holder, TagWish, assign
+from registry.services.teams import require_team, team_of
+from store.index.transactions import Tx
+from store.opening import Store
+
+
+class ModelWish(msgspec.Struct, frozen=True, kw_only=True):
+    """A model to make; `team` is a name or an id, `id` is what the model will have."""
+
+    id: str
+    name: ModelName
+    kind: str = "model"
+    visibility: str | None = None
+    """None: what its namespace gives."""
+    description: str = ""
+    use_case: str = ""
+    task_type: str = ""
+    subject_domain: str = ""
+    team: str | None = None
+    risk_level: str = "medium"
+    compliance_required: bool = False
+    active: bool = True
+    legal_hold: bool = False
+    tags: tuple[TagWish, ...] = ()
+
+    @classmethod
+    def fresh(cls, now: int, name: ModelName, **said: Any) -> ModelWish:
+        return cls(id=new_id(MODEL, now), name=name, **said)
+
+
+class ModelPatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What shall be different of a model; UNSET stays as it is."""
+
+    name: ModelName | UnsetType = UNSET
+    kind: str | UnsetType = UNSET
+    visibility: str | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    use_case: str | UnsetType = UNSET
+    task_type: str | UnsetType = UNSET
+    subject_domain: str | UnsetType = UNSET
+    team: str | UnsetType | None = UNSET
+    risk_level: str | UnsetType = UNSET
+    compliance_required: bool | UnsetType = UNSET
+    active: bool | UnsetType = UNSET
+    legal_hold: bool | UnsetType = UNSET
+
+    def given(self) -> dict[str, Any]:
+        """What was said, by the names of `Model`; the name and the team are the caller's to see."""
+        return {
+            _RENAMED.get(name, name): value
+            for name in self.__struct_fields__
+            if name not in ("name", "team") and (value := getattr(self, name)) is not UNSET
+        }
+
+
+_RENAMED: Mapping[str, str] = {
+    "compliance_required": "is_compliance_required",
+    "active": "is_active",
+    "legal_hold": "has_legal_hold",
+}
+
+
+class FullModel(msgspec.Struct, frozen=True):
+    """A model with what its representation names: all of it counts in `model.changes`."""
+
+    model: Model
+    namespace: Namespace
+    team: Team | None
+    tags: list[Tagging]
+
+
+async def full_model(tx: Tx, principal: Principal, model: Model) -> FullModel:
+    """A model that was read in this transaction, with what belongs to it."""
+    return FullModel(
+        model,
+        await require_namespace(tx, principal, model.namespace_id),
+        await team_of(tx, model.team_id),
+        await tags_of_model(tx, model.id),
+    )
+
+
+async def create_model(store: Store, principal: Principal, wish: ModelWish) -> FullModel:
+    """Make a model; raises `Conflict` for a name that is taken, `NotFound` for an unknown team."""
+
+    async def unit(tx: Tx) -> FullModel:
+        return await full_model(tx, principal, await make_model(tx, principal, wish))
+
+    return await change(store, principal, unit)
+
+
+async def create_models(
+    store: Store, principal: Principal, wishes: Sequence[ModelWish]
+) -> list[FullModel]:
+    """Make all of them or none; raises `Conflict`, code ``batch_refused``, with every bad one."""
+
+    async def unit(tx: Tx) -> list[FullModel]:
+        made = list[FullModel]()
+        problems = list[BatchProblem]()
+        for index, wish in enumerate(wishes):
+            try:
+                model = await make_model(tx, principal, wish)
+                made.append(await full_model(tx, principal, model))
+            except RegistryError as error:
+                problems.append(batch_problem(index, error))
+        refuse_batch("models", problems)
+        return made
+
+    return await change(store, principal, unit)
+
+
+async def make_model(tx: Tx, principal: Principal, wish: ModelWish) -> Model:
+    """Make a model inside the caller's transaction; raises before it has changed anything."""
+    await claim_name(tx, principal, wish.name)
+    team = None if wish.team is None else await require_team(tx, wish.team)
+    namespace = await namespace_for(tx, principal, wish.id, wish.name)
+    model = Model(
+        id=wish.id,
+        name=wish.name.text,
+        folded=wish.name.folded,
+        namespace_id=namespace.id,
+        kind=wish.kind,
+        visibility=wish.visibility or namespace.visibility,
+        description=wish.description,
+        use_case=wish.use_case,
+        task_type=wish.task_type,
+        subject_domain=wish.subject_domain,
+        team_id=None if team is None else team.id,
+        risk_level=wish.risk_level,
+        is_compliance_required=wish.compliance_required,
+        is_active=wish.active,
+        has_legal_hold=wish.legal_hold,
+        created_at=tx.now,
+        created_by=principal.id,
+        updated_at=tx.now,
+    )
+    await insert_model(tx, model)
+    await record(tx, principal, entry("create", model, after=said(model)))
+    for tag in wish.tags:
+        await assign(tx, principal, Holder(model), tag)
+    await reindex(tx, model.id)
+    return model
+
+
+async def get_model(store: Store, principal: Principal, reference: ModelReference) -> FullModel:
+    """The living model; raises `NotFound`."""
+
+    async def unit(tx: Tx) -> FullModel:
+        return await full_model(tx, principal, await require_model(tx, principal, reference))
+
+    return await store.index.look(unit)
+
+
+async def get_deleted_model(store: Store, principal: Principal, id: str) -> FullModel:
+    """A model that was deleted, by its id, since its name is anybody's; raises `NotFound`."""
+
+    async def unit(tx: Tx) -> FullModel:
+        return await full_model(tx, principal, await require_deleted(tx, principal, id))
+
+    return await store.index.look(unit)
+
+
+async def require_deleted(tx: Tx, principal: Principal, id: str) -> Model:
+    """The deleted model with this id, if the principal may see it; raises `NotFound`."""
+    model = await find_deleted_model(tx, id)
+    if model is None or not principal.visibility.covers(model.id):
+        raise NotFound("deleted model", id, code="model_not_found")
+    return model
+
+
+async def change_model(
+    store: Store,
+    principal: Principal,
+    reference: ModelReference,
+    patch: ModelPatch,
+    expected: Expected = ANYTHING,
+) -> FullModel:
+    """Change what is said of a model, its name too."""
+
+    async def unit(tx: Tx) -> FullModel:
+        before = await require_model(tx, principal, reference)
+        expected.require(before.id, before.changes)
+        after = msgspec.structs.replace(before, **patch.given())
+        if patch.team is not UNSET:
+            team = None if patch.team is None else await require_team(tx, patch.team)
+            after = msgspec.structs.replace(after, team_id=None if team is None else team.id)
+        if after.kind != before.kind and before.last_number:
+            raise _kind_is_fixed(before)
+        if isinstance(patch.name, ModelName):
+            after = await renamed(tx, principal, after, patch.name)
+        return await full_model(tx, principal, await write_change(tx, principal, before, after))
+
+    return await change(store, principal, unit)
+
+
+async def renamed(tx: Tx, principal: Principal, model: Model, name: ModelName) -> Model:
+    """`model` under another name that it now holds; the caller writes it."""
+    if name.text == model.name:
+        return model
+    await claim_name(tx, principal, name, model=model)
+    namespace = await namespace_for(tx, principal, model.id, name)
+    return msgspec.structs.replace(
+        model, name=name.text, folded=name.folded, namespace_id=namespace.id
+    )
+
+
+async def write_change(
+    tx: Tx, principal: Principal, before: Model, after: Model, action: str = "update"
+) -> Model:
+    """Write what differs between two states of a model, with everything that follows from it."""
+    if after == before:
+        return before
+    after = msgspec.structs.replace(after, updated_at=tx.now, changes=before.changes + 1)
+    await update_model(tx, after)
+    if after.folded != before.folded:
+        await rename_in_tags(tx, after.id, after.folded)
+    if after.name != before.name and action == "update":
+        action = "rename"
+    earlier, later = differing(said(before), said(after))
+    await record(tx, principal, entry(action, after, before=earlier, after=later))
+    if (after.folded, after.description) != (before.folded, before.description):
+        await reindex(tx, after.id)
+    return after
+
+
+async def delete_model(
+    store: Store,
+    principal: Principal,
+    reference: ModelReference,
+    expected: Expected = ANYTHING,
+) -> Model:
+    """Delete a model softly; raises `Conflict`, code ``legal_hold``."""
+
+    async def unit(tx: Tx) -> Model:
+        before = await require_model(tx, principal, reference)
+        expected.require(before.id, before.changes)
+        refuse_held(before)
+        after = msgspec.structs.replace(
+            before,
+            deleted_at=tx.now,
+            deleted_by=principal.id,
+            updated_at=tx.now,
+            changes=before.changes + 1,
+        )
+        await update_model(tx, after)
+        await record(tx, principal, entry("delete", before, before=said(before)))
+        await reindex(tx, after.id)
+        return after
+
+    return await change(store, principal, unit)
+
+
+async def restore_model(
+    store: Store, principal: Principal, reference: ModelReference, name: ModelName | None = None
+) -> FullModel:
+    """Bring a deleted model back, under another name if asked; one that lives is as it is.
+
+    Raises `Conflict` if the name is taken meanwhile.
+    """
+
+    async def unit(tx: Tx) -> FullModel:
+        living = await _living(tx, principal, reference)
+        if living is not None:
+            return await full_model(tx, principal, living)
+        assert isinstance(reference, ModelId), "a name that nobody has was refused"
+        before = await require_deleted(tx, principal, reference.id)
+        wanted = name or ModelName(before.name, before.folded)
+        await claim_name(tx, principal, wanted)
+        namespace = await namespace_for(tx, principal, before.id, wanted)
+        after = msgspec.structs.replace(
+            before,
+            name=wanted.text,
+            folded=wanted.folded,
+            namespace_id=namespace.id,
+            deleted_at=None,
+            deleted_by=None,
+            updated_at=tx.now,
+            changes=before.changes + 1,
+        )
+        await update_model(tx, after)
+        await rename_in_tags(tx, after.id, after.folded)
+        await record(tx, principal, entry("restore", after, after=said(after)))
+        await reindex(tx, after.id)
+        return await full_model(tx, principal, after)
+
+    return await change(store, principal, unit)
+
+
+async def _living(tx: Tx, principal: Principal, reference: ModelReference) -> Model | None:
+    """The model if it lives already; a name that nobody has is refused, an id is not."""
+    try:
+        return await require_model(tx, principal, reference)
+    except NotFound:
+        if not isinstance(reference, ModelId):
+            raise
+        return None
+
+
+def refuse_held(model: Model) -> None:
+    """Raise `Conflict` for a model that must not go."""
+    if model.has_legal_hold:
+        raise Conflict(
+            "model", model.name, "is under a legal hold; nothing of it goes", code="legal_hold"
+        )
+
+
+def _kind_is_fixed(model: Model) -> Conflict:
+    return Conflict(
+        "model",
+        model.name,
+        f"has had versions, so it stays a {model.kind}",
+        code="kind_fixed",
+        details={"kind": model.kind},
+    )
+
+
+def said(model: Model) -> dict[str, Any]:
+    """What the audit log keeps of a model."""
+    return {
+        "name": model.name,
+        "kind": model.kind,
+        "visibility": model.visibility,
+        "description": model.description,
+        "use_case": model.use_case,
+        "task_type": model.task_type,
+        "subject_domain": model.subject_domain,
+        "team": model.team_id,
+        "risk_level": model.risk_level,
+        "compliance_required": model.is_compliance_required,
+        "active": model.is_active,
+        "legal_hold": model.has_legal_hold,
+    }
+
+
+def differing(
+    before: Mapping[str, Any], after: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of two descriptions only what differs."""
+    names = [name for name in before if before[name] != after[name]]
+    return {name: before[name] for name in names}, {name: after[name] for name in names}
+
+
+def entry(action: str, model: Model, *, before: Any = None, after: Any = None) -> Entry:
+    """An entry of the audit log about a model."""
+    return Entry(
+        action=action,
+        kind="model",
+        id=model.id,
+        name=model.name,
+        model=model.id,
+        before=before,
+        after=after,
+    )

@@ -1,0 +1,207 @@
+"""Namespaces: made by whoever first uses a name in them, or before that on purpose.
+
+A namespace cannot be renamed: its slug is the beginning of its models' names. It can be deleted
+once it holds no model, deleted ones included, since those could be restored; `default` never.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from registry.catalog.audit import Entry, record
+from registry.catalog.namespaces import (
+    delete_namespace,
+    find_namespace,
+    find_namespace_by_id,
+    insert_namespace,
+    models_held,
+    namespaces_after,
+    update_namespace,
+)
+from registry.domain.expectations import ANYTHING, Expected
+from registry.domain.ids import MODEL, NAMESPACE, is_id, new_id
+from registry.domain.models import Namespace
+from registry.domain.names import DEFAULT_NAMESPACE, ModelName, fold, parse_namespace
+from registry.domain.principals import Principal
+from registry.errors import Conflict, NotFound
+from registry.services.change import change
+from store.index.transactions import Tx
+from store.opening import Store
+
+
+class NamespaceWish(msgspec.Struct, frozen=True, kw_only=True):
+    """A namespace to make."""
+
+    slug: str
+    visibility: str = "private"
+    description: str = ""
+    quota_bytes: int | None = None
+
+
+class NamespacePatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What shall be different; UNSET stays as it is."""
+
+    visibility: str | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    quota_bytes: int | UnsetType | None = UNSET
+
+    def given(self) -> dict[str, str | int | None]:
+        return {
+            name: value
+            for name in self.__struct_fields__
+            if (value := getattr(self, name)) is not UNSET
+        }
+
+
+async def namespace_for(tx: Tx, principal: Principal, model_id: str, name: ModelName) -> Namespace:
+    """The namespace of a model's name, made for `principal` if it is not there.
+
+    Its id is derived from that of the model, because a unit may run more than once.
+    """
+    slug = name.namespace
+    found = await find_namespace(tx, fold(slug))
+    if found is not None:
+        return found
+    id = NAMESPACE + model_id.removeprefix(MODEL)
+    return await _make(tx, principal, id, NamespaceWish(slug=slug))
+
+
+async def create_namespace(store: Store, principal: Principal, wish: NamespaceWish) -> Namespace:
+    """Make a namespace; raises `Conflict`, code ``namespace_exists``."""
+    slug = parse_namespace(wish.slug, field="slug")
+    id = new_id(NAMESPACE, store.clock())
+
+    async def unit(tx: Tx) -> Namespace:
+        existing = await find_namespace(tx, fold(slug))
+        if existing is not None:
+            raise Conflict(
+                "namespace",
+                slug,
+                "is there already",
+                code="namespace_exists",
+                details={"existing": existing.slug},
+            )
+        return await _make(tx, principal, id, msgspec.structs.replace(wish, slug=slug))
+
+    return await change(store, principal, unit)
+
+
+async def _make(tx: Tx, principal: Principal, id: str, wish: NamespaceWish) -> Namespace:
+    namespace = Namespace(
+        id=id,
+        slug=wish.slug,
+        folded=fold(wish.slug),
+        owner_kind="user",
+        owner=principal.id,
+        visibility=wish.visibility,
+        description=wish.description,
+        quota_bytes=wish.quota_bytes,
+        created_at=tx.now,
+        created_by=principal.id,
+        updated_at=tx.now,
+    )
+    await insert_namespace(tx, namespace)
+    await record(tx, principal, _entry("create", namespace, after=_said(namespace)))
+    return namespace
+
+
+async def require_namespace(tx: Tx, principal: Principal, reference: str) -> Namespace:
+    """The namespace with this slug or id, if the principal may see it; raises `NotFound`."""
+    if is_id(reference, NAMESPACE):
+        found = await find_namespace_by_id(tx, reference)
+    else:
+        found = await find_namespace(tx, fold(reference))
+    if found is None or not principal.visibility.covers(found.id):
+        raise NotFound("namespace", reference, code="namespace_not_found")
+    return found
+
+
+async def get_namespace(store: Store, principal: Principal, reference: str) -> Namespace:
+    async def unit(tx: Tx) -> Namespace:
+        return await require_namespace(tx, principal, reference)
+
+    return await store.index.look(unit)
+
+
+async def list_namespaces(
+    store: Store, principal: Principal, *, after: str = "", limit: int = 100
+) -> list[Namespace]:
+    """A page in order of folded slug."""
+    owners = principal.visibility.owners_json
+
+    async def unit(tx: Tx) -> list[Namespace]:
+        return await namespaces_after(tx, after, limit, owners=owners)
+
+    return await store.index.read(unit)
+
+
+async def change_namespace(
+    store: Store,
+    principal: Principal,
+    reference: str,
+    patch: NamespacePatch,
+    expected: Expected = ANYTHING,
+) -> Namespace:
+    """Change what is said of a namespace; what changes nothing leaves no trace."""
+
+    async def unit(tx: Tx) -> Namespace:
+        before = await require_namespace(tx, principal, reference)
+        expected.require(before.id, before.changes)
+        after = msgspec.structs.replace(before, **patch.given())
+        if after == before:
+            return before
+        after = msgspec.structs.replace(after, updated_at=tx.now, changes=before.changes + 1)
+        await update_namespace(tx, after)
+        entry = _entry("update", after, before=_said(before), after=_said(after))
+        await record(tx, principal, entry)
+        return after
+
+    return await change(store, principal, unit)
+
+
+async def remove_namespace(
+    store: Store, principal: Principal, reference: str, expected: Expected = ANYTHING
+) -> None:
+    """Delete a namespace that holds nothing; raises `Conflict`."""
+
+    async def unit(tx: Tx) -> None:
+        found = await require_namespace(tx, principal, reference)
+        expected.require(found.id, found.changes)
+        if found.folded == DEFAULT_NAMESPACE:
+            raise Conflict("namespace", found.slug, "is always there", code="namespace_is_default")
+        live, deleted = await models_held(tx, found.id)
+        if live or deleted:
+            raise Conflict(
+                "namespace",
+                found.slug,
+                f"holds {live} models and {deleted} deleted ones, which could be restored",
+                code="namespace_not_empty",
+                details={"models": live, "deleted_models": deleted},
+            )
+        await delete_namespace(tx, found.id)
+        await record(tx, principal, _entry("delete", found, before=_said(found)))
+
+    await change(store, principal, unit)
+
+
+def _said(namespace: Namespace) -> dict[str, object]:
+    return {
+        "slug": namespace.slug,
+        "visibility": namespace.visibility,
+        "description": namespace.description,
+        "quota_bytes": namespace.quota_bytes,
+    }
+
+
+def _entry(
+    action: str, namespace: Namespace, *, before: object = None, after: object = None
+) -> Entry:
+    return Entry(
+        action=action,
+        kind="namespace",
+        id=namespace.id,
+        name=namespace.slug,
+        before=before,
+        after=after,
+    )
