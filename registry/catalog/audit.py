@@ -23,6 +23,7 @@ from registry.catalog.schema import audit
 from registry.domain.masking import masked
 from registry.domain.principals import Principal
 from store.clock import SECOND
+from store.digest import Digest
 from store.index.transactions import Row, Statement, Tx
 
 MOST_JSON_BYTES: Final = 64 << 10
@@ -126,8 +127,7 @@ def _json(value: Any) -> str | None:
     """`value` as JSON without secrets and within bounds."""
     if value is None:
         return None
-    plain = msgspec.to_builtins(value, str_keys=True, enc_hook=str)
-    encoded = msgspec.json.encode(masked(plain))
+    encoded = msgspec.json.encode(masked(_plain(value)))
     if len(encoded) > MOST_JSON_BYTES:
         encoded = msgspec.json.encode(
             {
@@ -138,6 +138,19 @@ def _json(value: Any) -> str | None:
             }
         )
     return encoded.decode()
+
+
+def _plain(value: Any) -> Any:
+    """Structs as objects, with digests as everybody writes them."""
+    if isinstance(value, Digest):
+        return str(value)
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.structs.asdict(value)
+    if isinstance(value, dict):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value
 
 
 # Reading.

@@ -1,0 +1,1 @@
+"""Who acts, and the keys that prove things."""
