@@ -4,9 +4,9 @@ Swagger UI and ReDoc come from the installed package ``offapi``, so both work wi
 What they would fetch from elsewhere is off: Swagger's validator badge by its setting, ReDoc's
 telemetry by its attribute, and ReDoc's logo, which has no setting, by taking its address out of the
 script as it is served. The policy forbids the rest: scripts, styles and requests of this server
-only, nothing inline. It needs no exception: Swagger UI sets styles through the DOM, ReDoc through
-style sheets that it makes by script, and neither counts as inline. ``data:`` images are Swagger's
-icons and ReDoc's missing logo.
+only, nothing inline. Swagger UI needs no exception: it sets styles through the DOM. ReDoc adds
+``<style>`` elements that are empty and fills them through the DOM, so its page allows one inline
+style by its hash, the empty one. ``data:`` are Swagger's icons, ReDoc's font and its missing logo.
 
 The document is made when it is first asked for, from the routes that this very application serves;
 it takes some milliseconds and stays the same until the process ends.
@@ -32,11 +32,16 @@ from registry.http.lists import is_unmodified
 from registry.http.openapi import Words, describe
 from registry.http.routing import Handler, Media, Route, route_of
 
-POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
-)
+_EMPTY_STYLE: Final = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+
+
+def policy(styles: str) -> str:
+    return (
+        f"default-src 'none'; script-src 'self'; style-src {styles}; img-src 'self' data:; "
+        "font-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+
 
 WORDS: Final = Words(
     title="Digestry",
@@ -53,7 +58,7 @@ _FOREIGN_LOGOS: Final = (
     b"https://cdn.redoc.ly/redoc/logo-mini-full.svg",
     b"https://cdn.redoc.ly/redoc/logo-mini.svg",
 )
-_NOTHING: Final = b"data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs="
+_NOTHING: Final = b"data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 
 _JS: Final = "text/javascript; charset=utf-8"
 _CSS: Final = "text/css; charset=utf-8"
@@ -61,6 +66,7 @@ _ASSETS: Final = {
     "swagger-ui.css": ("offapi", "swagger_style.css", _CSS),
     "swagger-ui.js": ("offapi", "swagger_bundle.js", _JS),
     "redoc.js": ("offapi", "redoc.js", _JS),
+    "redoc-start.js": ("registry.api", "assets/redoc-start.js", _JS),
     "docs.css": ("registry.api", "assets/docs.css", _CSS),
     "docs.js": ("registry.api", "assets/docs.js", _JS),
 }
@@ -84,7 +90,8 @@ _DOCS: Final = (
 )
 _REDOC: Final = (
     _HEAD
-    + """<redoc spec-url="/openapi.json" disable-telemetry="true"></redoc>
+    + """<script src="{redoc_start_js}"></script>
+<redoc spec-url="/openapi.json" disable-telemetry="true"></redoc>
 <script type="module" src="{redoc_js}"></script>
 </html>
 """
@@ -133,12 +140,12 @@ async def get_openapi(request: web.Request) -> web.Response:
 
 async def get_docs(request: web.Request) -> web.Response:
     """Swagger UI."""
-    return await _page(_DOCS)
+    return await _page(_DOCS, policy("'self'"))
 
 
 async def get_redoc(request: web.Request) -> web.Response:
     """ReDoc."""
-    return await _page(_REDOC)
+    return await _page(_REDOC, policy(f"'self' {_EMPTY_STYLE}"))
 
 
 async def get_asset(request: web.Request) -> web.Response:
@@ -163,13 +170,13 @@ def asset(name: str) -> Asset:
     return Asset(content, media_type, _tag(content))
 
 
-async def _page(text: str) -> web.Response:
+async def _page(text: str, allowed: str) -> web.Response:
     return web.Response(
         text=await asyncio.to_thread(_linked, text),
         content_type="text/html",
         charset="utf-8",
         headers={
-            "Content-Security-Policy": POLICY,
+            "Content-Security-Policy": allowed,
             "Referrer-Policy": "no-referrer",
             hdrs.CACHE_CONTROL: "no-cache",
         },

@@ -222,7 +222,8 @@ class _Description:
             path, _ = template(route.path)
             name += "." + (re.sub(r"\W+", "_", path).strip("_") or "root")
             name += "_" if path.endswith("/") else ""
-        return name + ("" if len(same) == 1 else f".{route.method.lower()}")
+        # Swagger UI warns about underscores in links to an operation.
+        return name.replace("_", "-") + ("" if len(same) == 1 else f".{route.method.lower()}")
 
     def _in_path(self, route: Route) -> Iterator[dict[str, Any]]:
         for name in template(route.path)[1]:
