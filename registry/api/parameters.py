@@ -72,6 +72,8 @@ PATH: Final[Mapping[str, Parameter]] = {
 QUERY: Final[Mapping[str, Parameter]] = {
     "limit": Parameter("How many entries a page has at most.", 100, _NUMBER),
     "after": Parameter("The cursor `next` of the page before.", "", _TEXT),
+    "reason": Parameter("Why, for the audit log.", "replaced", _TEXT),
+    "uri": Parameter("What is not stored here, by its URI.", "hf://datasets/squad", _TEXT),
     "total": Parameter("Whether to count all entries too.", False, {"type": "boolean"}),
 }
 

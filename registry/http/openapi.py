@@ -238,7 +238,7 @@ class _Description:
     def _in_query(self, route: Route) -> Iterator[dict[str, Any]]:
         if route.query is None:
             return
-        described = self._components[_referred(self._schema(route.query))]
+        described = self._components[_referred(self._schemas[id(route.query)])]
         for name, field in described.get("properties", {}).items():
             known = self._words.query.get(name)
             schema = {key: value for key, value in field.items() if key != "description"}
@@ -248,7 +248,7 @@ class _Description:
                 "in": "query",
                 "required": name in described.get("required", ()),
                 "description": _markdown(
-                    field.get("description") or (known.description if known else "")
+                    _description(field) or (known.description if known else "")
                 ),
                 "schema": schema,
             }
@@ -358,6 +358,12 @@ def _schemas_of(
         kinds.values(), ref_template=REF + "{name}"
     )
     return dict(zip(kinds, schemas, strict=True)), components
+
+
+def _description(schema: Mapping[str, Any]) -> str:
+    """What the field says of itself, or the first of its alternatives that says something."""
+    told = (_description(one) for one in schema.get("anyOf", ()))
+    return schema.get("description") or next(filter(None, told), "")
 
 
 def _codes_by_status(routes: Iterable[Route]) -> dict[int, list[str]]:
