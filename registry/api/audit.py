@@ -12,6 +12,7 @@ from msgspec import Meta
 from registry.api.errors import ADAPTER
 from registry.catalog.audit import AuditEntry, Wanted
 from registry.catalog.seals import Seal
+from registry.domain.principals import Principal
 from registry.domain.references import parse_model
 from registry.http.answers import json_answer
 from registry.http.cursors import Page, PageQuery, cursor, page_answer, place_after
@@ -20,7 +21,8 @@ from registry.http.routing import Route
 from registry.http.times import microseconds, rfc3339
 from registry.keys import PRINCIPAL, SEALS, STORE
 from registry.services.audit import search_audit_log
-from registry.services.seals import Finding
+from registry.services.seals import Finding, Head, Verdict
+from store.opening import Store
 
 _Word = Annotated[str, Meta(min_length=1, max_length=300)]
 _Moment = Annotated[datetime, Meta(tz=True)]
@@ -108,10 +110,18 @@ class VerdictAnswer(msgspec.Struct, frozen=True):
 async def list_audit_log(request: web.Request) -> web.Response:
     """Entries of the audit log, newest first."""
     asked = read_query(request, AuditQuery)
+    items, following = await find_page(request.app[STORE], request[PRINCIPAL], asked)
+    return page_answer(request, items, following)
+
+
+async def find_page(
+    store: Store, principal: Principal, asked: AuditQuery
+) -> tuple[list[AuditEntryAnswer], str | None]:
+    """A page of the log as it is shown, and the cursor of the next one."""
     place = place_after(asked, tuple[int])
     found = await search_audit_log(
-        request.app[STORE],
-        request[PRINCIPAL],
+        store,
+        principal,
         Wanted(
             kind=asked.kind,
             entity=asked.entity,
@@ -126,7 +136,7 @@ async def list_audit_log(request: web.Request) -> web.Response:
     )
     items = found[: asked.limit]
     following = cursor(asked, items[-1].id) if len(found) > asked.limit else None
-    return page_answer(request, [_entry(entry) for entry in items], following)
+    return [_entry(entry) for entry in items], following
 
 
 async def get_audit_head(request: web.Request) -> web.Response:
@@ -135,8 +145,11 @@ async def get_audit_head(request: web.Request) -> web.Response:
     Its ``head`` belongs where nobody who can write the index can change it: against it, `verify`
     finds that the log was cut off or written anew.
     """
-    head = await request.app[SEALS].head()
-    return json_answer(HeadAnswer(None if head.seal is None else _seal(head.seal), head.unsealed))
+    return json_answer(show_head(await request.app[SEALS].head()))
+
+
+def show_head(head: Head) -> HeadAnswer:
+    return HeadAnswer(None if head.seal is None else _seal(head.seal), head.unsealed)
 
 
 async def verify_audit_log(request: web.Request) -> web.Response:
@@ -146,17 +159,19 @@ async def verify_audit_log(request: web.Request) -> web.Response:
     ``since``, that the log was cut off or written anew. Entries of the last second are not sealed.
     """
     asked = read_query(request, VerifyQuery)
-    found = await request.app[SEALS].verify(asked.since, only_after=asked.only_after)
-    return json_answer(
-        VerdictAnswer(
-            is_intact=found.is_intact,
-            seal=None if found.head is None else _seal(found.head),
-            seals=found.seals,
-            entries=found.entries,
-            unsealed=found.unsealed,
-            findings=found.findings,
-            findings_total=found.findings_total,
-        )
+    seals = request.app[SEALS]
+    return json_answer(show_verdict(await seals.verify(asked.since, only_after=asked.only_after)))
+
+
+def show_verdict(found: Verdict) -> VerdictAnswer:
+    return VerdictAnswer(
+        is_intact=found.is_intact,
+        seal=None if found.head is None else _seal(found.head),
+        seals=found.seals,
+        entries=found.entries,
+        unsealed=found.unsealed,
+        findings=found.findings,
+        findings_total=found.findings_total,
     )
 
 

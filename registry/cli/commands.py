@@ -12,6 +12,7 @@ from typing import Annotated, Final
 from cyclopts import App, CycloptsError, Parameter
 
 from registry.cli.arguments import Config, Data, Json, tells_exits
+from registry.cli.audit_commands import audit
 from registry.cli.database_commands import db
 from registry.cli.exits import CLEAN, REFUSED, CommandError, complain
 from registry.cli.transfer_commands import pull, push
@@ -195,5 +196,5 @@ def _version() -> str:
 
 
 app.version = _version
-for _command in (db, push, pull):
+for _command in (audit, db, push, pull):
     app.command(_command)

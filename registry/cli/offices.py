@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,6 +32,9 @@ from store import layout
 from store.errors import StoreError
 from store.gc import CollectionStatus
 from store.restoring import set_aside
+
+if TYPE_CHECKING:
+    from store.opening import Store
 
 T = TypeVar("T")
 
@@ -83,7 +86,7 @@ class Office(Protocol):
 
 
 @contextmanager
-def open_office(*, config: str | None, data: str | None) -> Iterator[Office]:
+def open_office(*, config: str | None, data: str | None) -> Iterator[LocalOffice | RemoteOffice]:
     """The server's office if one runs on the directory, else our own."""
     settings = configure(config, data)
     root = Path(settings.store.data).resolve()
@@ -174,6 +177,17 @@ class LocalOffice:
         self._with_store(lambda operations: operations.confirm_collection(LOCAL))
 
     def _with_store(self, run: Callable[[Operations], Awaitable[T]]) -> T:
+        async def with_operations(store: Store) -> T:
+            operations = Operations(store)
+            try:
+                return await run(operations)
+            finally:
+                await operations.close()
+
+        return self.on_store(with_operations)
+
+    def on_store(self, run: Callable[[Store], Awaitable[T]]) -> T:
+        """Open the store, settled, for as long as `run` takes."""
         from registry.cli import logs
         from registry.cli.settings import store_settings
         from store.opening import open_store
@@ -185,11 +199,7 @@ class LocalOffice:
             store = await open_store(store_settings(self._settings))
             try:
                 await store.quarantine.settle()
-                operations = Operations(store)
-                try:
-                    return await run(operations)
-                finally:
-                    await operations.close()
+                return await run(store)
             finally:
                 await store.close()
 
@@ -225,6 +235,10 @@ class RemoteOffice:
     def confirm_collection(self) -> None:
         self._ask("POST", "/api/v1/gc/confirm")
 
+    def read(self, path: str, kind: type[T], *, seconds: float = ANSWER_SECONDS) -> T:
+        """What the server answers to a GET, within so many seconds."""
+        return self._decoded(self._ask("GET", path, seconds=seconds), kind)
+
     def _wait(self, started: Ended, path: str, watch: Watch) -> Ended:
         operation, heard = started, time.monotonic()
         while operation.state == "running":
@@ -239,7 +253,14 @@ class RemoteOffice:
         watch(operation.progress)
         return operation
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        seconds: float = ANSWER_SECONDS,
+    ) -> bytes:
         headers = {"Authorization": authorization(self._server.secret)}
         content = None
         if body is not None:
@@ -247,7 +268,7 @@ class RemoteOffice:
             headers["Content-Type"] = "application/json"
         address = urlsplit(self._server.url)
         connection = http.client.HTTPConnection(
-            address.hostname or "", address.port, timeout=ANSWER_SECONDS
+            address.hostname or "", address.port, timeout=seconds
         )
         try:
             connection.request(method, path, body=content, headers=headers)
