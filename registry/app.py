@@ -31,6 +31,7 @@ from registry.keys import (
     BLOBS,
     CONDITION,
     CONFIG,
+    DOWNLOADS,
     DRAIN,
     METRICS,
     OPERATIONS,
@@ -50,6 +51,7 @@ from registry.middlewares.unread import unread_middleware
 from registry.protocols.tus import handlers as tus
 from registry.services.blobs import BlobLimits, Blobs
 from registry.services.condition import Condition
+from registry.services.downloads import DownloadLog
 from registry.services.operations import Operations
 from registry.services.seals import Seals
 from registry.services.uploads import UploadLimits, UploadSessions
@@ -109,6 +111,8 @@ def create_app(
     app[RUNNING_KEYS] = set()
     app[SEALS] = Seals(store)
     app[DOCUMENT] = Document()
+    app[DOWNLOADS] = downloads = DownloadLog(store)
+    app.on_cleanup.append(lambda _: downloads.close())
     app[OPERATIONS] = operations = Operations(store)
     app.on_cleanup.append(lambda _: operations.close())
     metrics.gauge("digestry_requests_in_flight", "Requests in hand.", lambda: drain.in_flight)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from registry.metrics import Metrics
     from registry.services.blobs import Blobs
     from registry.services.condition import Condition
+    from registry.services.downloads import DownloadLog
     from registry.services.operations import Operations
     from registry.services.seals import Seals
     from registry.services.uploads import UploadSessions
@@ -33,6 +34,7 @@ UPLOAD_SESSIONS: Final[web.AppKey[UploadSessions]] = web.AppKey("upload_sessions
 CONDITION: Final[web.AppKey[Condition]] = web.AppKey("condition")
 ADDRESSES: Final[web.AppKey[Addresses]] = web.AppKey("addresses")
 LOCAL_SECRET: Final[web.AppKey[LocalSecret]] = web.AppKey("local_secret")
+DOWNLOADS: Final[web.AppKey[DownloadLog]] = web.AppKey("downloads")
 OPERATIONS: Final[web.AppKey[Operations]] = web.AppKey("operations")
 SEALS: Final[web.AppKey[Seals]] = web.AppKey("seals")
 RUNNING_KEYS: Final[web.AppKey[set[Scope]]] = web.AppKey("running_keys")

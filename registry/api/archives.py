@@ -5,8 +5,10 @@ from __future__ import annotations
 from aiohttp import hdrs, web
 
 from registry.api.asking import ARCHIVE, Nothing, label_of, refuse_partial, version_target
+from registry.api.counting import counted
 from registry.api.wire import PublishedAnswer, Urls, version_answer
 from registry.auth.policy import allows
+from registry.domain.downloads import ARCHIVE_PATH
 from registry.domain.references import parse_reference
 from registry.errors import Denied
 from registry.http.answers import json_answer
@@ -14,7 +16,7 @@ from registry.http.blobs import Cache
 from registry.http.conditional import ETAG
 from registry.http.queries import read_query
 from registry.http.receiving import body
-from registry.http.tars import send_archive
+from registry.http.tars import etag_of_archive, send_archive
 from registry.keys import CONFIG, PRINCIPAL, STORE
 from registry.services.archives import plan_archive
 from registry.services.publish import Publication
@@ -56,7 +58,14 @@ async def get_archive(request: web.Request) -> web.StreamResponse:
     place = await resolve_version(store, request[PRINCIPAL], model, reference)
     archive = await plan_archive(store, place)
     name = f"{place.model.name.replace('/', '-')}-{place.name}{ARCHIVE}"
-    return await send_archive(request, store, archive, filename=name, cache=cache_of(place))
+    cache = cache_of(place)
+    return await counted(
+        request,
+        place,
+        ARCHIVE_PATH,
+        etag_of_archive(archive),
+        lambda: send_archive(request, store, archive, filename=name, cache=cache),
+    )
 
 
 def cache_of(place: Tree | DraftFiles) -> Cache:

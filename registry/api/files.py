@@ -23,6 +23,7 @@ from registry.api.asking import (
     version_target,
     wants_publish,
 )
+from registry.api.counting import counted
 from registry.api.errors import ADAPTER
 from registry.api.wire import (
     FileAnswer,
@@ -148,7 +149,14 @@ async def _send_file(request: web.Request, found: FoundFile) -> web.StreamRespon
         media_type=media_type(path),
         cache=cache_of(found.place),
     )
-    return await send_blob(request, found.row, request.app[STORE].reading, presentation)
+    reading, etag = request.app[STORE].reading, etag_of(found.file.digest)
+    return await counted(
+        request,
+        found.place,
+        path,
+        etag,
+        lambda: send_blob(request, found.row, reading, presentation),
+    )
 
 
 async def _list(request: web.Request, place: Tree | DraftFiles) -> web.StreamResponse:

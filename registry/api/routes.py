@@ -13,6 +13,7 @@ module                                  addresses
 `registry.api.aliases`                  ``/api/v1/models/{model}/aliases``
 `registry.api.lineage`                  ``/api/v1/lineage`` and under a version
 `registry.api.audit`                    ``/api/v1/audit`` with ``head`` and ``verify``
+`registry.api.downloads`                ``…/downloads`` under a model and a version
 `registry.api.documentation`            ``/openapi.json`` ``/docs`` ``/redoc``
 `registry.api.operations`               ``/api/v1/gc`` ``scrub`` ``fsck`` ``operations``
 ======================================  ===========================================================
@@ -29,6 +30,7 @@ from registry.api import (
     audit,
     blobs,
     documentation,
+    downloads,
     files,
     health,
     index,
@@ -37,6 +39,7 @@ from registry.api import (
     pins,
     registering,
     unmatched,
+    version_lists,
     versions,
 )
 from registry.http.routing import Route
@@ -49,9 +52,11 @@ ROUTES: Final[list[Route]] = [
     *pins.ROUTES,
     *files.ROUTES,
     *registering.ROUTES,
+    *version_lists.ROUTES,
     *versions.ROUTES,
     *aliases.ROUTES,
     *lineage.ROUTES,
+    *downloads.ROUTES,
     *audit.ROUTES,
     *operations.ROUTES,
 ]

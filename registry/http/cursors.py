@@ -103,13 +103,16 @@ def page_answer(
         total=UNSET if total is None else total.count,
         total_is_exact=UNSET if total is None else total.is_exact,
     )
-    return json_answer(page, headers={} if next is None else {"Link": _link(request, next)})
+    return json_answer(page, headers=link_headers(request, next))
 
 
-def _link(request: web.Request, next: str) -> str:
+def link_headers(request: web.Request, next: str | None) -> dict[str, str]:
+    """``Link`` to the page behind the cursor `next`; nothing where there is none."""
+    if next is None:
+        return {}
     base = request.app[ADDRESSES].base_url(request)
     url = request.rel_url.update_query(after=next)
-    return f'<{base}{url.raw_path_qs}>; rel="next"'
+    return {"Link": f'<{base}{url.raw_path_qs}>; rel="next"'}
 
 
 def _refused(reason: str) -> Invalid:

@@ -30,11 +30,15 @@ WINDOW_PIECES: Final = 48
 """How many pieces are gathered for one write: three for each small file."""
 
 
+def etag_of_archive(archive: Archive) -> str:
+    return f'"{archive.tree}.tar"'
+
+
 async def send_archive(
     request: web.Request, store: Store, archive: Archive, *, filename: str, cache: Cache
 ) -> web.StreamResponse:
     """Answer GET or HEAD; raises `PreconditionFailed` and `RangeNotSatisfiable`."""
-    etag = f'"{archive.tree}.tar"'
+    etag = etag_of_archive(archive)
     headers = {
         hdrs.CONTENT_TYPE: MEDIA_TYPE,
         ETAG: etag,

@@ -1,0 +1,221 @@
+"""Remember who downloaded what, off the request path, and tell of it.
+
+**Counting costs a request nothing but a dictionary.** Each worker adds what left to a count in
+memory; within a second one transaction adds the counts to the index. A kill loses what was added
+since then and nothing else; a shutdown loses nothing. If the index cannot be written the counts
+wait; beyond `MOST_WAITING` different ones new ones are given up, and the log says how many.
+
+**Sensitive models** are different: that somebody is about to get bytes of one is in the audit log,
+committed, before the first of them leaves. What left is counted as for any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
+import structlog
+
+from registry.catalog.audit import Entry, record
+from registry.catalog.downloads import Counted, Span, add_downloads, sum_downloads
+from registry.catalog.lineage import find_members
+from registry.domain.downloads import MINUTE, Group
+from registry.domain.lineage import Member
+from registry.domain.models import Model, Version
+from registry.domain.principals import Principal
+from registry.domain.references import ModelReference, VersionReference
+from registry.errors import NotFound
+from registry.services.resolve import Tree, follow, require_model
+from store.errors import StoreError
+from store.index.transactions import Tx
+from store.opening import Store
+
+FLUSH_SECONDS: Final = 1.0
+
+EARLY: Final = 2_000
+"""So many different counts are written without waiting for the second to end."""
+
+MOST_WAITING: Final = 20_000
+
+_Key: TypeAlias = tuple[str, int, str, str, str]
+
+logger = structlog.get_logger()
+
+
+class DownloadLog:
+    """The counts of one worker. `add` is for the event loop's thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._counts: dict[_Key, list[int]] = {}
+        self._lost = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._is_due = False
+
+    @property
+    def waiting(self) -> int:
+        """How many different counts are not yet in the index."""
+        return len(self._counts)
+
+    def add(
+        self, version: Version, path: str, principal: Principal, client: str, size_bytes: int
+    ) -> None:
+        """Count one request that sent so many bytes."""
+        now = self._store.clock()
+        key = (version.id, now - now % MINUTE, path, principal.id, client)
+        count = self._counts.get(key)
+        if count is None:
+            if len(self._counts) >= MOST_WAITING:
+                self._lost += 1
+                return
+            count = self._counts[key] = [0, 0]
+        count[0] += 1
+        count[1] += size_bytes
+        if len(self._counts) >= EARLY:
+            self._begin()
+        elif self._timer is None:
+            self._arm()
+
+    async def flush(self) -> None:
+        """Write what waits now; raises `StoreError` and keeps it if that fails."""
+        counts, self._counts = self._counts, {}
+        if not counts:
+            return
+        rows = [_row(key, *count) for key, count in counts.items()]
+        try:
+            await self._store.index.run(lambda tx: add_downloads(tx, rows))
+        except BaseException:
+            self._take_back(counts)
+            raise
+        if self._lost:
+            logger.warning("downloads not counted", requests=self._lost)
+            self._lost = 0
+
+    async def close(self) -> None:
+        """Write everything; called after the last request, while the store is still open."""
+        while self._writing is not None:
+            await asyncio.wait({self._writing})
+            await asyncio.sleep(0)  # a turn of the loop for what follows a task that is done
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            await self.flush()
+        except StoreError as error:
+            logger.error("downloads lost at the end", counts=self.waiting, error=str(error))
+
+    def _arm(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._writing is not None:
+            self._is_due = True
+            return
+        self._writing = asyncio.get_running_loop().create_task(self._write())
+        self._writing.add_done_callback(self._written)
+
+    async def _write(self) -> None:
+        try:
+            await self.flush()
+        except StoreError as error:
+            logger.warning("downloads wait", counts=self.waiting, error=str(error))
+            # Not at once again: it would fail the same way.
+            self._is_due = False
+
+    def _written(self, done: asyncio.Task[None]) -> None:
+        self._writing = None
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is not None:
+            logger.error("downloads wait", counts=self.waiting, exc_info=error)
+        is_due, self._is_due = self._is_due, False
+        if is_due and error is None:
+            self._begin()
+        elif self._counts and self._timer is None:
+            self._arm()
+
+    def _take_back(self, counts: dict[_Key, list[int]]) -> None:
+        """Put counts that were not written before those that came meanwhile."""
+        newer, self._counts = self._counts, counts
+        for key, (requests, size_bytes) in newer.items():
+            count = counts.setdefault(key, [0, 0])
+            count[0] += requests
+            count[1] += size_bytes
+
+
+def _row(key: _Key, requests: int, size_bytes: int) -> dict[str, Any]:
+    version, minute, path, principal, client = key
+    return {
+        "version": version,
+        "minute": minute,
+        "path": path,
+        "principal": principal,
+        "client": client,
+        "requests": requests,
+        "bytes": size_bytes,
+    }
+
+
+async def announce_download(
+    store: Store, principal: Principal, model: Model, version: Version, facts: dict[str, Any]
+) -> None:
+    """Write down, durably, that a principal is about to get bytes of a version."""
+    entry = Entry(
+        action="download",
+        kind="version",
+        id=version.id,
+        name=version.name,
+        model=model.id,
+        after=facts,
+    )
+    await store.index.run(lambda tx: record(tx, principal, entry))
+
+
+class DownloadsPage(msgspec.Struct, frozen=True):
+    """Sums in order of their keys, the sum of all of them, and the versions they speak of."""
+
+    items: list[Counted]
+    total: Counted | None
+    versions: dict[str, Member]
+
+
+async def read_downloads(
+    store: Store,
+    principal: Principal,
+    model: ModelReference,
+    version: VersionReference | None,
+    groups: Sequence[Group],
+    *,
+    since: int = 0,
+    until: int = 2**62,
+    after: Sequence[Any] | None = None,
+    limit: int = 100,
+) -> DownloadsPage:
+    """Downloads of a version, or of all versions of a model, summed by `groups`."""
+
+    async def unit(tx: Tx) -> DownloadsPage:
+        found = await require_model(tx, principal, model)
+        version_id = None if version is None else await _version_id(tx, found, version)
+        span = Span(found.id, version_id, since, until)
+        items = await sum_downloads(tx, span, groups, after, limit)
+        totals = await sum_downloads(tx, span, (), None, 1)
+        place = groups.index("version") if "version" in groups else None
+        ids = set() if place is None else {item.keys[place] for item in items}
+        members = await find_members(tx, ids) if ids else {}
+        return DownloadsPage(items, totals[0] if totals else None, members)
+
+    return await store.index.read(unit)
+
+
+async def _version_id(tx: Tx, model: Model, reference: VersionReference) -> str:
+    place = await follow(tx, model, reference)
+    if not isinstance(place, Tree) or place.version is None:
+        raise NotFound("version", f"{place.name} of {model.name}", code="version_not_found")
+    return place.version.id
