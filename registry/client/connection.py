@@ -168,11 +168,13 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         data: Any = None,
         silence: Silence | None = None,
+        asks_first: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One try; raises `Again` or `Refused`, also for what happens inside the block.
 
         Whoever sends a body gives a `silence` and breaks it: the session's own clock would run
-        while bytes are on their way to the server.
+        while bytes are on their way to the server. With `asks_first` they wait for its word that
+        they are wanted.
         """
         assert self._session is not None, "used outside of its context"
         sending = aiohttp.ClientTimeout(total=None, sock_connect=SILENCE_SECONDS / 4)
@@ -186,6 +188,7 @@ class Connection:
                     headers=headers,
                     data=data if silence is None else silence.broken_by(data, clock),
                     allow_redirects=method == "GET",
+                    expect100=asks_first,
                     **extra,
                 ) as answer,
             ):

@@ -105,6 +105,7 @@ class _Large:
         self._meter = meter
         self._slot = slot
         self._offset: int | None = None
+        self._was_broken = slot.session is not None
         self._counted = 0
 
     async def send(self) -> None:
@@ -178,10 +179,19 @@ class _Large:
         }
         try:
             async with self._connection.answered(
-                "PATCH", path, headers=headers, data=body.pieces(), silence=Silence()
+                "PATCH",
+                path,
+                headers=headers,
+                data=body.pieces(),
+                silence=Silence(),
+                # The end of a broken request may still be on its way to the disk: where the server
+                # says it stands can be behind, and what is sent from there would be for nothing.
+                asks_first=self._was_broken,
             ) as answer:
                 reached = _number(answer.headers.get("Upload-Offset"))
+                made = answer.headers.get("Repr-Digest")
         except BaseException as error:
+            self._was_broken = True
             self._counted += body.sent
             body.explain(error)
             if isinstance(error, Refused):
@@ -190,6 +200,8 @@ class _Large:
         self._counted += body.sent
         if reached != self._blob.source.size_bytes:
             raise Again(f"the server stands at {reached}")
+        if made is not None and made != f"sha-256=:{b64encode(self._blob.digest.raw).decode()}:":
+            raise SourceChanged(str(self._blob.source.local))
 
     def _take(self, error: Refused) -> None:
         """Turn answers that only say where the upload stands into another try."""

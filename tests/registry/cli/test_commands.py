@@ -191,7 +191,7 @@ def test_every_command_has_help_that_names_its_exit_codes(
         assert commands.run_command([*command, "--help"]) == 0
         shown = capsys.readouterr().out
         assert f"digestry {' '.join(command)}" in shown
-        is_group = command == ("db",)
+        is_group = any(other[:-1] == command for other in every_command(commands.app))
         assert is_group or command == ("version",) or "Exit codes" in shown, command
 
 

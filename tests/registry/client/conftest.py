@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from aiohttp import web
+from sqlalchemy import text
 
 from registry.client.connection import Connection, Patience
 from registry.client.transfer import Step
+from store.index.transactions import Statement, Tx
+from tests.support.builders import Registry
 
 Connect = Callable[[str], Connection]
 
@@ -52,6 +55,18 @@ def connect(pauses: list[float]) -> Connect:
     return connection
 
 
+@pytest.fixture
+async def registry(registry: Registry) -> AsyncIterator[Registry]:
+    """The registry of all tests; the leases that a question for missing blobs leaves end early."""
+    yield registry
+    statement = Statement(text("DELETE FROM leases"))
+
+    async def unit(tx: Tx) -> int:
+        return await tx.run(statement)
+
+    await registry.store.index.run(unit)
+
+
 class Link:
     """A way to a server that cuts connections after so many bytes, in either direction.
 
@@ -74,12 +89,14 @@ class Link:
             asyncio.create_task(self._copy(reader, back, up, "sent")),
             asyncio.create_task(self._copy(there, writer, down, "received")),
         ]
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-        for end in (back, writer):
-            end.transport.abort()
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            back.close()  # what is on its way to the server still arrives
+            writer.transport.abort()
 
     async def _copy(
         self,
@@ -111,7 +128,8 @@ async def linked(port: int) -> AsyncIterator[Link]:
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
-        await link._pass_on(reader, writer)
+        with suppress(asyncio.CancelledError):  # asyncio logs a cancelled callback as a fault
+            await link._pass_on(reader, writer)
         tasks.discard(task)
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
@@ -123,6 +141,7 @@ async def linked(port: int) -> AsyncIterator[Link]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # transports close in the loop's next turn
 
 
 @asynccontextmanager

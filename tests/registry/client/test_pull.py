@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
@@ -33,6 +34,7 @@ FILES = {
     "sub/deep/Ünïcode näme.txt": b"text",
     "empty": b"",
 }
+IN_URLS = {quote(path): content for path, content in FILES.items()}
 WISH = Wish(model="bert", reference="1.0.0")
 
 
@@ -69,7 +71,7 @@ async def fetch(url: str, connect: Connect, root: Path, wish: Wish = WISH, **how
 async def test_a_version_is_fetched_whole(
     registry: Registry, connect: Connect, root: Path, reference: str, watched: Watched
 ) -> None:
-    version = await registry.publish("bert", "1.0.0", FILES)
+    version = await registry.publish("bert", "1.0.0", IN_URLS)
     async with connect(registry.url) as connection:
         wish = Wish(model="bert", reference=reference)
         pulled = await pull(connection, wish, root, watch=watched)
@@ -83,7 +85,7 @@ async def test_a_version_is_fetched_whole(
 async def test_what_is_there_is_not_fetched_again(
     registry: Registry, connect: Connect, root: Path
 ) -> None:
-    await registry.publish("bert", "1.0.0", FILES)
+    await registry.publish("bert", "1.0.0", IN_URLS)
     await fetch(registry.url, connect, root)
     async with linked(registry.site.port) as link:
         again = await fetch(link.url, connect, root)
@@ -114,7 +116,7 @@ async def test_a_name_of_several_segments_is_fetched(
 async def test_some_files_are_chosen(
     registry: Registry, connect: Connect, root: Path, wanted: tuple[str, ...], found: set[str]
 ) -> None:
-    await registry.publish("bert", "1.0.0", FILES)
+    await registry.publish("bert", "1.0.0", IN_URLS)
     wish = Wish(model="bert", reference="1", paths=wanted)
     await fetch(registry.url, connect, root, wish)
 
@@ -124,7 +126,7 @@ async def test_some_files_are_chosen(
 async def test_a_file_that_is_not_there_is_named(
     registry: Registry, connect: Connect, root: Path
 ) -> None:
-    await registry.publish("bert", "1.0.0", FILES)
+    await registry.publish("bert", "1.0.0", IN_URLS)
 
     with pytest.raises(Refused, match="conf"):
         await fetch(registry.url, connect, root, Wish(model="bert", reference="1", paths=("conf",)))
@@ -232,7 +234,7 @@ async def test_a_server_that_is_not_there_is_given_up_soon(
 async def test_a_file_that_differs_is_left_alone_unless_told(
     registry: Registry, connect: Connect, root: Path
 ) -> None:
-    await registry.publish("bert", "1.0.0", FILES)
+    await registry.publish("bert", "1.0.0", IN_URLS)
     root.mkdir()
     (root / "config.json").write_bytes(b"[]")
     (root / "mine").write_bytes(b"mine")
@@ -323,7 +325,7 @@ async def test_two_pulls_do_not_write_one_file(
 async def test_a_disk_without_room_is_refused_before_a_byte_is_written(
     registry: Registry, connect: Connect, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await registry.publish("bert", "1.0.0", FILES)
+    await registry.publish("bert", "1.0.0", IN_URLS)
     monkeypatch.setattr(Target, "free_bytes", lambda self: 1000)
 
     with pytest.raises(TargetRefused, match="1000 bytes free"):
