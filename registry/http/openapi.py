@@ -15,7 +15,8 @@ import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from types import UnionType
+from typing import Any, Final, get_args
 
 import msgspec
 from aiohttp import hdrs
@@ -348,16 +349,27 @@ def _schemas_of(
     routes: Iterable[Route],
 ) -> tuple[dict[int, dict[str, Any]], dict[str, dict[str, Any]]]:
     """The schema of every type that routes name, by identity, and the components they refer to."""
-    kinds: dict[int, Any] = {id(Problem): Problem}
+    named: list[Any] = [Problem]
     for route in routes:
         for content in (route.query, route.accepts, *route.answers.values()):
             kind = content.also if isinstance(content, Media) else content
             if kind is not None:
-                kinds[id(kind)] = kind
+                named.append(kind)
+    single = {id(one): one for kind in named for one in _alternatives(kind)}
     schemas, components = msgspec.json.schema_components(
-        kinds.values(), ref_template=REF + "{name}"
+        single.values(), ref_template=REF + "{name}"
     )
-    return dict(zip(kinds, schemas, strict=True)), components
+    by_id = dict(zip(single, schemas, strict=True))
+    for kind in named:
+        several = _alternatives(kind)
+        if len(several) > 1:
+            by_id[id(kind)] = {"anyOf": [by_id[id(one)] for one in several]}
+    return by_id, components
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    """The types of a union, which msgspec can write but not describe if they have no tags."""
+    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
 
 
 def _description(schema: Mapping[str, Any]) -> str:
