@@ -127,6 +127,14 @@ class OpenBlob:
         last = (max(stop, start + 1) - 1) // SEGMENT_BYTES
         return all(good[index] for index in range(start // SEGMENT_BYTES, last + 1))
 
+    def verified_until(self, start: int, stop: int) -> int:
+        """How far from `start`, at most to `stop`, `verify` would have nothing to do."""
+        if self._known.is_whole or self._reading.mode == "scrub":
+            return stop
+        first = start // SEGMENT_BYTES
+        unknown = self._known.good.find(0, first, segment_count(stop))
+        return stop if unknown < 0 else max(start, unknown * SEGMENT_BYTES)
+
     async def verify(self, start: int, stop: int) -> None:
         """Return once every segment that the range touches is known to be good, or `Corrupt`."""
         if not self.is_verified(start, stop):

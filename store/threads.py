@@ -22,7 +22,7 @@ BULK_NICENESS: Final = 10
 """Small requests beside large transfers gained, and an upload alone lost nothing."""
 
 DIRECT_BODIES: Final = 4
-"""More at once would only take each other's processor time, and cost three buffers each."""
+"""Each way. More at once would only take each other's time, and cost three buffers each upload."""
 
 
 class Threads:
@@ -45,6 +45,10 @@ class Threads:
         """Two threads for each large body that is read past the event loop."""
         self.direct_free = DIRECT_BODIES
         """How many more may be; counted on the event loop's thread."""
+        self.sending = _patient(DIRECT_BODIES, "sending")
+        """One thread for each large part that leaves past the event loop."""
+        self.sending_free = DIRECT_BODIES
+        """How many more may; counted on the event loop's thread."""
         self.sync = ThreadPoolExecutor(sync, "sync")
         """Waiting for the disk."""
         self.reading = _patient(reading, "reading")
@@ -53,7 +57,8 @@ class Threads:
         """Short calls: stat, open, close, unlink."""
 
     def close(self) -> None:
-        for pool in (self.ingest, self.hashing, self.direct, self.sync, self.reading, self.files):
+        bulk = (self.ingest, self.hashing, self.direct, self.sending, self.reading)
+        for pool in (*bulk, self.sync, self.files):
             pool.shutdown(wait=True)
 
 

@@ -1,10 +1,7 @@
 """Answer with the bytes of a blob: ranges, conditions, headers, and the way the bytes leave.
 
-**Ways out.** A small blob leaves from memory in one write with its headers. A larger one leaves by
-``sendfile`` in slices of half a MiB with a turn of the event loop after each: a single call to a
-fast reader stayed in the kernel for a third of a second, with every other request behind it. The
-next slice is verified, and read into the page cache if it is not there, in a thread while this one
-leaves. TLS, stores without files and the strict mode get buffers instead, written in pieces.
+**Ways out.** A small blob leaves from memory in one write with its headers, a larger one as
+`registry.http.sending` has it.
 
 **Headers.** These are bytes of users, so no browser may run them: ``nosniff``, a sandbox that
 allows nothing, same-origin use only, and a download instead of a page for everything but raster
@@ -17,10 +14,7 @@ the connection instead of answering again.
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import functools
-import os
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 from urllib.parse import quote
@@ -31,7 +25,7 @@ from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from registry.domain.media import DEFAULT
-from registry.errors import PreconditionFailed, Stalled
+from registry.errors import PreconditionFailed
 from registry.http.conditional import (
     ETAG,
     Verdict,
@@ -41,8 +35,8 @@ from registry.http.conditional import (
     repr_digest_of,
 )
 from registry.http.ranges import UNSATISFIABLE, content_range, parse_range
-from registry.http.receiving import Pace, Watch
-from registry.keys import BYTES_OUT, CONFIG
+from registry.http.sending import Sending, end_of_slice
+from registry.keys import BYTES_OUT
 from store.blobs import ByteRange
 from store.digest import Digest
 from store.errors import RangeNotSatisfiable
@@ -50,12 +44,6 @@ from store.index.blobs import BlobRow
 from store.reading import OpenBlob, Reading
 
 Cache: TypeAlias = Literal["immutable", "revalidate", "no-store"]
-
-SLICE_BYTES: Final = 512 << 10
-"""The most that one ``sendfile`` call may move; the loop gets a turn after each."""
-
-PIECE_BYTES: Final = 256 << 10
-"""How much is handed to the transport at a time where the kernel cannot send by itself."""
 
 _INLINE: Final = frozenset(
     ("image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "text/plain")
@@ -199,12 +187,12 @@ async def _send_open(
         headers[hdrs.CONTENT_RANGE] = content_range(within, blob.size_bytes)
     headers[hdrs.CONTENT_LENGTH] = str(part.size_bytes)
     # The first slice is verified while a proper error can still be answered.
-    await blob.make_ready(part.start, _slice_end(part.start, part.stop))
+    await blob.make_ready(part.start, end_of_slice(part.start, part.stop))
     response = web.StreamResponse(status=200 if within is None else 206, headers=headers)
     writer = await response.prepare(request)
     if writer is None:
         return response
-    sending = _Sending(request, writer, blob)
+    sending = Sending(request, writer, blob)
     try:
         await sending.run(part)
         await response.write_eof()
@@ -217,157 +205,7 @@ async def send_part(
     request: web.Request, writer: AbstractStreamWriter, blob: OpenBlob, part: ByteRange
 ) -> int:
     """Send a part of an open blob into an answer that has begun; returns how many bytes left."""
-    await blob.make_ready(part.start, _slice_end(part.start, part.stop))
-    sending = _Sending(request, writer, blob)
+    await blob.make_ready(part.start, end_of_slice(part.start, part.stop))
+    sending = Sending(request, writer, blob)
     await sending.run(part)
     return sending.sent
-
-
-class _Sending:
-    """One body on its way out."""
-
-    def __init__(self, request: web.Request, writer: AbstractStreamWriter, blob: OpenBlob) -> None:
-        self._request = request
-        self._writer = writer
-        self._blob = blob
-        self._loop = asyncio.get_running_loop()
-        self._watch = Watch(Pace.of(request.app[CONFIG].server), self._give_up)
-        self.sent = 0
-        self._deadline = asyncio.timeout(None)
-        self._given_up: str | None = None
-
-    async def run(self, part: ByteRange) -> None:
-        """Send it all; raises `Stalled` for a client below the limits, and what reading raises."""
-        try:
-            async with self._deadline:
-                await self._send(part)
-        except TimeoutError as error:
-            if self._given_up is None:
-                raise
-            raise Stalled(self._given_up) from error
-        finally:
-            self._watch.close()
-
-    def _give_up(self, reason: str) -> None:
-        self._given_up = reason
-        self._deadline.reschedule(self._loop.time())
-
-    async def _send(self, part: ByteRange) -> None:
-        transport = self._request.transport
-        if transport is None:
-            raise ConnectionResetError("the client left")
-        out = None if self._blob.fileno is None else _duplicate(transport)
-        if out is None:
-            await self._write(part)
-            return
-        try:
-            await self._send_file(transport, out, part)
-        finally:
-            os.close(out)
-
-    async def _write(self, part: ByteRange) -> None:
-        """Hand verified buffers to the transport, waiting whenever it has enough."""
-        progress, time = self._watch.progress, self._loop.time
-        async for buffer in self._blob.stream(part.start, part.stop):
-            view = memoryview(buffer)
-            for start in range(0, len(view), PIECE_BYTES):
-                piece = view[start : start + PIECE_BYTES]
-                progress.waits(time())
-                await self._writer.write(piece)
-                progress.moved(len(piece), time())
-                self.sent += len(piece)
-        self._watch.progress.waits(time())
-        await self._writer.drain()
-
-    async def _send_file(self, transport: asyncio.Transport, out: int, part: ByteRange) -> None:
-        await self._flush(transport)
-        ahead: asyncio.Task[None] | None = None
-        try:
-            start = part.start
-            stop = _slice_end(start, part.stop)
-            while start < part.stop:
-                after = _slice_end(stop, part.stop)
-                if stop < part.stop and not self._blob.is_ready(stop, after):
-                    ahead = self._loop.create_task(self._blob.make_ready(stop, after))
-                await self._send_slice(transport, out, start, stop)
-                if ahead is not None:
-                    await ahead
-                    ahead = None
-                start, stop = stop, after
-        finally:
-            if ahead is not None:
-                ahead.cancel()
-                await asyncio.gather(ahead, return_exceptions=True)
-
-    async def _flush(self, transport: asyncio.Transport) -> None:
-        """Wait until the headers have left the transport's own buffer."""
-        if not transport.get_write_buffer_size():
-            return
-        self._watch.progress.waits(self._loop.time())
-        transport.set_write_buffer_limits(high=0)
-        try:
-            while transport.get_write_buffer_size():
-                await self._writer.drain()
-                await asyncio.sleep(0)
-                if transport.is_closing():
-                    raise ConnectionResetError("the client left")
-        finally:
-            transport.set_write_buffer_limits()
-        self._watch.progress.moved(0, self._loop.time())
-
-    async def _send_slice(
-        self, transport: asyncio.Transport, out: int, start: int, stop: int
-    ) -> None:
-        source = self._blob.fileno
-        assert source is not None
-        while start < stop:
-            if transport.is_closing():
-                raise ConnectionResetError("the client left")
-            try:
-                sent = os.sendfile(out, source, start, stop - start)
-            except BlockingIOError:
-                await self._writable(out)
-                continue
-            if not sent:
-                raise self._blob.damaged()
-            start += sent
-            self.sent += sent
-            self._watch.progress.moved(sent, self._loop.time())
-        await asyncio.sleep(0)
-
-    async def _writable(self, out: int) -> None:
-        waiter = self._loop.create_future()
-        self._watch.progress.waits(self._loop.time())
-        self._loop.add_writer(out, _wake, waiter)
-        try:
-            await waiter
-        finally:
-            self._loop.remove_writer(out)
-
-
-def _duplicate(transport: asyncio.Transport) -> int | None:
-    """A descriptor of our own for the connection; None where the kernel cannot send by itself.
-
-    The loop refuses to watch a descriptor that a transport owns. A duplicate may be watched, and
-    its number stays ours if the connection is lost under our hands. With TLS, or without a
-    descriptor to spare, buffers must do.
-    """
-    sock = transport.get_extra_info("socket")
-    if sock is None or transport.get_extra_info("sslcontext") is not None:
-        return None
-    try:
-        return os.dup(sock.fileno())
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            return None
-        raise ConnectionResetError("the client left") from error
-
-
-def _slice_end(start: int, stop: int) -> int:
-    """Slices end where segments end, so that each segment is verified with one slice."""
-    return min(stop, (start // SLICE_BYTES + 1) * SLICE_BYTES)
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

@@ -14,7 +14,8 @@ import pytest
 from aiohttp import ClientPayloadError, ServerDisconnectedError
 
 from registry.config import Config, ServerConfig
-from registry.http.blobs import SLICE_BYTES, disposition
+from registry.http.blobs import disposition
+from registry.http.sending import SLICE_BYTES
 from registry.keys import DRAIN
 from store.digest import EMPTY, Digest
 from store.opening import Store
@@ -377,7 +378,7 @@ async def test_without_a_descriptor_to_spare_buffers_do(
     def none_left(_: int) -> int:
         raise OSError(errno.EMFILE, "too many open files")
 
-    monkeypatch.setattr("registry.http.blobs.os.dup", none_left)
+    monkeypatch.setattr("registry.http.sending.os.dup", none_left)
 
     assert (await site.ask("GET", path)).body == LARGE
 
