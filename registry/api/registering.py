@@ -4,29 +4,27 @@ from __future__ import annotations
 
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from registry.api.asking import Nothing
 from registry.api.errors import ADAPTER
+from registry.api.versions import made_answer
 from registry.api.wire import Urls
 from registry.api.wire_versions import (
     RegisterBody,
     RegisteredAnswer,
-    registered_answer,
     registration_of,
 )
 from registry.auth.policy import allows
 from registry.domain.references import ModelReference, parse_model
 from registry.errors import Denied
-from registry.http.answers import json_answer
 from registry.http.bodies import read_json
-from registry.http.conditional import ETAG, etag_of_row
 from registry.http.once import answer_once
 from registry.http.queries import read_query
 from registry.http.routing import Route
 from registry.http.targets import decoded, raw_segments
 from registry.keys import CONFIG, PRINCIPAL, STORE
-from registry.services.register import Registered, register_version
+from registry.services.register import register_version
 
 
 async def post_version(request: web.Request) -> web.StreamResponse:
@@ -52,26 +50,13 @@ async def post_version(request: web.Request) -> web.StreamResponse:
             wish,
             most_files=request.app[CONFIG].limits.version_files,
         ),
-        lambda done: _answered(urls, done),
+        lambda done: made_answer(urls, done),
     )
 
 
 def model_of(request: web.Request) -> ModelReference:
     _, _, _, model, *_ = raw_segments(request, 5)
     return parse_model(decoded(model, field="model"))
-
-
-def _answered(urls: Urls, done: Registered) -> web.Response:
-    version, draft = done.version, done.draft
-    headers: dict[str, str] = {}
-    if version is not None:
-        headers[hdrs.LOCATION] = urls.about(done.model, version.name)
-        headers[ETAG] = etag_of_row(version.id, version.changes)
-    elif draft is not None:
-        headers[hdrs.LOCATION] = urls.about(done.model, draft.label)
-    return json_answer(
-        registered_answer(urls, done), status=201 if done.is_new else 200, headers=headers
-    )
 
 
 ROUTES: Final = [

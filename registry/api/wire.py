@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 from aiohttp import web
@@ -107,6 +107,13 @@ class ListingAnswer(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None
 
 
+class Named(Protocol):
+    """A model, as far as addresses and lists tell of it."""
+
+    @property
+    def name(self) -> str: ...
+
+
 class Urls:
     """Absolute URLs under the address that the client itself used."""
 
@@ -115,13 +122,13 @@ class Urls:
     def __init__(self, request: web.Request) -> None:
         self._base = request.app[ADDRESSES].base_url(request)
 
-    def version(self, model: Model, name: str) -> str:
+    def version(self, model: Named, name: str) -> str:
         return f"{self._base}/models/{encoded(model.name.replace('/', '~'))}/{encoded(name)}"
 
     def file(self, model: Model, name: str, path: str) -> str:
         return f"{self.version(model, name)}/{encoded(path, keep='/')}"
 
-    def about(self, model: Model, name: str) -> str:
+    def about(self, model: Named, name: str) -> str:
         """Where what is known of a version or a draft is told."""
         called = encoded(model.name.replace("/", "~"))
         return f"{self._base}/api/v1/models/{called}/versions/{encoded(name)}"
@@ -130,11 +137,11 @@ class Urls:
         return self.about(model, label) + "/publish"
 
 
-def version_answer(urls: Urls, model: Model, version: Version) -> VersionAnswer:
+def version_answer(urls: Urls, model: Named, version: Version) -> VersionAnswer:
     return VersionAnswer(**version_facts(urls, model, version))
 
 
-def version_facts(urls: Urls, model: Model, version: Version) -> dict[str, Any]:
+def version_facts(urls: Urls, model: Named, version: Version) -> dict[str, Any]:
     """The fields of `VersionAnswer`, for those that add to it."""
     url, source = urls.version(model, version.name), version.source
     return {

@@ -10,15 +10,19 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from registry.api.wire import DraftAnswer, Urls, VersionAnswer, draft_answer, version_facts
+from registry.catalog.version_lists import Latest, VersionFilter
 from registry.domain.facts import FRAMEWORKS, OBJECTS, Facts, require_numbers
-from registry.domain.models import Model, Source, Version, VersionDetails
+from registry.domain.models import Source
 from registry.domain.names import parse_label
 from registry.domain.paths import parse_path
 from registry.domain.references import parse_reference
 from registry.domain.statuses import Status
+from registry.domain.tags import MOST_TAGS, parse_key, parse_value
 from registry.errors import Invalid
+from registry.http.cursors import CountedQuery
 from registry.services.publish import Stated
 from registry.services.register import NamedFile, Registered, Registration
+from registry.services.versions import Change, FullVersion
 from store.digest import Digest, InvalidDigest
 
 MOST_PROBLEMS: Final = 100
@@ -68,6 +72,13 @@ class SourceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: Annotated[int, Meta(ge=0, le=2**62)] | None = None
 
 
+class TagPair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A tag: a key alone, or with a value."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=96)]
+    value: Annotated[str, Meta(max_length=200)] = ""
+
+
 class SaidBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What may be said of a version when it is made."""
 
@@ -86,6 +97,94 @@ class SaidBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     slo_met: bool | UnsetType | None = UNSET
     status: Status | None = None
     reason: Reason = ""
+    tags: Annotated[list[TagPair], Meta(max_length=MOST_TAGS)] = []
+
+
+class PatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A merge-patch: what is absent stays, null takes back, objects are merged member by member."""
+
+    description: Description | UnsetType | None = UNSET
+    parameters: Numbers | UnsetType | None = UNSET
+    standardisation_parameters: Numbers | UnsetType | None = UNSET
+    performance_metrics: Numbers | UnsetType | None = UNSET
+    metadata: Free | UnsetType | None = UNSET
+    framework: Framework | UnsetType | None = UNSET
+    framework_version: Word | UnsetType | None = UNSET
+    python_version: Word | UnsetType | None = UNSET
+    region: Region | UnsetType | None = UNSET
+    eval_score: Score | UnsetType | None = UNSET
+    cost_per_1k: Cost | UnsetType | None = UNSET
+    slo_target: SloTarget | UnsetType | None = UNSET
+    slo_met: bool | UnsetType | None = UNSET
+    status: Status | UnsetType = UNSET
+    reason: Reason = ""
+
+
+FROZEN: Final = frozenset(
+    ("id", "model", "number", "label", "revision", "tree", "files", "size", "source")
+)
+"""What a version is; it never changes."""
+
+
+class StatusBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a version shall stand, and why."""
+
+    status: Status
+    reason: Reason = ""
+
+
+class ReasonQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why it is done, for the audit log."""
+
+    reason: Reason = ""
+
+
+class VersionsQuery(CountedQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which versions to list. A range of scores or costs is the order of the list, best first."""
+
+    status: Status | None = None
+    region: Region | None = None
+    framework: Word | None = None
+    tier: Literal["hot", "cold"] | None = None
+    slo_met: bool | None = None
+    min_eval_score: Score | None = None
+    max_cost_per_1k: Cost | None = None
+
+
+RangeText = Annotated[
+    str,
+    Meta(
+        max_length=256,
+        description="A range of SemVer labels as npm writes them; highest first.",
+        examples=["^1.2"],
+    ),
+]
+
+
+class ModelVersionsQuery(VersionsQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which versions of a model to list."""
+
+    range: RangeText | None = None
+    deleted: Annotated[
+        bool, Meta(description="Those that are deleted, in place of the others.")
+    ] = False
+    latest_by: Annotated[Latest | None, Meta(description="Only the last one, by this order.")] = (
+        None
+    )
+
+
+class LatestQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which version is meant by the latest; without any of these it is the alias ``latest``."""
+
+    by: Annotated[Latest | None, Meta(description="The order; `number` if nothing is said.")] = None
+    range: RangeText | None = None
+    status: Status | None = None
+    region: Region | None = None
+    framework: Word | None = None
+    tier: Literal["hot", "cold"] | None = None
+    slo_met: bool | None = None
+    min_eval_score: Score | None = None
+    max_cost_per_1k: Cost | None = None
 
 
 class RegisterBody(SaidBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,6 +217,7 @@ class DetailedAnswer(VersionAnswer, frozen=True, kw_only=True):
     standardisation_parameters: dict[str, Any]
     performance_metrics: dict[str, Any]
     metadata: dict[str, Any]
+    tags: list[TagPair]
 
 
 class RegisteredAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,13 +229,13 @@ class RegisteredAnswer(msgspec.Struct, frozen=True, kw_only=True):
     draft: DraftAnswer | None
 
 
-def detailed_answer(
-    urls: Urls, model: Model, version: Version, details: VersionDetails
-) -> DetailedAnswer:
+def detailed_answer(urls: Urls, full: FullVersion) -> DetailedAnswer:
+    details = full.details
     return DetailedAnswer(
-        **version_facts(urls, model, version),
+        **version_facts(urls, full.model, full.version),
         description=details.description,
         **{name: msgspec.json.decode(getattr(details, field)) for name, field in OBJECTS.items()},
+        tags=[TagPair(tagging.tag.key, tagging.tag.value) for tagging in full.tags],
     )
 
 
@@ -144,17 +244,44 @@ def registered_answer(urls: Urls, done: Registered) -> RegisteredAnswer:
     return RegisteredAnswer(
         model=done.model.name,
         state="draft" if version is None else "published",
-        version=None
-        if version is None
-        else detailed_answer(urls, done.model, version, done.details),
+        version=None if version is None else detailed_answer(urls, version),
         draft=None if draft is None else draft_answer(urls, done.model, draft),
     )
+
+
+def filter_of(query: VersionsQuery | LatestQuery) -> VersionFilter:
+    return VersionFilter(**{name: getattr(query, name) for name in VersionFilter.__struct_fields__})
+
+
+def change_of(body: PatchBody) -> Change:
+    """The patch in a body; raises `Invalid` for words in place of numbers."""
+    facts = {
+        name: getattr(body, name)
+        for name in Facts.__struct_fields__
+        if getattr(body, name) is not UNSET
+    }
+    require_numbers(facts)
+    status = None if isinstance(body.status, UnsetType) else body.status
+    return Change(facts=facts, status=status, reason=body.reason)
+
+
+def frozen_named(error: Invalid) -> Invalid:
+    """Say of fields that never change that they are frozen, where they would seem unknown."""
+    if not any(problem[0] in FROZEN for problem in error.problems):
+        return error
+    problems = [
+        (problem[0], "never changes: it was frozen when the version was published")
+        if problem[0] in FROZEN
+        else problem
+        for problem in error.problems
+    ]
+    return Invalid(problems[0][0], problems[0][1], code=error.code, problems=problems)
 
 
 def facts_in(body: SaidBody) -> Facts:
     """What a body says of a version; raises `Invalid` for words in place of numbers."""
     facts = Facts(**{name: getattr(body, name) for name in Facts.__struct_fields__})
-    require_numbers(facts)
+    require_numbers(facts.given())
     return facts
 
 
@@ -164,6 +291,13 @@ def stated_in(body: SaidBody, source: SourceBody | None = None) -> Stated:
         facts=facts_in(body),
         status=body.status,
         reason=body.reason,
+        tags=tuple(
+            (
+                parse_key(tag.key, field=f"tags[{n}].key"),
+                parse_value(tag.value, field=f"tags[{n}].value"),
+            )
+            for n, tag in enumerate(body.tags)
+        ),
     )
 
 
@@ -200,6 +334,10 @@ def _files(parts: Sequence[FilePart], at: str) -> list[NamedFile]:
     if problems:
         raise Invalid(problems[0][0], problems[0][1], code=code, problems=problems)
     return found
+
+
+def _pair(tag: TagPair, at: str) -> tuple[str, str]:
+    return parse_key(tag.key, field=f"{at}.key"), parse_value(tag.value, field=f"{at}.value")
 
 
 def _source(body: SourceBody) -> Source:

@@ -67,6 +67,7 @@ _BY_TREE = Statement(
     .order_by(versions.c.number.desc())
     .limit(1)
 )
+_ANYWHERE = Statement(select(*COLUMNS).where(versions.c.id == bindparam("id")))
 _UNLABELLED = (versions.c.label.is_(None), versions.c.deleted_at.is_(None))
 _REPEATED_TREE = Statement(
     _OF_MODEL.where(versions.c.tree == bindparam("tree"), versions.c.source.is_(None), *_UNLABELLED)
@@ -209,6 +210,11 @@ async def find_version_by_label(tx: Tx, model_id: str, folded: str) -> Version |
 
 async def find_version_by_id(tx: Tx, model_id: str, id: str) -> Version | None:
     row = await tx.one(_BY_ID, model=model_id, id=id)
+    return None if row is None else version_of(row)
+
+
+async def find_version_anywhere(tx: Tx, id: str) -> Version | None:
+    row = await tx.one(_ANYWHERE, id=id)
     return None if row is None else version_of(row)
 
 

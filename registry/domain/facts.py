@@ -113,12 +113,12 @@ def says_the_same(current: Mapping[str, Any], facts: Facts) -> bool:
     return all(_encode(current[name]) == _encode(value) for name, value in facts.given().items())
 
 
-def require_numbers(facts: Facts) -> None:
+def require_numbers(facts: Mapping[str, Any]) -> None:
     """Refuse words that stand for no number; raises `Invalid` with each of them."""
     problems = [
         (where, "is a word for a number that JSON does not have", "a finite number or another text")
         for name in _CHECKED
-        for where in _not_numbers(name, getattr(facts, name))
+        for where in _not_numbers(name, facts.get(name))
     ]
     if problems:
         raise Invalid(problems[0][0], problems[0][1], problems=problems[:_MOST_PROBLEMS])
@@ -146,3 +146,18 @@ def _text(name: str, value: Mapping[str, Any]) -> str:
 def _items(facts: Facts) -> Iterator[tuple[str, Any]]:
     for name in Facts.__struct_fields__:
         yield name, getattr(facts, name)
+
+
+def patched(current: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs once a merge-patch is applied; null takes back what was said."""
+    found: dict[str, Any] = {}
+    for name, value in patch.items():
+        if name in OBJECTS:
+            after: Any = {} if value is None else merged(current[name], value)
+        elif value is None and isinstance(current[name], str):
+            after = ""
+        else:
+            after = value
+        if _encode(after) != _encode(current[name]):
+            found[name] = after
+    return found

@@ -44,17 +44,13 @@ from registry.domain.ids import VERSION, new_id, new_revision_id
 from registry.domain.models import Draft, Model, Source, Version, VersionDetails
 from registry.domain.names import RESERVED_ALIASES, fold
 from registry.domain.principals import Principal
-from registry.domain.references import ModelReference
 from registry.domain.statuses import Status
 from registry.domain.trees import TreeHasher
 from registry.domain.versions import choose_latest
 from registry.errors import Conflict, ContentMissing, NotFound
-from registry.services.change import change
 from registry.services.moves import move_alias, move_status
-from registry.services.resolve import require_model
 from store.digest import Digest
 from store.index.transactions import Tx
-from store.opening import Store
 
 VersionAction: TypeAlias = Literal["publish", "delete", "restore", "purge"]
 
@@ -94,6 +90,8 @@ class Stated(msgspec.Struct, frozen=True, kw_only=True):
     facts: Facts = NOTHING
     status: Status | None = None
     reason: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    """Keys and values."""
 
 
 UNSTATED = Stated()
@@ -106,24 +104,6 @@ class Publication(msgspec.Struct, frozen=True):
     version: Version
     is_new: bool
     details: VersionDetails = NO_DETAILS
-
-
-async def publish_draft(
-    store: Store,
-    principal: Principal,
-    model: ModelReference,
-    label: str,
-    complete: Completeness = UNPROVEN,
-    stated: Stated = UNSTATED,
-) -> Publication:
-    """Freeze a draft into the next version; raises `NotFound` or `Conflict` with what is wrong."""
-    ids = Ids.fresh(store.clock())
-
-    async def unit(tx: Tx) -> Publication:
-        found = await require_model(tx, principal, model)
-        return await publish_in(tx, principal, found, label, ids, complete, stated)
-
-    return await change(store, principal, unit)
 
 
 async def publish_in(
@@ -329,6 +309,8 @@ async def record_version(
     version: Version,
     action: VersionAction,
     facts: Facts = NOTHING,
+    *,
+    reason: str = "",
 ) -> None:
     """Put into the audit log that a version came, went or came back, and what was said of it."""
     told = {
@@ -354,6 +336,7 @@ async def record_version(
             model=model.id,
             before=told if is_going else None,
             after=None if is_going else told,
+            reason=reason,
         ),
     )
 

@@ -44,14 +44,12 @@ from registry.catalog.usable import (
     usable_sizes,
 )
 from registry.catalog.versions import (
-    NO_DETAILS,
-    find_details,
     find_repeated_version,
     find_version_by_label,
 )
-from registry.domain.facts import NOTHING, facts_of, says_the_same
+from registry.domain.facts import facts_of, says_the_same
 from registry.domain.ids import FOLDER, MODEL, new_id
-from registry.domain.models import Draft, Model, Version, VersionDetails
+from registry.domain.models import Draft, Model, Version
 from registry.domain.names import ModelName, fold
 from registry.domain.principals import Principal
 from registry.domain.references import ModelReference, VersionReference
@@ -59,8 +57,19 @@ from registry.domain.trees import EMPTY_TREE, TreeFile, TreeHasher, sorted_files
 from registry.errors import Conflict, ContentMissing, Invalid, NotFound
 from registry.services.change import change
 from registry.services.drafts import label_holder, make_model, model_to_write, refuse_reserved
-from registry.services.publish import UNSTATED, Ids, Stated, make_version, why_not_return
-from registry.services.resolve import DraftFiles, follow
+from registry.services.publish import (
+    UNPROVEN,
+    UNSTATED,
+    Completeness,
+    Ids,
+    Stated,
+    make_version,
+    publish_in,
+    why_not_return,
+)
+from registry.services.resolve import DraftFiles, follow, require_model
+from registry.services.tags import Holder, TagWish, assign
+from registry.services.versions import FullVersion, full_version
 from store.digest import Digest
 from store.index.blobs import drop_leases
 from store.index.transactions import Tx
@@ -100,8 +109,7 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a registration, and whether this very call made or restored it."""
 
     model: Model
-    version: Version | None = None
-    details: VersionDetails = NO_DETAILS
+    version: FullVersion | None = None
     draft: Draft | None = None
     is_new: bool = True
 
@@ -124,6 +132,7 @@ class Prepared(msgspec.Struct, frozen=True):
     model_id: str
     folder_id: str
     ids: Ids
+    tags: tuple[TagWish, ...]
 
 
 async def register_version(
@@ -142,6 +151,30 @@ async def register_version(
     """
     prepared = await prepare(store, principal, model, wish, most_files=most_files, arrived=arrived)
     return await change(store, principal, partial(register_in, principal=principal, on=prepared))
+
+
+async def publish_labelled(
+    store: Store,
+    principal: Principal,
+    model: ModelReference,
+    label: str,
+    complete: Completeness = UNPROVEN,
+    stated: Stated = UNSTATED,
+) -> Registered:
+    """Freeze a draft into the next version; raises `NotFound` or `Conflict` with what is wrong."""
+    now = store.clock()
+    ids = Ids.fresh(now)
+    tags = [TagWish.fresh(now, key, value) for key, value in stated.tags]
+
+    async def unit(tx: Tx) -> Registered:
+        found = await require_model(tx, principal, model)
+        done = await publish_in(tx, principal, found, label, ids, complete, stated)
+        if done.is_new:
+            await _tag(tx, principal, found, done.version, tags)
+        full = await full_version(tx, found, done.version)
+        return Registered(model=found, version=full, is_new=done.is_new)
+
+    return await change(store, principal, unit)
 
 
 async def prepare(
@@ -175,7 +208,14 @@ async def prepare(
     content = await asyncio.to_thread(_compose, wish, base, sizes, arrived.files, most_files)
     now = store.clock()
     return Prepared(
-        model, wish, content, claimant, new_id(MODEL, now), new_id(FOLDER, now), Ids.fresh(now)
+        model,
+        wish,
+        content,
+        claimant,
+        new_id(MODEL, now),
+        new_id(FOLDER, now),
+        Ids.fresh(now),
+        tuple(TagWish.fresh(now, key, value) for key, value in wish.stated.tags),
     )
 
 
@@ -191,8 +231,7 @@ def require_coherent(wish: Registration, arrived: Arrived = NOTHING_ARRIVED) -> 
     if wish.label is None:
         raise Invalid("label", "is what a draft is called by; it needs one")
     said = [*stated.facts.given(), *(["source"] if stated.source is not None else [])]
-    if stated.status is not None:
-        said.append("status")
+    said += [name for name in ("status", "tags") if getattr(stated, name)]
     if said:
         raise Invalid(
             said[0],
@@ -304,8 +343,8 @@ async def _find_repeated(tx: Tx, model: Model, on: Prepared) -> Registered | Non
     if version is not None:
         if version.tree != on.content.tree or version.source != on.wish.stated.source:
             raise _differs(model, version)
-        details = await find_details(tx, version.id)
-        return Registered(model=model, version=version, details=details, is_new=False)
+        full = await full_version(tx, model, version)
+        return Registered(model=model, version=full, is_new=False)
     running = await running_uploads(tx, model.folded, fold(label))
     if draft is None and not running:
         return None
@@ -327,10 +366,13 @@ async def _find_unlabelled(tx: Tx, model: Model, on: Prepared) -> Registered | N
     version = await find_repeated_version(tx, model.id, on.content.tree, stated.source)
     if version is None or stated.status not in (None, version.status):
         return None
-    details = await find_details(tx, version.id)
-    if stated.facts != NOTHING and not says_the_same(facts_of(version, details), stated.facts):
+    full = await full_version(tx, model, version)
+    tags = {(tagging.tag.key, tagging.tag.value) for tagging in full.tags}
+    if not tags.issuperset(stated.tags):
         return None
-    return Registered(model=model, version=version, details=details, is_new=False)
+    if not says_the_same(facts_of(version, full.details), stated.facts):
+        return None
+    return Registered(model=model, version=full, is_new=False)
 
 
 def _differs(model: Model, version: Version) -> Conflict:
@@ -366,9 +408,16 @@ async def _make_version(tx: Tx, principal: Principal, model: Model, on: Prepared
     publication = await make_version(
         tx, principal, model, wish.label, content.tree, totals, on.ids, wish.stated
     )
-    return Registered(
-        model=model, version=publication.version, details=publication.details, is_new=True
-    )
+    await _tag(tx, principal, model, publication.version, on.tags)
+    full = await full_version(tx, model, publication.version)
+    return Registered(model=model, version=full, is_new=True)
+
+
+async def _tag(
+    tx: Tx, principal: Principal, model: Model, version: Version, tags: Iterable[TagWish]
+) -> None:
+    for wish in tags:
+        await assign(tx, principal, Holder(model, version), wish)
 
 
 async def _make_draft(tx: Tx, principal: Principal, model: Model, on: Prepared) -> Registered:

@@ -11,22 +11,43 @@ from registry.catalog.aliases import aliases_of_revision
 from registry.catalog.audit import Entry, record
 from registry.catalog.claims import release_folder, release_tree
 from registry.catalog.folders import delete_draft, draft_totals, find_draft, running_uploads
-from registry.catalog.versions import find_version_by_number, set_deleted, set_purged
+from registry.catalog.versions import (
+    find_version_by_id,
+    find_version_by_label,
+    find_version_by_number,
+    set_deleted,
+    set_purged,
+)
+from registry.domain.expectations import ANYTHING, Expected
 from registry.domain.models import Alias, Draft, Model, Version
 from registry.domain.names import RESERVED_ALIASES, fold
 from registry.domain.principals import Principal
-from registry.domain.references import ModelReference, VersionReference
-from registry.errors import Conflict, NotFound
+from registry.domain.references import (
+    ById,
+    ByName,
+    ByNumber,
+    ModelReference,
+    VersionReference,
+)
+from registry.errors import Conflict, Invalid, NotFound
 from registry.services.change import change
+from registry.services.models import refuse_held
 from registry.services.moves import move_alias
 from registry.services.publish import let_aliases_follow, record_version
 from registry.services.resolve import DraftFiles, follow, require_model
+from registry.services.versions import FullVersion, full_version
 from store.index.transactions import Tx
 from store.opening import Store
 
 
 async def delete_version(
-    store: Store, principal: Principal, model: ModelReference, reference: VersionReference
+    store: Store,
+    principal: Principal,
+    model: ModelReference,
+    reference: VersionReference,
+    *,
+    reason: str = "",
+    expected: Expected = ANYTHING,
 ) -> Version | Draft:
     """Delete a version softly, or discard a draft; raises `NotFound` or `Conflict`.
 
@@ -38,7 +59,8 @@ async def delete_version(
         found = await require_model(tx, principal, model)
         target = await follow(tx, found, reference)
         if isinstance(target, DraftFiles):
-            await discard_draft(tx, principal, found, target.draft)
+            expected.require(target.draft.id, 0)
+            await discard_draft(tx, principal, found, target.draft, reason=reason)
             return target.draft
         if target.version is None or target.is_movable:
             raise Conflict(
@@ -47,12 +69,15 @@ async def delete_version(
                 "is named by an alias or a revision; name the version itself",
                 code="label_required",
             )
-        return await _delete(tx, principal, found, target.version)
+        expected.require(target.version.id, target.version.changes)
+        return await _delete(tx, principal, found, target.version, reason)
 
     return await change(store, principal, unit)
 
 
-async def _delete(tx: Tx, principal: Principal, model: Model, version: Version) -> Version:
+async def _delete(
+    tx: Tx, principal: Principal, model: Model, version: Version, reason: str
+) -> Version:
     pointing = await aliases_of_revision(tx, model.id, version.revision)
     others = [alias.name for alias in pointing if alias.name not in RESERVED_ALIASES]
     if others:
@@ -64,7 +89,7 @@ async def _delete(tx: Tx, principal: Principal, model: Model, version: Version) 
             details={"aliases": others},
         )
     gone = await set_deleted(tx, version, by=principal.id)
-    await record_version(tx, principal, model, version, "delete")
+    await record_version(tx, principal, model, version, "delete", reason=reason)
     await _let_go(tx, model, principal, pointing)
     await let_aliases_follow(tx, model, principal, "deleted")
     return gone
@@ -86,53 +111,75 @@ async def _let_go(tx: Tx, model: Model, principal: Principal, pointing: list[Ali
 
 
 async def restore_version(
-    store: Store, principal: Principal, model: ModelReference, number: int
-) -> Version:
+    store: Store, principal: Principal, model: ModelReference, reference: VersionReference
+) -> FullVersion:
     """Bring a deleted version back as it was; one that lives is returned as it is."""
 
-    async def unit(tx: Tx) -> Version:
+    async def unit(tx: Tx) -> FullVersion:
         found = await require_model(tx, principal, model)
-        version = await find_version_by_number(tx, found.id, number)
-        if version is None:
-            raise NotFound("version", f"{number} of {found.name}", code="version_not_found")
-        if version.deleted_at is None:
-            return version
-        if version.label and await find_draft(tx, found.id, fold(version.label)) is not None:
-            raise Conflict(
-                "version",
-                f"{version.name} of {found.name}",
-                "cannot come back while there is a draft under its label",
-                code="label_taken",
-            )
-        if version.purged_at is not None:
-            raise Conflict(
-                "version",
-                f"{version.name} of {found.name}",
-                "was purged; only registering the very same files brings it back",
-                code="version_purged",
-                details={"tree": str(version.tree)},
-            )
-        version = await set_deleted(tx, version, by=None)
-        await record_version(tx, principal, found, version, "restore")
-        await let_aliases_follow(tx, found, principal, "restored")
-        return version
+        version = await _find_any(tx, found, reference)
+        if version.deleted_at is not None:
+            version = await _restore(tx, principal, found, version)
+        return await full_version(tx, found, version)
 
     return await change(store, principal, unit)
 
 
+async def _find_any(tx: Tx, model: Model, reference: VersionReference) -> Version:
+    """A version, deleted or not, by what stays its own: number, label or id."""
+    match reference:
+        case ByNumber(number=number):
+            version = await find_version_by_number(tx, model.id, number)
+            name = str(number)
+        case ByName(name=name, folded=folded):
+            version = await find_version_by_label(tx, model.id, folded)
+        case ById(id=name):
+            version = await find_version_by_id(tx, model.id, name)
+        case _:
+            raise Invalid("version", "is named by its number, label or id once it is deleted")
+    if version is None:
+        raise NotFound("version", f"{name} of {model.name}", code="version_not_found")
+    return version
+
+
+async def _restore(tx: Tx, principal: Principal, model: Model, version: Version) -> Version:
+    if version.label and await find_draft(tx, model.id, fold(version.label)) is not None:
+        raise Conflict(
+            "version",
+            f"{version.name} of {model.name}",
+            "cannot come back while there is a draft under its label",
+            code="label_taken",
+        )
+    if version.purged_at is not None:
+        raise Conflict(
+            "version",
+            f"{version.name} of {model.name}",
+            "was purged; only registering the very same files brings it back",
+            code="version_purged",
+            details={"tree": str(version.tree)},
+        )
+    version = await set_deleted(tx, version, by=None)
+    await record_version(tx, principal, model, version, "restore")
+    await let_aliases_follow(tx, model, principal, "restored")
+    return version
+
+
 async def purge_version(
-    store: Store, principal: Principal, model: ModelReference, number: int
-) -> Version:
+    store: Store,
+    principal: Principal,
+    model: ModelReference,
+    reference: VersionReference,
+    *,
+    reason: str = "",
+) -> FullVersion:
     """Let go of a deleted version for good; repeating it changes nothing.
 
     Raises `Conflict` for one that lives, and while its model is under a legal hold.
     """
 
-    async def unit(tx: Tx) -> Version:
+    async def unit(tx: Tx) -> FullVersion:
         found = await require_model(tx, principal, model)
-        version = await find_version_by_number(tx, found.id, number)
-        if version is None:
-            raise NotFound("version", f"{number} of {found.name}", code="version_not_found")
+        version = await _find_any(tx, found, reference)
         if version.deleted_at is None:
             raise Conflict(
                 "version",
@@ -140,15 +187,12 @@ async def purge_version(
                 "is not deleted; delete it first",
                 code="version_live",
             )
-        if version.purged_at is not None:
-            return version
-        if found.has_legal_hold:
-            raise Conflict(
-                "model", found.name, "is under a legal hold; nothing of it goes", code="legal_hold"
-            )
-        await release_tree(tx, version.tree.raw, found.id)
-        await record_version(tx, principal, found, version, "purge")
-        return await set_purged(tx, version, at=tx.now)
+        if version.purged_at is None:
+            refuse_held(found)
+            await release_tree(tx, version.tree.raw, found.id)
+            await record_version(tx, principal, found, version, "purge", reason=reason)
+            version = await set_purged(tx, version, at=tx.now)
+        return await full_version(tx, found, version)
 
     return await change(store, principal, unit)
 
