@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from registry.catalog import once
-from registry.catalog.once import Kept, KeptAnswer, Scope, find_answer, keep_answer
+from registry.catalog.once import Kept, KeptAnswer, Scope
 from registry.domain.principals import Principal
 from registry.errors import KeyReused, RegistryError
 from store.index.transactions import Index, Tx, Unit
@@ -80,7 +80,7 @@ class Pending:
 
     async def keep(self, tx: Tx, result: Any) -> None:
         """Keep what `result` is answered with."""
-        await keep_answer(tx, self.scope, self.fingerprint, self.render(result))
+        await once.keep_answer(tx, self.scope, self.fingerprint, self.render(result))
 
 
 PENDING: Final[ContextVar[Pending | None]] = ContextVar("pending", default=None)
@@ -154,7 +154,7 @@ def _keeping(
 ) -> Callable[Concatenate[Tx, P], Awaitable[T]]:
     async def keeping(tx: Tx, /, *args: P.args, **named: P.kwargs) -> T:
         # Here, not before: another worker may have carried the same request out meanwhile.
-        pending.match(await find_answer(tx, pending.scope))
+        pending.match(await once.find_answer(tx, pending.scope))
         result = await unit(tx, *args, **named)
         try:
             answered = result if shown is None else shown(result)
