@@ -32,7 +32,7 @@ _NAMED = Statement(
         "SELECT lower(hex(f.digest)), d.model, 'folder', count(*) FROM folder_files f "
         "JOIN folders d ON d.id = f.folder GROUP BY f.digest, d.model UNION ALL "
         "SELECT lower(hex(f.digest)), v.model, 'tree', count(*) FROM tree_files f "
-        "JOIN versions v ON v.tree = f.tree GROUP BY f.digest, v.model"
+        "JOIN versions v ON v.tree = f.tree WHERE v.purged_at IS NULL GROUP BY f.digest, v.model"
     )
 )
 _LEFT = Statement(
