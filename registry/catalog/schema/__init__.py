@@ -31,6 +31,14 @@ from registry.catalog.schema.models import (
     teams,
 )
 from registry.catalog.schema.records import audit, audit_seals, downloads, idempotency_keys
+from registry.catalog.schema.runs import (
+    experiments,
+    run_details,
+    run_points,
+    run_series,
+    runs,
+    version_metrics,
+)
 from registry.catalog.schema.search import model_grams, model_words, search_documents
 from registry.catalog.schema.versions import (
     alias_events,
@@ -48,6 +56,7 @@ __all__ = [
     "audit",
     "audit_seals",
     "downloads",
+    "experiments",
     "folder_files",
     "folder_uploads",
     "folders",
@@ -62,12 +71,17 @@ __all__ = [
     "namespaces",
     "redirects",
     "revisions",
+    "run_details",
+    "run_points",
+    "run_series",
+    "runs",
     "search_documents",
     "tags",
     "teams",
     "tree_files",
     "trees",
     "version_details",
+    "version_metrics",
     "version_tags",
     "versions",
 ]

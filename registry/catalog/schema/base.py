@@ -15,6 +15,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Index,
+    Integer,
     MetaData,
     Table,
     Text,
@@ -23,8 +24,11 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-SCHEMA_NUMBER: Final = 2
+SCHEMA_NUMBER: Final = 3
 """The newest migration of this chain; part of ``PRAGMA user_version``."""
+
+COUNTER: Final = Integer().with_variant(BigInteger(), "postgresql")
+"""The type of a primary key that the database gives out."""
 
 
 def one_of(column: str, words: Iterable[str], name: str) -> CheckConstraint:

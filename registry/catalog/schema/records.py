@@ -14,15 +14,13 @@ from sqlalchemy import (
     Text,
 )
 
-from registry.catalog.schema.base import metadata, within
-
-_COUNTER = Integer().with_variant(BigInteger(), "postgresql")
+from registry.catalog.schema.base import COUNTER, metadata, within
 
 audit = Table(
     "audit",
     metadata,
     # Given out by SQLite in the order of commits, and never twice: a removed tail leaves a gap.
-    Column("id", _COUNTER, primary_key=True),
+    Column("id", COUNTER, primary_key=True),
     Column("created_at", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
     Column("actor_name", Text, nullable=False),
