@@ -41,7 +41,7 @@ SPAN_BYTES: Final = 8 << 20
 PIECE_BYTES: Final = 256 << 10
 """How much is handed to the transport at a time where the kernel cannot send by itself."""
 
-UNSENT_BYTES: Final = 512 << 10
+UNSENT_BYTES: Final = 256 << 10
 """How much may wait in a socket before it leaves; what is on its way is not counted."""
 
 
