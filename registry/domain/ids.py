@@ -18,6 +18,8 @@ TAG: Final = "tag_"
 FOLDER: Final = "fld_"
 FOLDER_UPLOAD: Final = "fup_"
 LINEAGE: Final = "lin_"
+EXPERIMENT: Final = "exp_"
+RUN: Final = "run_"
 
 PREFIXES: Final = frozenset(
     (
@@ -30,14 +32,14 @@ PREFIXES: Final = frozenset(
         "bnd_",
         "dep_",
         "env_",
-        "exp_",
+        EXPERIMENT,
         "grt_",
         "imp_",
         LINEAGE,
         NAMESPACE,
         "pol_",
         "rev_",
-        "run_",
+        RUN,
         "scr_",
         TAG,
         TEAM,
