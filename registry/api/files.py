@@ -127,11 +127,12 @@ def _file_stored(request: web.Request, put: FilePut) -> web.Response:
 async def get_model_file(request: web.Request) -> web.StreamResponse:
     """Send a file, or the list of files where the path ends with a slash."""
     model, version, path = file_target(request)
+    asked = read_query(request, FilesPage)
     reference = parse_reference(version)
     store, principal = request.app[STORE], request[PRINCIPAL]
     if not path:
         place = await resolve_version(store, principal, model, reference)
-        return await _list(request, place)
+        return await _list(request, place, asked)
     try:
         found = await find_file(store, principal, model, reference, parse_path(path))
     except NotFound as error:
@@ -159,8 +160,9 @@ async def _send_file(request: web.Request, found: FoundFile) -> web.StreamRespon
     )
 
 
-async def _list(request: web.Request, place: Tree | DraftFiles) -> web.StreamResponse:
-    asked = read_query(request, FilesPage)
+async def _list(
+    request: web.Request, place: Tree | DraftFiles, asked: FilesPage
+) -> web.StreamResponse:
     store = request.app[STORE]
     if prefers_plain(request):
         lines = (

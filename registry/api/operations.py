@@ -252,6 +252,7 @@ def _starts(
         accepts=accepts,
         is_body_optional=not needs,
         answers={202: OperationAnswer},
+        problems=(404, 409),
     )
 
 

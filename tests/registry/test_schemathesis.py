@@ -1,0 +1,213 @@
+"""Ask a live server all that its own OpenAPI document allows, and much that it does not.
+
+Schemathesis makes the requests: every boundary of every parameter and field, valid and not, then
+random ones for as long as there is time. Half of them go to resources that exist. No answer may be
+5xx, have a status that is not documented, or differ from its schema, and what breaks the schema of
+a request must be refused.
+
+``DIGESTRY_TESTS_SCHEMATHESIS_SECONDS`` is how long the random part of all operations together takes
+(60), ``DIGESTRY_TESTS_SCHEMATHESIS_SEED`` what it is made from; both are printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import quote
+
+import hypothesis
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase
+from schemathesis.checks import not_a_server_error
+from schemathesis.config import SchemathesisConfig
+from schemathesis.core.failures import Failure, FailureGroup
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.registry.test_openapi import DOCUMENT
+from tests.support.servers import Server, running_server
+
+SECONDS: Final = float(os.environ.get("DIGESTRY_TESTS_SCHEMATHESIS_SECONDS", "60"))
+SEED: Final = int(os.environ.get("DIGESTRY_TESTS_SCHEMATHESIS_SEED", "3"))
+CONFIG: Final = "[store]\nreserve_bytes = 0\nreserve_share = 0.0\n"
+
+CHECKS: Final = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+MODES: Final = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+MOST_FAILURES: Final = 5
+MOST_ADDRESS: Final = 7_900
+"""Of longer ones the HTTP parser says 400 in plain text, before there is any route."""
+
+
+@schemathesis.serializer("application/offset+octet-stream")
+def as_bytes(_: Any, value: Any) -> bytes:
+    """Bodies of uploads are whatever the generator makes of a type that says nothing."""
+    return value if isinstance(value, bytes) else json.dumps(value, default=str).encode()
+
+
+SCHEMA: Final = schemathesis.openapi.from_dict(DOCUMENT, config=SchemathesisConfig(seed=SEED))
+OPERATIONS: Final = {found.ok().label: found.ok() for found in SCHEMA.get_all_operations()}
+
+
+class Talk:
+    """One connection to one server, and what went wrong on it."""
+
+    def __init__(self, server: Server, session: requests.Session) -> None:
+        self.server = server
+        self.session = session
+        self.failures: dict[str, str] = {}
+        self.asked = 0
+        self.known: dict[str, str] = {}
+
+    def ask(self, case: Any, *, is_bad: bool) -> None:
+        """Send one case; every second one goes to a resource that exists."""
+        self.asked += 1
+        if self.asked % 2 and case.path_parameters:
+            for name in case.path_parameters.keys() & self.known.keys():
+                case.path_parameters[name] = self.known[name]
+        try:
+            response = case.call(base_url=self.server.url, session=self.session, timeout=60)
+        except requests.exceptions.InvalidHeader:
+            return  # nothing that a client could send
+        if len(response.request.url or "") > MOST_ADDRESS:
+            return
+        extra = [negative_data_rejection] if is_bad and is_refusable(case) else []
+        try:
+            case.validate_response(response, checks=[*CHECKS, *extra])
+        except FailureGroup as group:
+            for failure in group.exceptions:
+                self.note(case, response, failure)
+
+    def note(self, case: Any, response: Any, failure: Exception) -> None:
+        title = failure.title if isinstance(failure, Failure) else type(failure).__name__
+        key = f"{title} {response.status_code}"
+        if key not in self.failures:
+            command = case.as_curl_command({"Connection": "close"})
+            self.failures[key] = f"{key}\n{str(failure)[:1500]}\n{command[:1500]}"
+
+
+def is_refusable(case: Any) -> bool:
+    """Whether what was made wrong is something that a server can see and must refuse.
+
+    A header that is not what it should be is ignored where HTTP says so, and a path that is wrong
+    leads elsewhere; what is left are queries and bodies.
+    """
+    parts = {
+        str(part.value) for part, info in case.meta.components.items() if info.mode.is_negative
+    }
+    return parts <= {"query", "body"}
+
+
+def seeded(server: Server) -> dict[str, str]:
+    """Put a model with versions, an alias and a draft there; what paths may name of it."""
+    for label in ("1.0.0", "1.1.0"):
+        put(server, f"/models/nlp~bert/{label}/model.bin?publish=true", label.encode())
+    put(server, "/models/nlp~bert/draft/model.bin", b"a draft")
+    alias = {"version": "1.0.0"}
+    send(server, "PUT", "/api/v1/models/nlp~bert/aliases/champion", json.dumps(alias).encode())
+    _, body = server.request("GET", "/api/v1/models/nlp~bert/versions/1.0.0")
+    version = json.loads(body)
+    return {
+        "model": "nlp~bert",
+        "version": "1.0.0",
+        "path": "model.bin",
+        "alias": "champion",
+        "digest": quote(version.get("tree", "")),
+        "namespace": "nlp",
+        "id": version.get("id", ""),
+    }
+
+
+def put(server: Server, path: str, content: bytes) -> None:
+    server.request("PUT", path, body=content)
+
+
+def send(server: Server, method: str, path: str, content: bytes) -> None:
+    server.request(method, path, body=content, headers={"Content-Type": "application/json"})
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    data = tmp_path_factory.mktemp("schemathesis") / "data"
+    with running_server(data, config=CONFIG) as server:
+        yield server
+
+
+@pytest.fixture
+def talk(server: Server) -> Iterator[Talk]:
+    with requests.Session() as session:
+        talk = Talk(server, session)
+        talk.known = seeded(server)
+        yield talk
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_an_operation_answers_as_documented(talk: Talk, label: str) -> None:
+    operation = OPERATIONS[label]
+    print(f"DIGESTRY_TESTS_SCHEMATHESIS_SEED={SEED} DIGESTRY_TESTS_SCHEMATHESIS_SECONDS={SECONDS}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the generator, about its own work
+        ask_all(talk, operation)
+        ask_for(talk, operation, SECONDS / len(OPERATIONS))
+
+    assert talk.asked
+    assert list(talk.failures.values()) == []
+
+
+def ask_all(talk: Talk, operation: Any) -> None:
+    """Every boundary that the schema has, from both sides."""
+    config = SCHEMA.config.generation_for(operation=operation, phase="coverage")
+    for mode in MODES:
+        for case in SCHEMA.iter_coverage_cases(
+            operation, generation_modes=[mode], generation_config=config
+        ):
+            if case.method.upper() == operation.method.upper():
+                talk.ask(case, is_bad=mode.is_negative)
+
+
+def ask_for(talk: Talk, operation: Any, seconds: float) -> None:
+    """Random requests, in rounds of a few from a seed each, until the time is over."""
+    end = time.monotonic() + seconds
+    turn = 0
+    while time.monotonic() < end and len(talk.failures) < MOST_FAILURES:
+        for mode in MODES:
+            ask_some(talk, operation, mode, SEED * 1_000_003 + turn)
+        turn += 1
+
+
+def ask_some(talk: Talk, operation: Any, mode: GenerationMode, seed: int) -> None:
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=10,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
+    def ask(case: Any) -> None:
+        talk.ask(case, is_bad=mode.is_negative)
+
+    try:
+        ask()
+    except hypothesis.errors.Unsatisfiable:
+        return  # an operation without anything that could be wrong
