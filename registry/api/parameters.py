@@ -58,6 +58,8 @@ PATH: Final[Mapping[str, Parameter]] = {
     "version": Parameter(
         "A number, a label, an alias (`@champion`), a tree, a revision, or a `ver_` id.", "1.4.0"
     ),
+    "other": Parameter("The version to compare with, named like any other.", "1.5.0"),
+    "id": Parameter("The `ver_` id of a version.", "ver_01kagz6y5n8s3v0c4t7x9b2d1f"),
     "path": Parameter("The path of a file; slashes stay as they are.", "model.safetensors"),
     "alias": Parameter("The name of an alias.", "champion"),
     "edge": Parameter("The id of an edge.", "lin_01kagz6y5n8s3v0c4t7x9b2d1f"),

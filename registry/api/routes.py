@@ -9,7 +9,9 @@ module                                  addresses
 `registry.api.pins`                     ``/api/v1/pins``
 `registry.api.files`                    ``/models``
 `registry.api.registering`              ``/api/v1/models/{model}/versions`` (``POST``)
-`registry.api.versions`                 ``/api/v1/models/{model}/versions``
+`registry.api.version_lists`            ``/api/v1/versions``, lists and the latest of a model
+`registry.api.versions`                 ``/api/v1/models/{model}/versions/{version}``
+`registry.api.diff`                     ``…/versions/{version}/diff/{other}``
 `registry.api.aliases`                  ``/api/v1/models/{model}/aliases``
 `registry.api.lineage`                  ``/api/v1/lineage`` and under a version
 `registry.api.audit`                    ``/api/v1/audit`` with ``head`` and ``verify``
@@ -29,6 +31,7 @@ from registry.api import (
     aliases,
     audit,
     blobs,
+    diff,
     documentation,
     downloads,
     files,
@@ -54,6 +57,7 @@ ROUTES: Final[list[Route]] = [
     *registering.ROUTES,
     *version_lists.ROUTES,
     *versions.ROUTES,
+    *diff.ROUTES,
     *aliases.ROUTES,
     *lineage.ROUTES,
     *downloads.ROUTES,
