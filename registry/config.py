@@ -139,9 +139,20 @@ def load(
     `path` None takes ``DIGESTRY_CONFIG`` from `environ`, if it is there. `flags` maps
     ``section.field`` to a value; None means that the flag was not given.
     """
+    return load_traced(path, environ, flags)[0]
+
+
+def load_traced(
+    path: Path | str | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, Any] | None = None,
+) -> tuple[Config, dict[str, str]]:
+    """The settings, and where each key comes from that is not at its default."""
     chosen: dict[str, Any] = {}
+    origins: dict[str, str] = {}
     for key, value, origin in _given(path, environ, flags or {}):
         chosen[key] = _converted(key, value, origin)
+        origins[key] = origin
     sections = {
         section: struct(
             **{
@@ -154,7 +165,7 @@ def load(
     }
     config = Config(**sections)  # type: ignore[arg-type]  # each value was built by its own section
     _check_together(config)
-    return config
+    return config, origins
 
 
 def environment_name(key: str) -> str:

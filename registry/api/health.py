@@ -59,10 +59,11 @@ async def get_metrics(request: web.Request) -> web.Response:
 
 async def get_stats(request: web.Request) -> web.Response:
     """Counts and bytes of the store."""
-    condition = request.app[CONDITION]
-    return json_answer(
-        Stats(__version__, condition.store_id, await condition.totals(), await condition.space())
-    )
+    return json_answer(await stats_of(request.app[CONDITION]))
+
+
+async def stats_of(condition: Condition) -> Stats:
+    return Stats(__version__, condition.store_id, await condition.totals(), await condition.space())
 
 
 def measure_store(metrics: Metrics, store: Store, condition: Condition) -> None:

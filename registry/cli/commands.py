@@ -15,6 +15,7 @@ from registry.cli.arguments import Config, Data, Json, tells_exits
 from registry.cli.audit_commands import audit
 from registry.cli.database_commands import db
 from registry.cli.exits import CLEAN, REFUSED, CommandError, complain
+from registry.cli.setup_commands import doctor, info, init, stats
 from registry.cli.transfer_commands import pull, push
 
 _INTERRUPTED: Final = 130
@@ -196,5 +197,5 @@ def _version() -> str:
 
 
 app.version = _version
-for _command in (audit, db, push, pull):
+for _command in (audit, db, push, pull, init, info, doctor, stats):
     app.command(_command)

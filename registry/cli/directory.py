@@ -27,6 +27,8 @@ _HARMLESS: Final = frozenset(
 )
 """What may lie in a directory that is not a store yet: left by a start that was cut short."""
 
+_MADE_FIRST: Final = frozenset(("blobs", "segments", "uploads", "quarantine", "keys"))
+
 _ON_ONE_DISK: Final = ("uploads", "blobs", "quarantine", "segments")
 
 _OVER_THE_NETWORK: Final = frozenset(
@@ -81,6 +83,21 @@ def claim(root: Path, *, create: bool, sleep: Callable[[float], None] = time.sle
         claimed.release()
         raise
     return claimed
+
+
+def is_held(root: Path) -> bool:
+    """Whether a process holds the lock at this moment."""
+    try:
+        descriptor = os.open(root / layout.PROCESS_LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def check(root: Path) -> None:
@@ -160,7 +177,7 @@ def _check_empty(root: Path) -> None:
     except OSError as error:
         raise CommandError(f"cannot read the data directory {root}: {error.strerror}") from error
     foreign = sorted(name for name in names - _HARMLESS if not _is_half_written(name))
-    if not foreign:
+    if not foreign or _was_begun(root, names):
         return
     if layout.INDEX_FILE in names or (root / layout.BLOBS).is_dir():
         raise CommandError(
@@ -170,6 +187,21 @@ def _check_empty(root: Path) -> None:
     raise CommandError(
         f"{root} is not empty and not a data directory of digestry (it holds {foreign[0]!r}); "
         "choose another with --data"
+    )
+
+
+def _was_begun(root: Path, names: set[str]) -> bool:
+    """Whether a first start was cut short before ``store.json``: our folders, and no blob in any.
+
+    Should the index have belonged to a store all the same, the next start notices and keeps
+    collection off.
+    """
+    ours = {name for name in names if name.startswith(layout.INDEX_FILE)} | _MADE_FIRST
+    kept = (root / layout.BLOBS, root / layout.QUARANTINE)
+    return (
+        not names - _HARMLESS - ours
+        and (root / layout.BLOBS).is_dir()
+        and not any(folder.is_dir() and any(folder.iterdir()) for folder in kept)
     )
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from registry.catalog.migrations import CHAINS
 from registry.cli import directory, presence
 from registry.cli.exits import CommandError
+from store.opening import initialize
 
 MOUNTS = """\
 22 1 254:0 / / rw,relatime - ext4 /dev/root rw
@@ -101,6 +103,16 @@ def test_what_a_start_that_was_cut_short_left_is_no_obstacle(tmp_path: Path) -> 
     (tmp_path / "lost+found").mkdir()
 
     directory.claim(tmp_path, create=True).release()
+
+
+def test_a_first_start_that_ended_before_the_identity_is_begun_again(tmp_path: Path) -> None:
+    initialize(tmp_path, CHAINS)
+    (tmp_path / "store.json").unlink()
+    directory.claim(tmp_path, create=True).release()
+
+    (tmp_path / "blobs" / "sha256" / "ab").mkdir()
+    with pytest.raises(CommandError, match=r"no store\.json"):
+        directory.claim(tmp_path, create=True)
 
 
 def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
