@@ -186,7 +186,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     until: int | None = None
 
 
-_EQUAL: Final = ("kind", "entity", "actor", "model", "action")
+_EQUAL: Final = ("entity", "model", "kind", "action", "actor")
+"""What can be asked for, the most selective first: the index of the first one asked is used."""
 
 
 async def find_entries(
@@ -209,10 +210,13 @@ async def find_entries(
 
 @cache
 def _search(equal: tuple[str, ...]) -> Statement:
+    # Without statistics SQLite takes any index of several; an expression keeps it from the others.
+    others = (func.coalesce(audit.c[name], audit.c[name]) == bindparam(name) for name in equal[1:])
     return Statement(
         select(*_COLUMNS)
         .where(
-            *(audit.c[name] == bindparam(name) for name in equal),
+            *(audit.c[name] == bindparam(name) for name in equal[:1]),
+            *others,
             audit.c.id.between(bindparam("low"), bindparam("high")),
             audit.c.created_at >= bindparam("since"),
             audit.c.created_at < bindparam("until"),

@@ -8,15 +8,24 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
-from registry.catalog.audit import MOST_JSON_BYTES, MOST_REASON, Entry, Wanted, find_entries, record
+from registry.catalog.audit import (
+    MOST_JSON_BYTES,
+    MOST_REASON,
+    Entry,
+    Wanted,
+    _search,
+    find_entries,
+    record,
+)
 from registry.domain.principals import HOUSEKEEPING, LOCAL, Principal
 from registry.http.times import rfc3339
 from registry.services.drafts import expire_drafts
 from store.clock import SECOND
 from store.digest import Digest
 from store.index.blobs import expire_leases
-from store.index.transactions import Tx
+from store.index.transactions import Statement, Tx
 from store.opening import Store
 from tests.support.builders import Registry, tar_of
 
@@ -244,9 +253,9 @@ async def test_secrets_are_masked(store: Store) -> None:
         store, Entry(action="create", kind="binding", id="bnd_1", before=content, after=content)
     )
 
-    for text in (found.before, found.after):
-        assert "sk-123" not in text
-        assert msgspec.json.decode(text) == {
+    for said_ in (found.before, found.after):
+        assert "sk-123" not in said_
+        assert msgspec.json.decode(said_) == {
             "endpoint": "https://host",
             "config": {"api_key": "(masked)"},
         }
@@ -400,3 +409,30 @@ async def test_a_cursor_of_another_question_is_refused(registry: Registry) -> No
 @pytest.mark.parametrize("query", ["since=yesterday", "until=2026-01-01", "limit=0", "who=me"])
 async def test_a_question_that_is_not_understood_is_refused(registry: Registry, query: str) -> None:
     assert (await registry.get(f"/api/v1/audit?{query}")).status == 400
+
+
+@pytest.mark.parametrize(
+    ("equal", "index"),
+    [
+        (("entity",), "audit_by_entity"),
+        (("entity", "model", "kind", "action", "actor"), "audit_by_entity"),
+        (("model", "actor"), "audit_by_model"),
+        (("kind", "actor"), "audit_by_kind"),
+        (("action", "actor"), "audit_by_action"),
+        (("actor",), "audit_by_actor"),
+        ((), "INTEGER PRIMARY KEY"),
+    ],
+)
+async def test_every_question_is_answered_from_one_index_in_order(
+    store: Store, equal: tuple[str, ...], index: str
+) -> None:
+    """Newest first without sorting, and by what fits fewest entries, however long the log is."""
+    explain = Statement(text(f"EXPLAIN QUERY PLAN {_search(equal).sqlite}"))
+    bounds = {"low": 1, "high": 9, "since": 0, "until": 9, "most": 1}
+
+    async def unit(tx: Tx) -> list[str]:
+        return [str(row[3]) for row in await tx.all(explain, **dict.fromkeys(equal, "x"), **bounds)]
+
+    [plan] = await store.index.read(unit)
+    assert plan.startswith("SEARCH audit USING")
+    assert index in plan

@@ -41,7 +41,8 @@ audit = Table(
     within("reason", 1024, "audit_reason"),
     sqlite_autoincrement=True,
 )
-Index("audit_by_entity", audit.c.kind, audit.c.entity, audit.c.id)
+Index("audit_by_kind", audit.c.kind, audit.c.id)
+Index("audit_by_entity", audit.c.entity, audit.c.id)
 Index("audit_by_actor", audit.c.actor, audit.c.id)
 Index("audit_by_model", audit.c.model, audit.c.id)
 Index("audit_by_action", audit.c.action, audit.c.id)

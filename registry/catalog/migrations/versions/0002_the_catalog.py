@@ -292,6 +292,15 @@ def _models() -> None:
         sqlite_where=sa.text("deleted_at IS NOT NULL"),
         postgresql_where=sa.text("deleted_at IS NOT NULL"),
     )
+    op.create_index(
+        "models_purged",
+        "models",
+        ["purged_at"],
+        unique=False,
+        sqlite_where=sa.text("purged_at IS NOT NULL"),
+        postgresql_where=sa.text("purged_at IS NOT NULL"),
+    )
+    op.create_index("revisions_by_tree", "revisions", ["tree"], unique=False)
 
 
 def _versions() -> None:
@@ -662,7 +671,8 @@ def _records() -> None:
     )
     op.create_index("audit_by_action", "audit", ["action", "id"], unique=False)
     op.create_index("audit_by_actor", "audit", ["actor", "id"], unique=False)
-    op.create_index("audit_by_entity", "audit", ["kind", "entity", "id"], unique=False)
+    op.create_index("audit_by_entity", "audit", ["entity", "id"], unique=False)
+    op.create_index("audit_by_kind", "audit", ["kind", "id"], unique=False)
     op.create_index("audit_by_model", "audit", ["model", "id"], unique=False)
     op.create_table(
         "audit_seals",
