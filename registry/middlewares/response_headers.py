@@ -27,6 +27,7 @@ EXPOSED: Final = ", ".join(
         "Content-Location",
         "Content-Range",
         "ETag",
+        "Idempotency-Replayed",
         "Link",
         "Location",
         "Repr-Digest",

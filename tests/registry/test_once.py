@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from registry.http.bodies import read_json
 from registry.http.once import answer_once
 from registry.http.routing import Body, Route
 from registry.keys import PRINCIPAL, STORE
+from registry.protocols.tus import handlers as tus
 from registry.services.change import change, expire_answers, fingerprint, once_record
 from store.index.blobs import PIN, keep_ref
 from store.index.transactions import Tx
@@ -362,3 +364,48 @@ async def test_expired_answers_are_removed(
 
         assert await expire_answers(dated) == 3
         assert await served.rows("SELECT key FROM idempotency_keys") == [("fresh",)]
+
+
+WITHOUT_KEY = {
+    # A question: its leases say until when the answer holds.
+    "/api/v1/blobs/missing",
+    # tus repeats by asking where an upload stands; one begun for nothing expires by itself, and
+    # the address of one that is gone must not be given out again.
+    "/uploads",
+    "/uploads/",
+    "/uploads/{session}",
+}
+
+
+def test_every_post_takes_a_key() -> None:
+    """Or is named above with the reason why not."""
+    posts = [route for route in (*ROUTES, *tus.ROUTES) if route.method == "POST"]
+    without = {route.path for route in posts if not calls(route.handler, "answer_once")}
+
+    assert without == WITHOUT_KEY
+
+
+def calls(function: Any, name: str) -> bool:
+    """Whether a function calls `name`, itself or through functions of its own module."""
+    waiting, seen = [function], set[int]()
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen or not isinstance(found, FunctionType):
+            continue
+        seen.add(id(found))
+        names = names_in(found.__code__)
+        if name in names:
+            return True
+        cells = found.__closure__ or ()
+        waiting += [found.__globals__.get(each) for each in names]
+        waiting += [cell.cell_contents for cell in cells]
+        waiting = [each for each in waiting if getattr(each, "__module__", "") == found.__module__]
+    return False
+
+
+def names_in(code: CodeType) -> set[str]:
+    found = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found |= names_in(constant)
+    return found
