@@ -17,6 +17,10 @@ module                                  addresses
 `registry.api.audit`                    ``/api/v1/audit`` with ``head`` and ``verify``
 `registry.api.downloads`                ``…/downloads`` under a model and a version
 `registry.api.documentation`            ``/openapi.json`` ``/docs`` ``/redoc``
+`registry.api.models`                   ``/api/v1/models``
+`registry.api.tags`                     ``/api/v1/tags`` ``/api/v1/models/{model}/…/tags``
+`registry.api.teams`                    ``/api/v1/teams``
+`registry.api.namespaces`               ``/api/v1/namespaces``
 `registry.api.operations`               ``/api/v1/gc`` ``scrub`` ``fsck`` ``operations``
 ======================================  ===========================================================
 
@@ -38,9 +42,13 @@ from registry.api import (
     health,
     index,
     lineage,
+    models,
+    namespaces,
     operations,
     pins,
     registering,
+    tags,
+    teams,
     unmatched,
     version_lists,
     versions,
@@ -54,6 +62,7 @@ ROUTES: Final[list[Route]] = [
     *blobs.ROUTES,
     *pins.ROUTES,
     *files.ROUTES,
+    *models.ROUTES,
     *registering.ROUTES,
     *version_lists.ROUTES,
     *versions.ROUTES,
@@ -62,6 +71,9 @@ ROUTES: Final[list[Route]] = [
     *lineage.ROUTES,
     *downloads.ROUTES,
     *audit.ROUTES,
+    *tags.ROUTES,
+    *teams.ROUTES,
+    *namespaces.ROUTES,
     *operations.ROUTES,
 ]
 

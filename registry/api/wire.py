@@ -122,6 +122,14 @@ class Urls:
     def __init__(self, request: web.Request) -> None:
         self._base = request.app[ADDRESSES].base_url(request)
 
+    def resource(self, kind: str, name: str) -> str:
+        """Where something that is not a model's is told."""
+        return f"{self._base}/api/v1/{kind}/{encoded(name)}"
+
+    def model(self, model: Named) -> str:
+        """Where what is known of a model is told."""
+        return f"{self._base}/api/v1/models/{encoded(model.name.replace('/', '~'))}"
+
     def version(self, model: Named, name: str) -> str:
         return f"{self._base}/models/{encoded(model.name.replace('/', '~'))}/{encoded(name)}"
 

@@ -50,6 +50,9 @@ _DELETED_BY_ID = Statement(
         models.c.purged_at.is_(None),
     )
 )
+_MARKED_BY_ID = Statement(
+    select(*COLUMNS).where(models.c.id == bindparam("id"), models.c.purged_at.is_not(None))
+)
 _WRITTEN: dict[str, Any] = {
     column.name: bindparam(name)
     for name, column in _FIELDS.items()
@@ -104,6 +107,12 @@ async def find_model_by_id(tx: Tx, id: str) -> Model | None:
 async def find_deleted_model(tx: Tx, id: str) -> Model | None:
     """A model that was deleted and not purged since."""
     row = await tx.one(_DELETED_BY_ID, id=id)
+    return None if row is None else model_of(row)
+
+
+async def find_marked_model(tx: Tx, id: str) -> Model | None:
+    """A model whose purge has begun."""
+    row = await tx.one(_MARKED_BY_ID, id=id)
     return None if row is None else model_of(row)
 
 

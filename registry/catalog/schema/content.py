@@ -60,6 +60,7 @@ revisions = Table(
     sqlite_with_rowid=False,
 )
 Index("revisions_by_model", revisions.c.model, revisions.c.created_at)
+Index("revisions_by_tree", revisions.c.tree)
 
 folders = Table(
     "folders",

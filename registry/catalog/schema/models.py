@@ -162,6 +162,12 @@ Index(
     sqlite_where=models.c.deleted_at.is_not(None),
     postgresql_where=models.c.deleted_at.is_not(None),
 )
+Index(
+    "models_purged",
+    models.c.purged_at,
+    sqlite_where=models.c.purged_at.is_not(None),
+    postgresql_where=models.c.purged_at.is_not(None),
+)
 
 redirects = Table(
     "redirects",

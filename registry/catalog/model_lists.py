@@ -1,0 +1,288 @@
+"""Lists of models: filters, order and place become one statement for each combination of them.
+
+**One filter leads, the others look.** SQLite knows nothing of how many rows a value has, so it is
+told: the most selective filter of those asked for runs over its own index, in the order of names;
+the others are kept from choosing another index and look at the rows that it yields. In order of
+making, filters with few values (risk, kind, activity, visibility) do not lead, because sorting half
+of all models costs more than passing over the other half.
+
+**Substrings.** From three characters on the trigram index knows who has them. Few are looked up and
+sorted; of many the list runs in its order and asks for each model, since a page soon fills.
+
+**What may be seen** is part of every statement: all, or the models with the ids bound as `owners`.
+Totals count no more than that, and no further than `MOST_COUNTED`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+from sqlalchemy import Text, bindparam, func, select, tuple_
+from sqlalchemy import literal_column as literal
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.selectable import Select
+
+from registry.catalog.models import COLUMNS, model_of
+from registry.catalog.schema import model_grams, model_tags, models, search_documents
+from registry.domain.models import Model
+from store.index.transactions import Statement, Tx
+
+MOST_COUNTED: Final = 10_000
+"""Totals are exact up to here."""
+
+FEW: Final = 2_000
+"""So many matches of a substring are looked up and sorted; beyond, the list asks row by row."""
+
+GRAM: Final = 3
+"""Characters from which on a substring is found anywhere; a shorter one begins the name."""
+
+LAST_CHARACTER: Final = "\U0010ffff"
+
+Order: TypeAlias = Literal["name", "created", "deleted"]
+Substring: TypeAlias = Literal["none", "prefix", "few", "many", "unindexed"]
+
+_EQUAL: Final = {
+    "team_id": models.c.team,
+    "namespace_id": models.c.namespace,
+    "task_type": models.c.task_type,
+    "subject_domain": models.c.subject_domain,
+    "risk_level": models.c.risk_level,
+    "kind": models.c.kind,
+    "visibility": models.c.visibility,
+    "is_active": models.c.active,
+}
+"""Filters by one column, the most selective first."""
+
+_COARSE: Final = frozenset(("risk_level", "kind", "visibility", "is_active"))
+
+
+class TagFilter(msgspec.Struct, frozen=True):
+    """A folded key with the id of a tag, or with None: any value of the key."""
+
+    key: str
+    tag: str | None
+
+
+class ModelFilters(msgspec.Struct, frozen=True, kw_only=True):
+    """Which models are listed; None where it does not matter. `text` is folded."""
+
+    namespace_id: str | None = None
+    team_id: str | None = None
+    kind: str | None = None
+    task_type: str | None = None
+    subject_domain: str | None = None
+    risk_level: str | None = None
+    visibility: str | None = None
+    is_active: bool | None = None
+    tags: tuple[TagFilter, ...] = ()
+    text: str = ""
+    is_deleted: bool = False
+    owners: str | None = None
+    """JSON of the ids that may be seen; None for all."""
+
+
+class _Shape(msgspec.Struct, frozen=True):
+    """All that a statement depends on, values left out."""
+
+    equal: tuple[str, ...]
+    tags: tuple[bool, ...]
+    """Of each tag whether its value matters."""
+    substring: Substring
+    order: Order
+    is_restricted: bool
+    has_place: bool
+    is_count: bool
+
+
+class _Aside(ColumnElement[Any]):
+    """A column that is compared but must not choose the index."""
+
+    inherit_cache = True
+
+    def __init__(self, column: ColumnElement[Any]) -> None:
+        self.column = column
+        self.type = column.type
+
+
+@compiles(_Aside)
+def _aside(element: _Aside, compiler: SQLCompiler, **options: Any) -> str:
+    return compiler.process(element.column, **options)
+
+
+@compiles(_Aside, "sqlite")
+def _aside_on_sqlite(element: _Aside, compiler: SQLCompiler, **options: Any) -> str:
+    return "+" + compiler.process(element.column, **options)
+
+
+async def models_after(
+    tx: Tx, filters: ModelFilters, order: Order, place: tuple[Any, ...] | None, limit: int
+) -> list[Model]:
+    """A page of models behind a place: folded name, or time and id, the latest first."""
+    shape = await _shape(tx, filters, order, has_place=place is not None, is_count=False)
+    bound = _bound(filters, shape)
+    if place is not None:
+        bound |= {"after": place[0]} if order == "name" else {"after": place[0], "id": place[1]}
+    return [model_of(row) for row in await tx.all(_statement(shape), limit=limit, **bound)]
+
+
+async def count_models(tx: Tx, filters: ModelFilters) -> int:
+    """How many models there are, up to one more than `MOST_COUNTED`."""
+    order: Order = "deleted" if filters.is_deleted else "name"
+    shape = await _shape(tx, filters, order, has_place=False, is_count=True)
+    row = await tx.one(_statement(shape), limit=MOST_COUNTED + 1, **_bound(filters, shape))
+    assert row is not None, "a count"
+    return int(row[0])
+
+
+async def _shape(
+    tx: Tx, filters: ModelFilters, order: Order, *, has_place: bool, is_count: bool
+) -> _Shape:
+    return _Shape(
+        tuple(name for name in _EQUAL if getattr(filters, name) is not None),
+        tuple(tag.tag is not None for tag in filters.tags),
+        await _substring(tx, filters),
+        order,
+        filters.owners is not None,
+        has_place,
+        is_count,
+    )
+
+
+async def _substring(tx: Tx, filters: ModelFilters) -> Substring:
+    if not filters.text:
+        return "none"
+    if filters.is_deleted:
+        return "unindexed"  # deleted models have no documents
+    if len(filters.text) < GRAM:
+        return "prefix"
+    row = await tx.one(_MATCHES, match=_quoted(filters.text), limit=FEW + 1)
+    assert row is not None, "a count"
+    return "few" if row[0] <= FEW else "many"
+
+
+def _quoted(text: str) -> str:
+    """`text` as one phrase of a question to FTS5."""
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _bound(filters: ModelFilters, shape: _Shape) -> dict[str, Any]:
+    bound: dict[str, Any] = {name: getattr(filters, name) for name in shape.equal}
+    for place, tag in enumerate(filters.tags):
+        bound[f"key{place}" if tag.tag is None else f"tag{place}"] = tag.tag or tag.key
+        if place and tag.tag is not None:
+            bound[f"key{place}"] = tag.key
+    if shape.substring in ("few", "many"):
+        bound["match"] = _quoted(filters.text)
+    elif shape.substring != "none":
+        bound["text"] = filters.text
+        if shape.substring == "prefix":
+            bound["behind"] = filters.text + LAST_CHARACTER
+    if shape.is_restricted:
+        bound["owners"] = filters.owners
+    return bound
+
+
+_hits = literal("model_grams").op("MATCH")(bindparam("match"))
+_MATCHES = Statement(
+    select(func.count()).select_from(
+        select(model_grams.c.rowid).where(_hits).limit(bindparam("limit")).subquery("hits")
+    )
+)
+
+
+@lru_cache(maxsize=4096)
+def _statement(shape: _Shape) -> Statement:
+    name: ColumnElement[Any] = models.c.folded
+    question = select(*((literal("1"),) if shape.is_count else COLUMNS))
+    is_led = False
+    if shape.tags:
+        question = question.select_from(
+            model_tags.join(models, models.c.id == model_tags.c.model)
+        ).where(_leading_tag(has_value=shape.tags[0]))
+        name, is_led = model_tags.c.name, True
+    question = question.where(*_other_tags(shape.tags))
+    if shape.substring == "few":
+        of_hits = select(search_documents.c.model).where(
+            search_documents.c.document.in_(select(model_grams.c.rowid).where(_hits))
+        )
+        question = question.where((_Aside(models.c.id) if is_led else models.c.id).in_(of_hits))
+        is_led = True
+    for filter in shape.equal:
+        can_lead = shape.order != "created" or filter not in _COARSE
+        column: ColumnElement[Any] = _EQUAL[filter]
+        if is_led or not can_lead or shape.order == "deleted":
+            column = _Aside(column)
+        else:
+            is_led = True
+        question = question.where(column == bindparam(filter))
+    question = question.where(*_text(shape, name), *_seen(shape))
+    return Statement(_in_order(question, shape, name))
+
+
+def _leading_tag(*, has_value: bool) -> ColumnElement[bool]:
+    if has_value:
+        return model_tags.c.tag == bindparam("tag0")
+    return model_tags.c.key == bindparam("key0")
+
+
+def _other_tags(tags: tuple[bool, ...]) -> list[ColumnElement[bool]]:
+    found = list[ColumnElement[bool]]()
+    for place, has_value in enumerate(tags[1:], 1):
+        other = model_tags.alias(f"tagging{place}")
+        conditions = [other.c.model == models.c.id, other.c.key == bindparam(f"key{place}")]
+        if has_value:
+            conditions.append(_Aside(other.c.tag) == bindparam(f"tag{place}"))
+        found.append(select(literal("1")).select_from(other).where(*conditions).exists())
+    return found
+
+
+def _text(shape: _Shape, name: ColumnElement[Any]) -> list[ColumnElement[bool]]:
+    match shape.substring:
+        case "prefix":
+            return [name >= bindparam("text"), name < bindparam("behind")]
+        case "unindexed":
+            return [func.instr(models.c.folded, bindparam("text")) > literal("0")]
+        case "many":
+            return [
+                select(literal("1"))
+                .select_from(
+                    search_documents.join(
+                        model_grams, model_grams.c.rowid == search_documents.c.document
+                    )
+                )
+                .where(search_documents.c.model == models.c.id, _hits)
+                .exists()
+            ]
+    return []
+
+
+def _seen(shape: _Shape) -> list[ColumnElement[bool]]:
+    if not shape.is_restricted:
+        return []
+    owners = func.json_each(bindparam("owners", type_=Text)).table_valued("value", name="seen")
+    return [_Aside(models.c.id).in_(select(owners.c.value))]
+
+
+def _in_order(question: Select[Any], shape: _Shape, name: ColumnElement[Any]) -> Select[Any]:
+    if shape.order == "deleted":
+        at = models.c.deleted_at
+        question = question.where(at.is_not(None), models.c.purged_at.is_(None))
+    else:
+        at = models.c.created_at
+        question = question.where(models.c.deleted_at.is_(None))
+    if shape.is_count:
+        counted = question.limit(bindparam("limit")).subquery("counted")
+        return select(func.count()).select_from(counted)
+    if shape.order == "name":
+        question = question.order_by(name)
+        place: ColumnElement[bool] = name > bindparam("after")
+    else:
+        question = question.order_by(at.desc(), models.c.id.desc())
+        place = tuple_(at, models.c.id) < tuple_(bindparam("after"), bindparam("id"))
+    if shape.has_place:
+        question = question.where(place)
+    return question.limit(bindparam("limit"))
