@@ -15,7 +15,7 @@ from registry.http.openapi import Parameter
 
 _DIGEST: Final = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 _TIME: Final = "2026-11-20T12:30:00Z"
-_NUMBER: Final = {"type": "integer", "minimum": 1}
+_SIZE: Final = {"type": "integer", "minimum": 0, "maximum": 2**53}
 _TEXT: Final = {"type": "string"}
 
 DESCRIPTION: Final = """\
@@ -69,15 +69,42 @@ PATH: Final[Mapping[str, Parameter]] = {
     "team": Parameter("A team's name or its id.", "vision"),
     "tag": Parameter("The key of a tag.", "language"),
     "key": Parameter("The key of a tag.", "language"),
+    "name": Parameter("A former name, with `~` for each `/`.", "nlp~bert-old"),
 }
 
-QUERY: Final[Mapping[str, Parameter]] = {
-    "limit": Parameter("How many entries a page has at most.", 100, _NUMBER),
-    "after": Parameter("The cursor `next` of the page before.", "", _TEXT),
-    "reason": Parameter("Why, for the audit log.", "replaced", _TEXT),
-    "uri": Parameter("What is not stored here, by its URI.", "hf://datasets/squad", _TEXT),
-    "total": Parameter("Whether to count all entries too.", False, {"type": "boolean"}),
+QUERY: Final[Mapping[str, str]] = {
+    "limit": "How many entries a page has at most.",
+    "after": "The cursor `next` of the page before.",
+    "total": "Whether to count all entries too.",
+    "reason": "Why, for the audit log.",
+    "uri": "What is not stored here, by its URI.",
+    "namespace": "Only of this namespace.",
+    "kind": "Only of this kind.",
+    "team": "Only of this team, by name or id.",
+    "task": "Only of this task type.",
+    "subject": "Only of this subject domain.",
+    "risk": "Only of this risk level.",
+    "active": "Only active ones, or only the others.",
+    "visibility": "Only of this visibility.",
+    "tag": "Only with this tag: `key`, or `key=value`; given several times, with all of them.",
+    "q": "Only what this text is found in.",
+    "order": "In which order.",
+    "deleted": "Whether to show what is deleted too.",
+    "include": "What to show besides.",
+    "status": "Only of this status.",
+    "region": "Only in this region.",
+    "framework": "Only of this framework.",
+    "tier": "Only in this tier.",
+    "slo_met": "Only those that met their objective, or only the others.",
+    "min_eval_score": "Only with an evaluation score of at least this.",
+    "max_cost_per_1k": "Only with a cost per 1,000 of at most this.",
+    "by": "What to add up by; given several times, by all of them.",
+    "since": "Only from this time on.",
+    "until": "Only before this time.",
+    "prefix": "Only what begins with this.",
 }
+
+_ONCE: Final = {"type": "string", "enum": ["1"]}
 
 HEADERS: Final[Mapping[str, Parameter]] = {
     "If-Match": Parameter(
@@ -99,6 +126,12 @@ HEADERS: Final[Mapping[str, Parameter]] = {
         _TEXT,
     ),
     "Content-Digest": Parameter("The same as `Repr-Digest` here.", "", _TEXT),
+    "Tus-Resumable": Parameter(
+        "The version of the protocol.", "1.0.0", {"type": "string", "enum": ["1.0.0"]}, True
+    ),
+    "Upload-Offset": Parameter("Where these bytes begin.", 0, _SIZE),
+    "Upload-Length": Parameter("The size of the whole upload.", 4096, _SIZE),
+    "Upload-Defer-Length": Parameter("The size will be told later.", "1", _ONCE),
     "Expect": Parameter(
         "With `100-continue` and a declared digest, what the caller may read already is "
         "acknowledged without its body.",

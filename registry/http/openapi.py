@@ -61,11 +61,12 @@ class Problem(msgspec.Struct):
 
 
 class Parameter(msgspec.Struct, frozen=True):
-    """What a parameter of that name means on every path, or in every query, that has it."""
+    """What a part of a path or a header of that name means on every route that has it."""
 
     description: str
     example: Any
     schema: Mapping[str, Any] = msgspec.field(default_factory=lambda: _ANY_TEXT)
+    is_required: bool = False
 
 
 class Words(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +77,7 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     tags: Mapping[str, str]
     path: Mapping[str, Parameter]
-    query: Mapping[str, Parameter]
+    query: Mapping[str, str]
     headers: Mapping[str, Parameter]
     examples: Mapping[str, Any]
 
@@ -241,16 +242,13 @@ class _Description:
             return
         described = self._components[_referred(self._schemas[id(route.query)])]
         for name, field in described.get("properties", {}).items():
-            known = self._words.query.get(name)
-            schema = {key: value for key, value in field.items() if key != "description"}
+            schema = _without_null(field)
             self._used.update(_references(schema))
             yield {
                 "name": name,
                 "in": "query",
                 "required": name in described.get("required", ()),
-                "description": _markdown(
-                    _description(field) or (known.description if known else "")
-                ),
+                "description": _markdown(_description(field) or self._words.query.get(name, "")),
                 "schema": schema,
             }
 
@@ -268,7 +266,7 @@ class _Description:
             yield {
                 "name": str(name),  # aiohttp's constants are texts of their own kind
                 "in": "header",
-                "required": False,
+                "required": known is not None and known.is_required,
                 **(_told(known) if known else {"schema": {"type": "string"}}),
                 "description": _markdown(text or (known.description if known else "")),
             }
@@ -370,6 +368,20 @@ def _schemas_of(
 def _alternatives(kind: Any) -> tuple[Any, ...]:
     """The types of a union, which msgspec can write but not describe if they have no tags."""
     return get_args(kind) if isinstance(kind, UnionType) else (kind,)
+
+
+def _without_null(field: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter: one that is null in the struct is not given in the query."""
+    schema = {key: value for key, value in field.items() if key != "description"}
+    others = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
+    if len(others) == len(schema.get("anyOf", ())):
+        return schema
+    schema.pop("anyOf")
+    if schema.get("default", ...) is None:
+        schema.pop("default")
+    if len(others) > 1:
+        return {"anyOf": others, **schema}
+    return {key: value for key, value in {**others[0], **schema}.items() if key != "description"}
 
 
 def _description(schema: Mapping[str, Any]) -> str:

@@ -180,10 +180,10 @@ _PROGRESS: Final = {
     "Content-Location": "The blob that a complete upload made.",
 }
 _BYTES: Final = Media(wire.CONTENT_TYPE, "Bytes of the upload, from its offset on.")
-_VERSION: Final = {_RESUMABLE: "Must be `1.0.0`."}
+_VERSION: Final = {_RESUMABLE: ""}
 _WITH_BYTES: Final = {
     **_VERSION,
-    "Upload-Length": "The size of the whole upload.",
+    "Upload-Length": "",
     "Upload-Checksum": "`sha1`, `sha256` or `md5`, a space, and the base64 digest of this body.",
 }
 _FAILURES: Final = (400, 404, 405, 409, 410, 412, 413, 422, 423, 429, CHECKSUM_MISMATCH_STATUS)
@@ -231,7 +231,7 @@ def _creation(path: str) -> Route:
         problems=_FAILURES,
         headers={
             **_WITH_BYTES,
-            "Upload-Defer-Length": "`1` if the size will be told later.",
+            "Upload-Defer-Length": "",
             "Upload-Metadata": "`filename` and `digest`, each with its value in base64.",
         },
     )
@@ -264,7 +264,7 @@ def _at_upload(
     )
 
 
-_APPENDING: Final = {**_WITH_BYTES, "Upload-Offset": "Where these bytes begin."}
+_APPENDING: Final = {**_WITH_BYTES, "Upload-Offset": ""}
 _OVERRIDING: Final = {**_APPENDING, _OVERRIDE: "`HEAD`, `PATCH`, `DELETE` or `OPTIONS`."}
 
 ROUTES: Final = [
