@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from registry.cli.exits import CLEAN, FAILED, FINDINGS, REFUSED, complain, printable
 from registry.cli.offices import Ended
+from registry.domain.sizes import size
 
-_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+__all__ = ["conclude", "exit_code", "facts", "finding_lines", "many", "say", "say_json", "size"]
 
 
 def say(line: str) -> None:
@@ -73,14 +74,6 @@ def finding_lines(ended: Ended) -> list[str]:
     if ended.findings > len(findings):
         lines.append(f"... and {ended.findings - len(findings)} more")
     return lines
-
-
-def size(count: int) -> str:
-    """``1.5 GiB``; exact below one KiB."""
-    value, unit = float(count), 0
-    while value >= 1024 and unit < len(_UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{count} B" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
 
 
 def many(count: int, noun: str) -> str:
