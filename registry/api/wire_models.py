@@ -19,6 +19,12 @@ Visible: TypeAlias = Literal["public", "internal", "private"]
 Risk: TypeAlias = Literal["low", "medium", "high", "critical"]
 
 _NO_NUL = r"^[^\x00]*$"
+
+
+def _about(words: str) -> Meta:
+    return Meta(description=words)
+
+
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=400)]
 Word: TypeAlias = Annotated[str, Meta(max_length=96, pattern=_NO_NUL)]
 Line: TypeAlias = Annotated[str, Meta(max_length=200, pattern=_NO_NUL)]
@@ -86,25 +92,40 @@ class ModelRestore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ModelsQuery(CountedQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which models are listed. ``tag`` is a key or ``key=value`` and may come several times."""
 
-    namespace: Name | None = None
-    kind: Kind | None = None
-    team: Name | None = None
-    task: Word | None = None
-    subject: Word | None = None
-    risk: Risk | None = None
-    active: bool | None = None
-    visibility: Visible | None = None
-    tag: Annotated[list[str], Meta(max_length=10)] = msgspec.field(default_factory=list)
-    q: Annotated[str, Meta(max_length=200, pattern=_NO_NUL)] = ""
-    order: Literal["name", "created"] = "name"
-    deleted: bool = False
+    namespace: Annotated[Name | None, _about("In the namespace with this slug or id.")] = None
+    kind: Annotated[Kind | None, _about("Of this kind.")] = None
+    team: Annotated[Name | None, _about("Of the team with this name or id.")] = None
+    task: Annotated[Word | None, _about("With this task type.")] = None
+    subject: Annotated[Word | None, _about("With this subject domain.")] = None
+    risk: Annotated[Risk | None, _about("With this risk level.")] = None
+    active: Annotated[bool | None, _about("Active, or not.")] = None
+    visibility: Annotated[Visible | None, _about("With this visibility.")] = None
+    tag: Annotated[
+        list[str],
+        Meta(max_length=10, description="With this tag: a key, or `key=value`; several: with all."),
+    ] = msgspec.field(default_factory=list)
+    q: Annotated[
+        str,
+        Meta(
+            max_length=200,
+            pattern=_NO_NUL,
+            description="Part of the name, the description or a tag, in any case; with one or two "
+            "characters how the name begins.",
+        ),
+    ] = ""
+    order: Annotated[
+        Literal["name", "created"], _about("By name, or by making with the newest first.")
+    ] = "name"
+    deleted: Annotated[bool, _about("Deleted models instead, the last deleted first.")] = False
 
 
 class ModelQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``include=versions`` adds the first of them; ``deleted=true`` finds a deleted model by id."""
 
-    include: Literal["versions"] | None = None
-    deleted: bool = False
+    include: Annotated[
+        Literal["versions"] | None, _about("Add the newest versions to the answer.")
+    ] = None
+    deleted: Annotated[bool, _about("Find a deleted model, by its id.")] = False
 
 
 class TeamOfModel(msgspec.Struct, frozen=True):
@@ -280,8 +301,8 @@ class TeamUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class TeamsQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which teams are listed."""
 
-    active: bool | None = None
-    deleted: bool = False
+    active: Annotated[bool | None, _about("Active, or not.")] = None
+    deleted: Annotated[bool, _about("Deleted teams instead, in order of their ids.")] = False
 
 
 class TeamAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -326,7 +347,7 @@ class TagPut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class TagsQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which tags are listed: those whose ``key=value`` begins so."""
 
-    prefix: Line = ""
+    prefix: Annotated[Line, _about("How `key=value` begins, in any case.")] = ""
 
 
 class TagUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
