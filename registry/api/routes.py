@@ -18,6 +18,7 @@ module                                  addresses
 `registry.api.downloads`                ``…/downloads`` under a model and a version
 `registry.api.documentation`            ``/openapi.json`` ``/docs`` ``/redoc``
 `registry.api.models`                   ``/api/v1/models``
+`registry.api.search`                   ``/api/v1/search``
 `registry.api.tags`                     ``/api/v1/tags`` ``/api/v1/models/{model}/…/tags``
 `registry.api.teams`                    ``/api/v1/teams``
 `registry.api.namespaces`               ``/api/v1/namespaces``
@@ -47,6 +48,7 @@ from registry.api import (
     operations,
     pins,
     registering,
+    search,
     tags,
     teams,
     unmatched,
@@ -71,6 +73,7 @@ ROUTES: Final[list[Route]] = [
     *lineage.ROUTES,
     *downloads.ROUTES,
     *audit.ROUTES,
+    *search.ROUTES,
     *tags.ROUTES,
     *teams.ROUTES,
     *namespaces.ROUTES,

@@ -10,9 +10,9 @@ beginning is searched: writing it again costs as much as is searched, in a trans
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, func, insert, select
+from sqlalchemy import bindparam, delete, func, insert, select, text
 from sqlalchemy import literal_column as literal
 
 from registry.catalog.schema import (
@@ -29,6 +29,9 @@ from store.index.transactions import Statement, Tx
 
 CARD_CHARACTERS: Final = 65_536
 """How much of a card is searched."""
+
+MOST_CANDIDATES: Final = 1_000
+"""So many models are ranked: ranking all of a common word would cost more than it tells."""
 
 _SAYS = Statement(
     select(models.c.folded, models.c.description, models.c.deleted_at.is_(None)).where(
@@ -65,6 +68,27 @@ _INSERT_GRAMS = Statement(
 )
 
 
+_RANKED = {
+    # bm25 counts a word in the name, the tags, the description and the card.
+    False: Statement(
+        text(
+            "SELECT d.model, bm25(model_words, 10.0, 5.0, 3.0, 1.0) FROM model_words "
+            "JOIN search_documents AS d ON d.document = model_words.rowid "
+            "WHERE model_words MATCH :match ORDER BY model_words.rowid DESC LIMIT :most"
+        )
+    ),
+    True: Statement(
+        text(
+            "SELECT d.model, bm25(model_words, 10.0, 5.0, 3.0, 1.0) FROM model_words "
+            "JOIN search_documents AS d ON d.document = model_words.rowid "
+            "WHERE model_words MATCH :match AND d.model IN (SELECT value FROM json_each(:owners)) "
+            "ORDER BY model_words.rowid DESC LIMIT :most"
+        )
+    ),
+}
+"""Whether what may be seen is restricted, and the question then."""
+
+
 async def reindex(tx: Tx, model_id: str) -> None:
     """Write a model's documents anew, or remove them if it does not live."""
     says = await tx.one(_SAYS, model=model_id)
@@ -90,3 +114,20 @@ async def forget(tx: Tx, model_id: str) -> None:
         await tx.run(_DELETE_WORDS, rowid_=row[0])
         await tx.run(_DELETE_GRAMS, rowid_=row[0])
         await tx.run(_FORGET, document_=row[0])
+
+
+async def candidates(tx: Tx, match: str, owners: str | None) -> list[tuple[str, float]]:
+    """Ids of models that `match` finds, each with its rank, the best (smallest) first.
+
+    At most `MOST_CANDIDATES` are ranked: those with every word in the name, then any. `owners` is
+    JSON of the ids that may be seen, None for all.
+    """
+    bound: dict[str, Any] = {"most": MOST_CANDIDATES}
+    if owners is not None:
+        bound["owners"] = owners
+    found: dict[str, float] = {}
+    for question in (f"name : ({match})", match):
+        rows = await tx.all(_RANKED[owners is not None], match=question, **bound)
+        for model, rank in rows[: MOST_CANDIDATES - len(found)]:
+            found.setdefault(model, rank)
+    return sorted(found.items(), key=lambda item: (item[1], item[0]))

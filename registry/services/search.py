@@ -1,0 +1,63 @@
+"""Find models by words, the best match first.
+
+A name counts more than a tag, a tag more than a description, and that more than a card. At most
+`MOST_CANDIDATES` are ranked, so the cost of a common word is bounded.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from registry.catalog.models import find_model_by_id
+from registry.catalog.search import MOST_CANDIDATES, candidates
+from registry.domain.principals import Principal
+from registry.domain.questions import parse_question
+from registry.services.models import FullModel, full_model
+from store.index.transactions import Tx
+from store.opening import Store
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """A model that was found, and its rank: the smaller the better."""
+
+    full: FullModel
+    rank: float
+
+
+class Hits(msgspec.Struct, frozen=True):
+    """A page of what was found; `count` is all of it, or at least that."""
+
+    items: list[Hit]
+    has_more: bool
+    count: int
+
+    @property
+    def count_is_exact(self) -> bool:
+        return self.count < MOST_CANDIDATES
+
+
+async def search_models(
+    store: Store,
+    principal: Principal,
+    text: str,
+    *,
+    after: tuple[float, str] | None = None,
+    limit: int = 100,
+) -> Hits:
+    """Living models with all the words of `text`; whatever is typed, it finds or it does not."""
+    match = parse_question(text).match
+    owners = principal.visibility.owners_json
+
+    async def unit(tx: Tx) -> Hits:
+        if match is None:
+            return Hits([], False, 0)
+        found = await candidates(tx, match, owners)
+        behind = [(model, rank) for model, rank in found if after is None or (rank, model) > after]
+        items = []
+        for id, rank in behind[:limit]:
+            model = await find_model_by_id(tx, id)
+            assert model is not None, "documents are those of living models"
+            items.append(Hit(await full_model(tx, principal, model), rank))
+        return Hits(items, len(behind) > limit, len(found))
+
+    return await store.index.read(unit)

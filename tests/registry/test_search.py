@@ -1,0 +1,55 @@
+"""Searching models by words through HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from tests.support.builders import Registry
+
+
+async def make(registry: Registry, name: str, **said: Any) -> Any:
+    answer = await registry.send("POST", "/api/v1/models", json={"name": name, **said})
+    assert answer.status == 201, answer.body
+    return answer.json
+
+
+async def found(registry: Registry, question: str) -> list[str]:
+    answer = await registry.get(f"/api/v1/search?q={quote(question)}")
+    assert answer.status == 200, answer.body
+    return [item["model"]["name"] for item in answer.json["items"]]
+
+
+async def test_words_are_found_in_names_tags_and_descriptions(registry: Registry) -> None:
+    await make(registry, "nlp/bert-base")
+    await make(registry, "other", description="Made like BERT")
+    await make(registry, "third", tags={"family": "bert"})
+    await make(registry, "fourth")
+
+    assert await found(registry, "bert") == ["nlp/bert-base", "third", "other"]
+    assert await found(registry, "BERT base") == ["nlp/bert-base"]
+
+
+async def test_phrases_unwanted_words_and_prefixes(registry: Registry) -> None:
+    await make(registry, "a", description="large language model")
+    await make(registry, "b", description="language large")
+    await make(registry, "c", description="languages")
+
+    assert await found(registry, '"large language"') == ["a"]
+    assert sorted(await found(registry, "language -model")) == ["b"]
+    assert sorted(await found(registry, "langu*")) == ["a", "b", "c"]
+    assert await found(registry, "-model") == []
+
+
+HOSTILE = (
+    '"', '""', '"a', "AND", "a AND", "NOT", "NEAR(a b)", "name:", "name : a", "*", "a*b", "-",
+    "--a", "(", "a OR (b", "^a", "{a b}:c", "'; DROP TABLE models", "%00", "a\x00b", "\ud7ff",
+    "ß" * 100, "a " * 150, "+a", "a + b", "\\", "😀", "col:val", '-"', '-"a b', "。",
+)  # fmt: skip
+
+
+async def test_nothing_that_is_typed_is_an_error(registry: Registry) -> None:
+    await make(registry, "a")
+
+    for question in HOSTILE:
+        await found(registry, question)
