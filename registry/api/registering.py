@@ -8,6 +8,7 @@ from aiohttp import web
 
 from registry.api.asking import Nothing
 from registry.api.errors import ADAPTER
+from registry.api.parts import register_parts
 from registry.api.versions import made_answer
 from registry.api.wire import Urls
 from registry.api.wire_versions import (
@@ -19,9 +20,10 @@ from registry.auth.policy import allows
 from registry.domain.references import ModelReference, parse_model
 from registry.errors import Denied
 from registry.http.bodies import read_json
+from registry.http.multipart import is_multipart
 from registry.http.once import answer_once
 from registry.http.queries import read_query
-from registry.http.routing import Route
+from registry.http.routing import Media, Route
 from registry.http.targets import decoded, raw_segments
 from registry.keys import CONFIG, PRINCIPAL, STORE
 from registry.services.register import register_version
@@ -33,9 +35,21 @@ async def post_version(request: web.Request) -> web.StreamResponse:
     All or nothing: blobs that are missing, or not the caller's to read, are 409
     ``content_missing`` with all of them. The model is made if it is not there. A repeat is answered
     with the version that is there, 200.
+
+    As ``multipart/form-data`` the same JSON is the part ``metadata``, and each part with a file
+    name is a file at that path; a part ``path`` before a file says its path instead. Both ways may
+    be mixed: files of the body lie over those that are named by digest, and over ``base``.
     """
     read_query(request, Nothing)
     model = model_of(request)
+    if is_multipart(request):
+        urls = Urls(request)
+        return await answer_once(
+            request,
+            lambda: register_parts(request, model),
+            lambda done: made_answer(urls, done),
+            is_streamed=True,
+        )
     body = await read_json(request, RegisterBody)
     if body.publish and not allows(request[PRINCIPAL], "version.publish"):
         raise Denied("version.publish", request.path)
@@ -59,6 +73,12 @@ def model_of(request: web.Request) -> ModelReference:
     return parse_model(decoded(model, field="model"))
 
 
+_ACCEPTED: Final = Media(
+    "multipart/form-data",
+    "A part `metadata` with the JSON, and a part for each file, whose name is its path.",
+    also=RegisterBody,
+)
+
 ROUTES: Final = [
     Route(
         method="POST",
@@ -66,12 +86,12 @@ ROUTES: Final = [
         handler=post_version,
         permission="content.write",
         adapter=ADAPTER,
-        body="json",
-        summary="Register a version from stored blobs",
+        body="json or multipart",
+        summary="Register a version from stored blobs, or with its files",
         tag="versions",
         query=Nothing,
-        accepts=RegisterBody,
+        accepts=_ACCEPTED,
         answers={200: RegisteredAnswer, 201: RegisteredAnswer},
-        problems=(404, 409),
+        problems=(404, 409, 422),
     ),
 ]

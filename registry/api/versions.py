@@ -285,6 +285,7 @@ ROUTES: Final = [
         tag="versions",
         query=Proofs,
         accepts=SaidBody,
+        is_body_optional=True,
         answers={200: RegisteredAnswer, 201: RegisteredAnswer},
         problems=(404, 409),
     ),

@@ -105,7 +105,7 @@ def check_body_headers(request: web.Request, reads: Body) -> None:
     if reads.startswith("json") and request.body_exists:
         received = request.headers.get(hdrs.CONTENT_TYPE, "")
         media = received.partition(";")[0].strip().lower()
-        if media == "multipart/form-data" and reads == "json or multipart":
+        if reads == "json or multipart" and media in ("multipart/form-data", "multipart/mixed"):
             return
         if media != "application/json" and not media.endswith("+json"):
             raise UnsupportedMedia("application/json", received)

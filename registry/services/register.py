@@ -21,7 +21,7 @@ The same label with other content is a `Conflict`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -55,8 +55,9 @@ from registry.domain.principals import Principal
 from registry.domain.references import ModelReference, VersionReference
 from registry.domain.trees import EMPTY_TREE, TreeFile, TreeHasher, sorted_files
 from registry.errors import Conflict, ContentMissing, Invalid, NotFound
-from registry.services.change import change
+from registry.services.change import change, fingerprint
 from registry.services.drafts import label_holder, make_model, model_to_write, refuse_reserved
+from registry.services.gathering import gathering
 from registry.services.publish import (
     UNPROVEN,
     UNSTATED,
@@ -93,6 +94,14 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     base: VersionReference | None = None
     stated: Stated = UNSTATED
     is_draft: bool = False
+
+
+class ArrivingFile(msgspec.Struct, frozen=True):
+    """A file on its way: where it goes, its bytes, and the digest that was declared of them."""
+
+    path: str
+    content: AsyncGenerator[bytes, None]
+    expected: Digest | None = None
 
 
 class Arrived(msgspec.Struct, frozen=True):
@@ -151,6 +160,56 @@ async def register_version(
     """
     prepared = await prepare(store, principal, model, wish, most_files=most_files, arrived=arrived)
     return await change(store, principal, partial(register_in, principal=principal, on=prepared))
+
+
+async def register_arriving(
+    store: Store,
+    principal: Principal,
+    model: ModelReference,
+    files: AsyncIterable[ArrivingFile],
+    wish: Callable[[], Registration],
+    *,
+    most_files: int,
+    limit_bytes: int | None,
+) -> Registered:
+    """Take files in as they arrive, then register them; `wish` is asked for behind the last one.
+
+    Raises what `register_version` raises, `DigestMismatch`, `BodyTooLarge`, and what the files and
+    storing raise. Nothing has a name then, and what was stored is nobody's.
+    """
+    async with gathering(store, "mul", limit_bytes=limit_bytes) as taking:
+        seen: set[str] = set()
+        async for file in files:
+            _require_once(file.path, seen)
+            if len(seen) > most_files:
+                raise _too_many(most_files)
+            await taking.take(file.path, file.content, expected=file.expected)
+        found = await taking.finish()
+        for one in sorted(found, key=lambda file: file.path):
+            fingerprint(one.path.encode(), one.digest.raw)
+        arrived = Arrived(found, taking.holder)
+        return await register_version(
+            store, principal, model, wish(), most_files=most_files, arrived=arrived
+        )
+
+
+async def admit(
+    store: Store, principal: Principal, model: ModelReference, wish: Registration
+) -> None:
+    """Refuse what cannot work whatever files arrive, before they travel."""
+    label = wish.label
+
+    async def unit(tx: Tx) -> None:
+        found = await model_to_write(tx, principal, model)
+        if label is not None:
+            refuse_reserved(label)
+        if found is None or label is None:
+            return
+        _, draft = await label_holder(tx, found, label)
+        if draft is not None and not wish.is_draft:
+            raise _draft_exists(found, label, [])
+
+    await store.index.look(unit)
 
 
 async def publish_labelled(
@@ -352,12 +411,16 @@ async def _find_repeated(tx: Tx, model: Model, on: Prepared) -> Registered | Non
         hashed = await hash_draft(tx, draft.id)
         if hashed.finish() == on.content.tree:
             return Registered(model=model, draft=draft, is_new=False)
-    raise Conflict(
+    raise _draft_exists(model, label, [upload.path for upload in running])
+
+
+def _draft_exists(model: Model, label: str, uploads: list[str]) -> Conflict:
+    return Conflict(
         "draft",
         f"{label} of {model.name}",
         "is being put together file by file; publish or delete it first",
         code="draft_exists",
-        details={"uploads": [upload.path for upload in running]},
+        details={"uploads": uploads},
     )
 
 

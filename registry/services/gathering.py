@@ -1,0 +1,174 @@
+"""Take in many files of one request, with flat memory, before anything has a name.
+
+Each file is staged and hashed like any upload. Staged files are committed in batches that hold
+leases, renewed while the request lasts, so that neither open files nor transactions grow with it.
+Whoever gathers names the blobs in one transaction at the end, which drops the leases. What fails
+leaves blobs without an owner, which nobody can see and collection takes once they are old enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+from registry.catalog.claims import renew_leases
+from registry.domain.trees import TreeFile
+from registry.errors import BodyTooLarge
+from store.batches import Source
+from store.clock import SECOND
+from store.digest import Digest
+from store.errors import SizeMismatch
+from store.index.blobs import add_leases, drop_leases
+from store.index.transactions import Tx
+from store.ingest import Staged, StoredBlob
+from store.opening import Store
+
+LEASE_SECONDS: Final = 3600
+BATCH_FILES: Final = 128
+BATCH_BYTES: Final = 256 << 20
+SMALL_BYTES: Final = 64 << 10
+"""Files up to this size are taken into memory and staged beside each other."""
+SMALL_AT_ONCE: Final = 16
+
+
+class Gathering:
+    """The files of one request; all of them are stored and leased to `holder` after `finish`."""
+
+    def __init__(self, store: Store, holder: str, *, limit_bytes: int | None = None) -> None:
+        self.holder = holder
+        self._store = store
+        self._limit = limit_bytes
+        self._staged: list[Staged] = []
+        self._staged_bytes = 0
+        self._small: set[asyncio.Task[None]] = set()
+        self._commit: asyncio.Task[None] | None = None
+        self._files: list[TreeFile] = []
+
+    async def take(
+        self,
+        path: str,
+        content: AsyncGenerator[bytes, None],
+        *,
+        size_bytes: int | None = None,
+        expected: Digest | None = None,
+    ) -> None:
+        """Take one file; its content has been read when this returns.
+
+        Raises `BodyTooLarge`, `DigestMismatch`, and what the content and storing raise; of a small
+        file that may be only at a later call.
+        """
+        start: list[bytes] = []
+        held = 0
+        if size_bytes is None or size_bytes <= SMALL_BYTES:
+            async for piece in content:
+                start.append(piece)
+                held += len(piece)
+                if held > SMALL_BYTES:
+                    break
+        if held <= SMALL_BYTES and (size_bytes is None or size_bytes <= SMALL_BYTES):
+            whole = _chained([b"".join(start)], None)
+            self._small.add(asyncio.create_task(self._stage(path, whole, size_bytes, expected)))
+            if len(self._small) >= SMALL_AT_ONCE:
+                await self._wait(asyncio.FIRST_COMPLETED)
+        else:
+            source: Source = _chained(start, content) if start else content
+            await self._stage(path, source, size_bytes, expected)
+        if len(self._staged) >= BATCH_FILES or self._staged_bytes >= BATCH_BYTES:
+            await self._flush()
+
+    async def finish(self) -> list[TreeFile]:
+        """Every file that was taken, in any order; all of them are stored now."""
+        await self._flush()
+        await self._committed()
+        return self._files
+
+    async def abandon(self) -> None:
+        """Wait for what runs, and remove what was staged."""
+        running = [*self._small, *([] if self._commit is None else [self._commit])]
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._store.ingest.discard(self._staged)
+
+    async def _stage(
+        self, path: str, content: Source, size_bytes: int | None, expected: Digest | None
+    ) -> None:
+        try:
+            staged = await self._store.ingest.stage(
+                content, expected=expected, size_bytes=size_bytes, limit_bytes=self._limit
+            )
+        except SizeMismatch as error:
+            if size_bytes is None and self._limit is not None:
+                raise BodyTooLarge(self._limit) from error
+            raise
+        self._staged.append(staged)
+        self._staged_bytes += staged.size_bytes
+        self._files.append(TreeFile(path, staged.digest, staged.size_bytes))
+
+    async def _wait(self, until: str) -> None:
+        if self._small:
+            done, self._small = await asyncio.wait(self._small, return_when=until)
+            for task in done:
+                task.result()
+
+    async def _flush(self) -> None:
+        """Commit what is staged while the next batch arrives; one commit at a time."""
+        await self._wait(asyncio.ALL_COMPLETED)
+        await self._committed()
+        if self._staged:
+            batch, self._staged, self._staged_bytes = self._staged, [], 0
+            self._commit = asyncio.create_task(self._commit_batch(batch))
+
+    async def _committed(self) -> None:
+        if self._commit is not None:
+            commit, self._commit = self._commit, None
+            await commit
+
+    async def _commit_batch(self, batch: list[Staged]) -> None:
+        async def record(tx: Tx, stored: object) -> None:
+            assert isinstance(stored, list | tuple)
+            blobs: list[StoredBlob] = list(stored)
+            expires_at = tx.now + LEASE_SECONDS * SECOND
+            await add_leases(tx, {one.digest for one in blobs}, self.holder, expires_at)
+
+        await self._store.ingest.commit(batch, record)
+
+
+@asynccontextmanager
+async def gathering(
+    store: Store, prefix: str, *, limit_bytes: int | None = None
+) -> AsyncIterator[Gathering]:
+    """A gathering whose leases stay alive in the block, and go with what was staged if it fails."""
+    found = Gathering(store, f"{prefix}_{secrets.token_hex(12)}", limit_bytes=limit_bytes)
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 4)
+            until = store.clock() + LEASE_SECONDS * SECOND
+            await store.index.run(partial(renew_leases, holder=found.holder, expires_at=until))
+
+    renewal = asyncio.create_task(renew())
+    try:
+        yield found
+    except BaseException:
+        store.ingest.later(_given_up(store, found))
+        raise
+    finally:
+        renewal.cancel()
+
+
+async def _given_up(store: Store, found: Gathering) -> None:
+    await found.abandon()
+    await store.index.run(partial(drop_leases, holder=found.holder))
+
+
+async def _chained(
+    start: list[bytes], rest: AsyncGenerator[bytes, None] | None
+) -> AsyncGenerator[bytes, None]:
+    for piece in start:
+        yield piece
+    if rest is not None:
+        async for piece in rest:
+            yield piece
