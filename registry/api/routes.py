@@ -18,6 +18,7 @@ module                                  addresses
 `registry.api.downloads`                ``…/downloads`` under a model and a version
 `registry.api.documentation`            ``/openapi.json`` ``/docs`` ``/redoc``
 `registry.api.models`                   ``/api/v1/models``
+`registry.api.cards`                    ``/api/v1/models/{model}/card``
 `registry.api.search`                   ``/api/v1/search``
 `registry.api.tags`                     ``/api/v1/tags`` ``/api/v1/models/{model}/…/tags``
 `registry.api.teams`                    ``/api/v1/teams``
@@ -36,6 +37,7 @@ from registry.api import (
     aliases,
     audit,
     blobs,
+    cards,
     diff,
     documentation,
     downloads,
@@ -65,6 +67,7 @@ ROUTES: Final[list[Route]] = [
     *pins.ROUTES,
     *files.ROUTES,
     *models.ROUTES,
+    *cards.ROUTES,
     *registering.ROUTES,
     *version_lists.ROUTES,
     *versions.ROUTES,

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from sqlalchemy import bindparam, delete, select, tuple_, update
 from sqlalchemy.sql.elements import BindParameter, ColumnElement
 
+from registry.catalog.cards import keep_place
 from registry.catalog.schema import (
     alias_events,
     aliases,
@@ -158,9 +159,11 @@ async def purge_some(tx: Tx, model: Model) -> bool:
             return True
     if await _disinherit(tx, model) or await _untag(tx, model.id):
         return True
-    for statement in (_ALIASES, _EVENTS):
-        if await tx.run(statement, model_=model.id, limit=AT_ONCE):
-            return True
+    if await tx.run(_ALIASES, model_=model.id, limit=AT_ONCE):
+        return True
+    if await tx.run(_EVENTS, model_=model.id, limit=AT_ONCE):
+        await keep_place(tx)
+        return True
     if await _forget_revisions(tx, model.id):
         return True
     for statement in (_REDIRECTS, _CARDS):

@@ -39,9 +39,11 @@ from registry.http.draining import Drain
 from registry.keys import DRAIN, LOCAL_SECRET, SEALS
 from registry.metrics import DIRECTORY_VARIABLE, shared
 from registry.middlewares.access_log import AccessLog
+from registry.services.cards import follow_cards
 from registry.services.change import expire_answers
 from registry.services.drafts import expire_drafts
 from registry.services.housekeeping import Housekeeping, Job, Leadership, first_jobs, jobs
+from registry.services.purges import finish_purges
 from registry.services.seals import Seals
 from store import layout
 from store.errors import StoreError
@@ -189,7 +191,10 @@ def housekeeping(config: Config, store: Store, seals: Seals) -> Housekeeping:
     drafts = Job("expire drafts", 3600, partial(expire_drafts, store, idle_seconds=idle_seconds))
     answers = Job("expire kept answers", 600, partial(expire_answers, store))
     sealing = Job("seal audit log", 1, seals.seal)
-    return Housekeeping(leadership, first_jobs(store), [*jobs(store), sealing, drafts, answers])
+    cards = Job("follow cards", 1, partial(follow_cards, store))
+    purges = Job("finish purges", 60, partial(finish_purges, store))
+    catalog = [sealing, drafts, answers, cards, purges]
+    return Housekeeping(leadership, first_jobs(store), [*jobs(store), *catalog])
 
 
 def _settle_memory() -> None:
