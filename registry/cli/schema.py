@@ -38,10 +38,15 @@ def is_current(data: Path) -> bool:
 def prepare(data: Path) -> Upgraded:
     """Make the directory ready for workers: folders, ``store.json``, an index with current tables.
 
-    An index that had other tables is copied beside itself first. Loads the database, so a server
-    does this in a process of its own.
+    An index that had other tables is copied beside itself first. A new index gets a root key if the
+    directory has none; where seals were made, `Seals.root_key` decides. Loads the database, so a
+    server does this in a process of its own.
     """
+    from registry.auth.keys import make_root_key
     from registry.catalog.migrations import CHAINS
     from store.opening import initialize
 
-    return initialize(data, CHAINS)
+    done = initialize(data, CHAINS)
+    if not done.before:
+        make_root_key(data)
+    return done

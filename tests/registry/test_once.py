@@ -17,6 +17,7 @@ from registry.api.routes import ROUTES
 from registry.catalog.audit import Entry, record
 from registry.catalog.migrations import CHAINS
 from registry.catalog.once import KEPT_SECONDS
+from registry.domain.principals import HOUSEKEEPING
 from registry.errors import Conflict
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
@@ -47,6 +48,7 @@ class Kitchen:
         self.calls = 0
         self.hold: asyncio.Event | None = None
         self.reached = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
 
     async def order(self, request: web.Request) -> web.Response:
         asked = await read_json(request, Order)
@@ -77,10 +79,30 @@ class Kitchen:
 
         return await answer_once(request, call, _served)
 
+    async def with_others(self, request: web.Request) -> web.Response:
+        """Housekeeping works in the same request, and a task that goes on after it."""
+        store, principal = request.app[STORE], request[PRINCIPAL]
+
+        async def unit(tx: Tx) -> str:
+            await record(tx, HOUSEKEEPING, Entry(action="clean", kind="kitchen", id="kitchen"))
+            return "clean"
+
+        async def later() -> None:
+            assert self.hold is not None
+            await self.hold.wait()
+            await change(store, principal, unit)
+
+        async def call() -> str:
+            self.task = asyncio.create_task(later())
+            await change(store, HOUSEKEEPING, unit)
+            return await self._change(request, "soup")
+
+        return await answer_once(request, call, _served)
+
     async def _change(self, request: web.Request, what: str) -> str:
         self.calls += 1
         number = self.calls
-        if self.hold is not None:
+        if self.hold is not None and self.task is None:
             self.reached.set()
             await self.hold.wait()
 
@@ -150,6 +172,7 @@ def kitchen(monkeypatch: pytest.MonkeyPatch) -> Kitchen:
         route("/kitchen/stream", made.stream, "bytes"),
         route("/kitchen/refuse", made.refuse),
         route("/kitchen/twice", made.twice),
+        route("/kitchen/others", made.with_others),
         route("/kitchen/{table}", made.order, "json"),
     ]
     monkeypatch.setattr("registry.app.ROUTES", [*routes, *ROUTES])
@@ -333,6 +356,30 @@ async def test_a_second_change_in_one_request_is_a_fault_that_shows(served: Regi
     """Its answer would have been rendered from the first."""
     assert (await post(served, "/kitchen/twice")).status == 500
     assert (await post(served, "/kitchen/twice", headers={})).status == 201
+
+
+async def test_only_the_requests_own_change_keeps_its_answer(
+    served: Registry, kitchen: Kitchen
+) -> None:
+    """Not one of somebody else, nor one of a task that outlives the request."""
+    kitchen.hold = asyncio.Event()
+    first = await post(served, "/kitchen/others")
+    kitchen.hold.set()
+    assert kitchen.task is not None
+    await kitchen.task
+    again = await post(served, "/kitchen/others")
+
+    assert first.json == {"order": "soup 1"}
+    same(first, again)
+    assert await orders(served) == 3
+
+
+async def test_query_and_body_do_not_run_into_each_other(served: Registry) -> None:
+    first = await post(served, "/kitchen/stream?a", data=b"bc")
+    other = await post(served, "/kitchen/stream?ab", data=b"c")
+
+    assert first.status == 201
+    assert (other.status, other.code) == (422, "idempotency_key_reused")
 
 
 async def test_answers_are_kept_for_a_day(

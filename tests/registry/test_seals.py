@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -18,7 +19,7 @@ from registry.domain.principals import LOCAL
 from registry.keys import SEALS
 from registry.services import seals as sealing
 from registry.services.audit import search_audit_log
-from registry.services.seals import Seals, Verdict, canonical, canonical_entry
+from registry.services.seals import Seals, Verdict, _hashed, canonical, canonical_entry
 from store.errors import StoreRefused
 from store.index.transactions import Statement, Tx
 from store.opening import Store
@@ -298,7 +299,7 @@ async def test_a_gap_in_the_numbers_does_not_stop_sealing(
     verdict = await sealed.verify()
 
     assert verdict.is_intact
-    assert (verdict.entries, verdict.unsealed) == (3, 0)
+    assert (verdict.seals, verdict.entries, verdict.unsealed) == (3, 3, 0)
 
 
 async def test_two_leaders_do_no_harm(store: Store, sealed: Seals) -> None:
@@ -314,11 +315,13 @@ async def test_two_leaders_do_no_harm(store: Store, sealed: Seals) -> None:
     assert (verdict.entries, verdict.unsealed) == (6, 0)
 
 
+@pytest.mark.parametrize("first_gone", [1, 2, 3])
 async def test_seals_that_vanish_under_a_running_leader_are_logged(
-    store: Store, sealed: Seals, caplog: pytest.LogCaptureFixture, capsys: Any
+    store: Store, sealed: Seals, capsys: pytest.CaptureFixture[str], first_gone: int
 ) -> None:
+    """The leader seals anew what lies open, with as many seals or fewer."""
     await filled(store, sealed)
-    await sql(store, "DELETE FROM audit_seals WHERE number = 3")
+    await sql(store, f"DELETE FROM audit_seals WHERE number >= {first_gone}")
     await sealed.seal()
 
     assert "seals of the audit log were removed or replaced" in capsys.readouterr().out
@@ -469,6 +472,19 @@ async def test_beginning_again_keeps_the_key_that_was_there(tmp_path: Path) -> N
     assert RootKey(kept.read_bytes()).id == old.id
 
 
+async def test_hashing_a_page_leaves_the_hash_as_it_was(store: Store) -> None:
+    """A unit may run more than once."""
+    await write(store, *"abc")
+    running = hmac.new(b"key", b"", "sha256")
+    pages = [
+        await store.index.read(partial(_hashed, after=0, last=9, running=running)) for _ in range(2)
+    ]
+
+    assert [page.running.digest() for page in pages if page] == [
+        pages[0].running.digest() if pages[0] else b""
+    ] * 2
+
+
 async def test_verifying_takes_memory_for_a_page_not_for_the_log(
     store: Store, sealed: Seals
 ) -> None:
@@ -491,9 +507,9 @@ async def test_verifying_takes_memory_for_a_page_not_for_the_log(
     await store.index.run(unit)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sealing, "PAGE_ENTRIES", 4)
-        await sealed.seal()
         tracemalloc.start()
         try:
+            await sealed.seal()
             verdict = await sealed.verify()
             peak = tracemalloc.get_traced_memory()[1]
         finally:
