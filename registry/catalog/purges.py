@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import quote
 
-from sqlalchemy import bindparam, delete, select, tuple_, update
+from sqlalchemy import bindparam, delete, null, select, tuple_, update
 from sqlalchemy.sql.elements import BindParameter, ColumnElement
 
 from registry.catalog.cards import keep_place
@@ -99,7 +99,7 @@ _HEIRS = Statement(
 _MAKE_EXTERNAL = Statement(
     update(lineage)
     .where(lineage.c.id == bindparam("id_"))
-    .values(parent=None, parent_uri=bindparam("uri"), parent_kind=bindparam("kind"))
+    .values(parent=null(), parent_uri=bindparam("uri"), parent_kind=bindparam("kind"))
 )
 _TAGS_OF_MODEL = Statement(
     select(model_tags.c.model, model_tags.c.key, model_tags.c.tag)

@@ -25,7 +25,7 @@ from registry.catalog.models import (
 from registry.catalog.search import reindex
 from registry.catalog.tags import rename_in_tags, tags_of_model
 from registry.domain.expectations import ANYTHING, Expected
-from registry.domain.ids import MODEL, new_id
+from registry.domain.ids import MODEL, NAMESPACE, new_id
 from registry.domain.models import Model, Namespace, Tagging, Team
 from registry.domain.names import ModelName
 from registry.domain.principals import Principal
@@ -33,7 +33,7 @@ from registry.domain.references import ModelId, ModelReference
 from registry.errors import Conflict, NotFound, RegistryError
 from registry.services.batches import BatchProblem, batch_problem, refuse_batch
 from registry.services.change import change
-from registry.services.namespaces import namespace_for, require_namespace
+from registry.services.namespaces import namespace_for, namespace_id_of, require_namespace
 from registry.services.renames import claim_name
 from registry.services.resolve import require_model
 from registry.services.tags import Holder, TagWish, assign
@@ -150,7 +150,7 @@ async def make_model(tx: Tx, principal: Principal, wish: ModelWish) -> Model:
     """Make a model inside the caller's transaction; raises before it has changed anything."""
     await claim_name(tx, principal, wish.name)
     team = None if wish.team is None else await require_team(tx, wish.team)
-    namespace = await namespace_for(tx, principal, wish.id, wish.name)
+    namespace = await namespace_for(tx, principal, namespace_id_of(wish.id), wish.name)
     model = Model(
         id=wish.id,
         name=wish.name.text,
@@ -213,6 +213,7 @@ async def change_model(
     expected: Expected = ANYTHING,
 ) -> FullModel:
     """Change what is said of a model, its name too."""
+    namespace_id = new_id(NAMESPACE, store.clock())
 
     async def unit(tx: Tx) -> FullModel:
         before = await require_model(tx, principal, reference)
@@ -224,18 +225,20 @@ async def change_model(
         if after.kind != before.kind and before.last_number:
             raise _kind_is_fixed(before)
         if isinstance(patch.name, ModelName):
-            after = await renamed(tx, principal, after, patch.name)
+            after = await renamed(tx, principal, after, patch.name, namespace_id)
         return await full_model(tx, principal, await write_change(tx, principal, before, after))
 
     return await change(store, principal, unit)
 
 
-async def renamed(tx: Tx, principal: Principal, model: Model, name: ModelName) -> Model:
+async def renamed(
+    tx: Tx, principal: Principal, model: Model, name: ModelName, namespace_id: str
+) -> Model:
     """`model` under another name that it now holds; the caller writes it."""
     if name.text == model.name:
         return model
     await claim_name(tx, principal, name, model=model)
-    namespace = await namespace_for(tx, principal, model.id, name)
+    namespace = await namespace_for(tx, principal, namespace_id, name)
     return msgspec.structs.replace(
         model, name=name.text, folded=name.folded, namespace_id=namespace.id
     )
@@ -294,6 +297,7 @@ async def restore_model(
 
     Raises `Conflict` if the name is taken meanwhile.
     """
+    namespace_id = new_id(NAMESPACE, store.clock())
 
     async def unit(tx: Tx) -> FullModel:
         living = await _living(tx, principal, reference)
@@ -303,7 +307,7 @@ async def restore_model(
         before = await require_deleted(tx, principal, reference.id)
         wanted = name or ModelName(before.name, before.folded)
         await claim_name(tx, principal, wanted)
-        namespace = await namespace_for(tx, principal, before.id, wanted)
+        namespace = await namespace_for(tx, principal, namespace_id, wanted)
         after = msgspec.structs.replace(
             before,
             name=wanted.text,

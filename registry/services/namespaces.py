@@ -54,17 +54,18 @@ class NamespacePatch(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-async def namespace_for(tx: Tx, principal: Principal, model_id: str, name: ModelName) -> Namespace:
-    """The namespace of a model's name, made for `principal` if it is not there.
-
-    Its id is derived from that of the model, because a unit may run more than once.
-    """
+async def namespace_for(tx: Tx, principal: Principal, id: str, name: ModelName) -> Namespace:
+    """The namespace of a model's name, made for `principal` with this id if it is not there."""
     slug = name.namespace
     found = await find_namespace(tx, fold(slug))
     if found is not None:
         return found
-    id = NAMESPACE + model_id.removeprefix(MODEL)
     return await _make(tx, principal, id, NamespaceWish(slug=slug))
+
+
+def namespace_id_of(model_id: str) -> str:
+    """The id of the namespace that a new model makes: derived, as a unit may run more than once."""
+    return NAMESPACE + model_id.removeprefix(MODEL)
 
 
 async def create_namespace(store: Store, principal: Principal, wish: NamespaceWish) -> Namespace:
