@@ -64,9 +64,10 @@ async def answer_once(
     if key is None:
         return render(await call())
     scope = Scope(request[PRINCIPAL].id, route_of(request), key)
-    content = () if is_streamed else (await _content(request),)
     query = request.rel_url.raw_query_string.encode()
-    pending = Pending(scope, query, content, _keeper(render, is_secret=is_secret))
+    pending = Pending(scope, query, _keeper(render, is_secret=is_secret))
+    if not is_streamed:
+        pending.add(await _content(request))
     running = request.app[RUNNING_KEYS]
     if scope in running:
         raise KeyInFlight(key)

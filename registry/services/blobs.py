@@ -161,7 +161,7 @@ class Blobs:
             if size_bytes is None and limit is not None:
                 raise BodyTooLarge(limit) from error
             raise
-        fingerprint(staged.digest.raw)
+        fingerprint(staged.digest.raw, is_whole=True)
         return await self._ingest.commit([staged], once_record(record))
 
     async def claim(
@@ -182,7 +182,7 @@ class Blobs:
             is_new = await pin_upload(tx, digest, principal)
             return Put(stored.digest, stored.size_bytes, is_new)
 
-        fingerprint(digest.raw)
+        fingerprint(digest.raw, is_whole=True)
         try:
             found = await self._ingest.claim(digest, once_record(record))
         except (BlobNotFound, SizeMismatch):

@@ -18,7 +18,7 @@ pure, and if it raises a `RegistryError` nothing is kept, because errors are not
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -48,27 +48,31 @@ class Answered(Exception):
 class Pending:
     """A key whose request is in hand. `render` is pure: it runs in the database thread, too."""
 
-    __slots__ = ("content", "is_kept", "is_over", "query", "render", "scope")
+    __slots__ = ("_hash", "_query", "is_kept", "is_over", "render", "scope")
 
-    def __init__(
-        self, scope: Scope, query: bytes, content: Sequence[bytes], render: Callable[[Any], Kept]
-    ) -> None:
+    def __init__(self, scope: Scope, query: bytes, render: Callable[[Any], Kept]) -> None:
         self.scope = scope
-        self.query = query
-        self.content = content
         self.render = render
         self.is_kept = False
         self.is_over = False
         """Tasks that the handler started inherit its context and may outlive it."""
+        self._query = query
+        self.forget()
+
+    def forget(self) -> None:
+        """Know nothing but the query again."""
+        self._hash = hashlib.sha256()
+        self.add(self._query)
+
+    def add(self, part: bytes) -> None:
+        """Take a part of the content into the fingerprint, with its length."""
+        self._hash.update(len(part).to_bytes(8, "big"))
+        self._hash.update(part)
 
     @property
     def fingerprint(self) -> bytes:
-        """What the key is used for: query and content, each part with its length."""
-        hashed = hashlib.sha256()
-        for part in (self.query, *self.content):
-            hashed.update(len(part).to_bytes(8, "big"))
-            hashed.update(part)
-        return hashed.digest()
+        """What the key is used for: query and content."""
+        return self._hash.digest()
 
     def match(self, found: KeptAnswer | None) -> None:
         """Raise `Answered` or `KeyReused` if the key was used before."""
@@ -125,11 +129,18 @@ def once_record(
     return record if pending is None else _keeping(pending, record, shown)
 
 
-def fingerprint(*parts: bytes) -> None:
-    """Say what a body held that was not read in one piece, before the change that it asks for."""
+def fingerprint(*parts: bytes, is_whole: bool = False) -> None:
+    """Say what a body held that was not read in one piece, before the change that it asks for.
+
+    Parts add up, in their order; `is_whole` says that these are all, whatever was said before.
+    """
     pending = _pending()
-    if pending is not None:
-        pending.content = parts
+    if pending is None:
+        return
+    if is_whole:
+        pending.forget()
+    for part in parts:
+        pending.add(part)
 
 
 async def expire_answers(store: Store) -> int:
