@@ -25,7 +25,7 @@ from aiohttp import hdrs, web
 
 from registry import __version__
 from registry.api.errors import ADAPTER
-from registry.api.parameters import DESCRIPTION, EXAMPLES, HEADERS, PATH, QUERY, TAGS
+from registry.api.parameters import BODIES, DESCRIPTION, EXAMPLES, HEADERS, PATH, QUERY, TAGS
 from registry.errors import RouteNotFound
 from registry.http.conditional import ETAG
 from registry.http.lists import is_unmodified
@@ -52,6 +52,7 @@ WORDS: Final = Words(
     query=QUERY,
     headers=HEADERS,
     examples=EXAMPLES,
+    bodies=BODIES,
 )
 
 _FOREIGN_LOGOS: Final = (

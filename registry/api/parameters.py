@@ -27,7 +27,8 @@ A registry for machine-learning models: bytes under their SHA-256 digest, and wh
   most. Of a name that comes twice in an object the last counts.
 - **Lists** are pages: `next` of one is `after` of the following one, also in `Link`.
 - **Changes** of a resource with an `ETag` honour `If-Match`; `PATCH` is a merge-patch
-  (RFC 7396). Every `POST` with JSON or without a body honours `Idempotency-Key`.
+  (RFC 7396). Every `POST` that changes something, except of bare bytes, honours
+  `Idempotency-Key`.
 - **Names** of models are written with `~` for each `/`.
 - Every answer has an `X-Request-Id`, which the server's log has too.
 
@@ -67,7 +68,7 @@ PATH: Final[Mapping[str, Parameter]] = {
     "operation": Parameter("The id of an operation.", "op_0123456789abcdef"),
     "namespace": Parameter("The first segment of models' names.", "nlp"),
     "team": Parameter("A team's name or its id.", "vision"),
-    "tag": Parameter("The key of a tag.", "language"),
+    "tag": Parameter("A tag as `key=value`, its key where it has no value, or its id.", "language"),
     "key": Parameter("The key of a tag.", "language"),
     "name": Parameter("A former name, with `~` for each `/`.", "nlp~bert-old"),
 }
@@ -196,4 +197,62 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "plan": "op_0123456789abcdef",
     "collection": "op_0123456789abcdef",
     "next": None,
+    "kind": "model",
+    "visibility": "private",
+    "risk_level": "medium",
+    "task_type": "text-classification",
+    "subject_domain": "support tickets",
+    "use_case": "routes tickets to the right desk",
+    "team": "vision",
+    "department": "research",
+    "cost_center": "4711",
+    "slug": "nlp",
+    "quota_bytes": 1 << 40,
+    "rate_bytes_per_second": 100 << 20,
 }
+
+BODIES: Final[Mapping[str, Any]] = {
+    "AliasMove": {"version": "1.4.0", "reason": "better on the holdout set"},
+    "AliasRollback": {"steps": 1, "reason": "slower than expected"},
+    "ApplyQuestion": {},
+    "EdgeBody": {
+        "relation": "fine-tuned",
+        "parent": {"model": "nlp/bert", "version": "1.3.0"},
+        "description": "on support tickets",
+    },
+    "LineageBatch": {
+        "edges": [
+            {
+                "child": {"model": "nlp/bert", "version": "1.4.0"},
+                "relation": "trained-on",
+                "parent": {"uri": "hf:datasets/allenai/c4", "kind": "dataset"},
+            }
+        ]
+    },
+    "ModelCreate": {
+        "name": "nlp/tickets",
+        "description": "routes support tickets",
+        "task_type": "text-classification",
+        "risk_level": "medium",
+        "tags": {"language": "en"},
+    },
+    "ModelRename": {"name": "nlp/tickets"},
+    "ModelRestore": {"name": "nlp/bert"},
+    "ModelUpdate": {"description": "routes support tickets", "risk_level": "high"},
+    "ModelsCreate": {"models": [{"name": "nlp/small"}, {"name": "nlp/large"}]},
+    "NamespaceCreate": {"slug": "speech", "visibility": "internal"},
+    "NamespaceUpdate": {"visibility": "internal", "description": "language models"},
+    "RegisterBody": {
+        "label": "2.0.0",
+        "files": [{"path": "model.safetensors", "digest": _DIGEST}],
+        "framework": "pytorch",
+        "framework_version": "2.9.1",
+        "parameters": {"layers": 12},
+        "eval_score": 0.93,
+        "reason": "the weekly training",
+    },
+    "ScrubQuestion": {"rate_bytes_per_second": 100 << 20},
+    "TeamCreate": {"name": "speech", "department": "research", "cost_center": "4711"},
+    "TeamUpdate": {"department": "research", "cost_center": "4712"},
+}
+"""Examples of whole bodies, by the name of their struct, where fields exclude each other."""

@@ -26,6 +26,7 @@ from registry.http.problems import MEDIA_TYPE, FieldProblem
 from registry.http.routing import Media, Route
 
 JSON: Final = "application/json"
+FORM: Final = "multipart/form-data"
 SAFE: Final = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
 
 ANY_ROUTE: Final = (400, 403, 421, 500, 503)
@@ -80,6 +81,7 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     query: Mapping[str, str]
     headers: Mapping[str, Parameter]
     examples: Mapping[str, Any]
+    bodies: Mapping[str, Any]
 
 
 def describe(routes: Iterable[Route], words: Words) -> dict[str, Any]:
@@ -131,8 +133,8 @@ def statuses_of(route: Route) -> list[int]:
 
 
 def takes_key(route: Route) -> bool:
-    """Whether ``Idempotency-Key`` makes repeating the request safe."""
-    is_ours = route.adapter.name == "native"
+    """Whether ``Idempotency-Key`` makes repeating the request safe; a question is safe anyway."""
+    is_ours = route.adapter.name == "native" and not route.permission.endswith(".read")
     return route.method == hdrs.METH_POST and route.body != "bytes" and is_ours
 
 
@@ -181,7 +183,8 @@ class _Description:
         if "description" in schema:
             schema["description"] = _markdown(schema["description"])
         if schema.get("type") == "object" and name != "Problem":
-            schema["examples"] = [self._example(schema)]
+            known = self._words.bodies.get(name)
+            schema["examples"] = [self._example(schema) if known is None else known]
         return schema
 
     def _example(self, schema: Mapping[str, Any]) -> Any:
@@ -274,9 +277,12 @@ class _Description:
     def _body(self, route: Route) -> dict[str, Any]:
         accepted = route.accepts
         if isinstance(accepted, Media):
-            content: dict[str, Any] = {accepted.media_type: {"schema": {}}}
+            content: dict[str, Any] = {}
             if accepted.also is not None:
                 content[JSON] = {"schema": self._schema(accepted.also)}
+            content[accepted.media_type] = {"schema": {}}
+            if accepted.media_type == FORM and JSON in content:
+                content[FORM] = {"schema": _form(content[JSON]["schema"])}
             return {"required": False, "description": accepted.description, "content": content}
         return {
             "required": not route.is_body_optional,
@@ -341,6 +347,14 @@ class _Description:
         schema = self._schemas[id(kind)]
         self._used.update(_references(schema))
         return schema
+
+
+def _form(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A form of JSON and files; a part's own file name says what the file is called."""
+    return {
+        "type": "object",
+        "properties": {"metadata": metadata, "file": {"type": "string", "format": "binary"}},
+    }
 
 
 def _schemas_of(
