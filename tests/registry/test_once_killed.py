@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from aiohttp import ClientError, ClientSession
+from aiohttp import ClientError, ClientSession, FormData
 
 from store.digest import Digest
 from tests.support.builders import Registry, running_registry
@@ -34,6 +34,16 @@ class Order(msgspec.Struct, frozen=True):
     makes: str
     json: Any = None
     data: bytes | None = None
+    files: Mapping[str, bytes] | None = None
+
+    def body(self) -> Any:
+        """What to send; a form has another boundary each time."""
+        if self.files is None:
+            return self.data
+        form = FormData()
+        for name, content in self.files.items():
+            form.add_field("file", content, filename=name)
+        return form
 
 
 ORDERS = [
@@ -44,6 +54,8 @@ ORDERS = [
         "versions",
         json={"label": "2.0.0", "files": [{"path": "a.txt", "digest": HELLO}], "publish": True},
     ),
+    Order("multipart", "/api/v1/models/bert/versions", "versions", files={"a.txt": b"new"}),
+    Order("model", "/api/v1/models", "models WHERE name = 'gpt'", json={"name": "gpt"}),
     Order("pin", "/api/v1/pins", "audit WHERE kind = 'pin'", json={"digest": HELLO}),
     Order("blob", "/blobs", "blobs WHERE size = 5000", data=b"large" * 1000),
 ]
@@ -78,7 +90,7 @@ async def test_what_was_not_answered_is_answered_once_repeated(
             async with session.put("/models/bert/1.0.0/a.txt", data=b"hello") as put:
                 assert put.status == 201
             with pytest.raises(ClientError):
-                await session.post(order.path, json=order.json, data=order.data, headers=KEY)
+                await session.post(order.path, json=order.json, data=order.body(), headers=KEY)
         async with running_registry(root) as registry:
             before = await registry.count(order.makes)
             first = await repeat(registry, order)
@@ -93,4 +105,4 @@ async def test_what_was_not_answered_is_answered_once_repeated(
 
 
 async def repeat(registry: Registry, order: Order) -> Any:
-    return await registry.send("POST", order.path, json=order.json, data=order.data, headers=KEY)
+    return await registry.send("POST", order.path, json=order.json, data=order.body(), headers=KEY)
