@@ -1,0 +1,115 @@
+"""Namespaces through HTTP: made by models or on purpose, changed, and deleted when empty."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.builders import Registry
+
+URL = "/api/v1/namespaces"
+
+
+async def slugs(registry: Registry, question: str = "") -> list[str]:
+    return [item["slug"] for item in (await registry.get(URL + question)).json["items"]]
+
+
+async def test_the_first_use_of_a_name_makes_its_namespace(registry: Registry) -> None:
+    await registry.put("/models/Vision~vit/1.0.0/f", b"1")
+    await registry.send("POST", "/api/v1/models", json={"name": "nlp/bert"})
+    await registry.send("POST", "/api/v1/models", json={"name": "NLP/gpt"})
+    await registry.send("POST", "/api/v1/models", json={"name": "single"})
+
+    assert await slugs(registry) == ["default", "nlp", "Vision"]
+    for model, slug in (("Vision~vit", "Vision"), ("nlp~gpt", "nlp"), ("single", "default")):
+        assert (await registry.get(f"/api/v1/models/{model}")).json["namespace"] == slug
+    made = (await registry.get(f"{URL}/vision")).json
+    assert made["owner"] == {"kind": "user", "id": "usr_local"}
+    assert (await registry.get(f"{URL}/{made['id']}")).json == made
+
+
+async def test_an_archive_makes_the_namespace_too(registry: Registry) -> None:
+    from tests.support.builders import tar_of
+
+    put = await registry.put("/models/audio~whisper/1.0.0.tar", tar_of({"f": b"1"}))
+
+    assert put.status == 201
+    assert (await registry.get("/api/v1/models/audio~whisper")).json["namespace"] == "audio"
+
+
+async def test_new_models_get_the_visibility_of_their_namespace(registry: Registry) -> None:
+    made = await registry.send("POST", URL, json={"slug": "open", "visibility": "public"})
+    assert made.status == 201
+    assert made.headers["Location"] == f"{registry.url}{URL}/open"
+
+    for name, said in (("open/a", {}), ("open/b", {"visibility": "private"})):
+        await registry.send("POST", "/api/v1/models", json={"name": name, **said})
+    await registry.put("/models/open~c/1.0.0/f", b"1")
+
+    found = await registry.get("/api/v1/models?namespace=open")
+    shown = {model["name"]: model["visibility"] for model in found.json["items"]}
+    assert shown == {"open/a": "public", "open/b": "private", "open/c": "public"}
+
+
+async def test_a_slug_is_taken_in_any_case_and_reserved_words_are_refused(
+    registry: Registry,
+) -> None:
+    await registry.send("POST", URL, json={"slug": "Nlp"})
+
+    refused = await registry.send("POST", URL, json={"slug": "nLP"})
+
+    assert (refused.status, refused.code) == (409, "namespace_exists")
+    assert refused.json["existing"] == "Nlp"
+    for slug in ("api", "default", "mdl_x", "a/b", "", " a", "x" * 97):
+        answer = await registry.send("POST", URL, json={"slug": slug})
+        assert answer.status == 400, slug
+
+
+async def test_changes_are_conditional_and_counted(registry: Registry) -> None:
+    made = await registry.send("POST", URL, json={"slug": "nlp", "quota_bytes": 5})
+    url, tag = f"{URL}/nlp", made.headers["ETag"]
+
+    changed = await registry.send(
+        "PATCH", url, json={"quota_bytes": None, "description": "x"}, headers={"If-Match": tag}
+    )
+
+    assert (changed.status, changed.json["quota_bytes"]) == (200, None)
+    stale = await registry.send("PATCH", url, json={"description": "y"}, headers={"If-Match": tag})
+    assert (stale.status, stale.code) == (412, "precondition_failed")
+    assert (await registry.get(url, If_None_Match=changed.headers["ETag"])).status == 304
+    for bad in ({"quota_bytes": -1}, {"visibility": "secret"}, {"slug": "other"}):
+        assert (await registry.send("PATCH", url, json=bad)).status == 400
+
+
+async def test_only_an_empty_namespace_goes_and_never_the_default(registry: Registry) -> None:
+    made = await registry.send("POST", "/api/v1/models", json={"name": "nlp/bert"})
+    url = f"{URL}/nlp"
+
+    full = await registry.send("DELETE", url)
+    assert (full.status, full.code) == (409, "namespace_not_empty")
+    assert (full.json["models"], full.json["deleted_models"]) == (1, 0)
+    await registry.send("DELETE", "/api/v1/models/nlp~bert")
+    full = await registry.send("DELETE", url)
+    assert (full.json["models"], full.json["deleted_models"]) == (0, 1)
+    await registry.send("POST", f"/api/v1/models/{made.json['id']}/purge")
+    assert (await registry.send("DELETE", url)).status == 204
+    assert (await registry.get(url)).code == "namespace_not_found"
+    default = await registry.send("DELETE", f"{URL}/default")
+    assert (default.status, default.code) == (409, "namespace_is_default")
+
+
+async def test_namespaces_are_listed_page_by_page(registry: Registry) -> None:
+    for slug in ("b", "C", "a"):
+        await registry.send("POST", URL, json={"slug": slug})
+
+    first = await registry.get(f"{URL}?limit=2")
+
+    assert [item["slug"] for item in first.json["items"]] == ["a", "b"]
+    assert await slugs(registry, f"?limit=2&after={first.json['next']}") == ["C", "default"]
+
+
+@pytest.mark.parametrize("path", ["nowhere", "nsp_0123456789abcdefghjkmnpqrs"])
+async def test_what_is_not_there_is_named(registry: Registry, path: str) -> None:
+    missing = await registry.get(f"{URL}/{path}")
+
+    assert (missing.status, missing.code) == (404, "namespace_not_found")
+    assert path in missing.json["detail"]
