@@ -14,15 +14,15 @@ from registry.errors import Conflict, RegistryError
 
 
 class BatchProblem(msgspec.Struct, frozen=True):
-    """Why one part of a batch cannot be; `index` counts from 0."""
+    """Why one part of a batch cannot be; `field` is its path, as in ``models[3]``."""
 
-    index: int
+    field: str
     code: str
     detail: str
 
 
-def batch_problem(index: int, error: RegistryError) -> BatchProblem:
-    return BatchProblem(index, error.code, str(error))
+def batch_problem(field: str, error: RegistryError) -> BatchProblem:
+    return BatchProblem(field, error.code, str(error))
 
 
 def refuse_batch(kind: str, problems: Sequence[BatchProblem]) -> None:

@@ -72,7 +72,7 @@ async def list_models(
         if filters is None:
             return ModelsFound([], None, 0 if is_counted else None)
         found = await models_after(tx, filters, order, place, limit + 1)
-        page = [await full_model(tx, principal, model) for model in found[:limit]]
+        page = [await full_model(tx, model) for model in found[:limit]]
         total = await count_models(tx, filters) if is_counted else None
         return ModelsFound(page, _place(order, found[limit - 1 : limit + 1]), total)
 

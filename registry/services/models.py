@@ -22,6 +22,7 @@ from registry.catalog.models import (
     insert_model,
     update_model,
 )
+from registry.catalog.namespaces import find_namespace_by_id
 from registry.catalog.search import reindex
 from registry.catalog.tags import rename_in_tags, tags_of_model
 from registry.domain.expectations import ANYTHING, Expected
@@ -33,7 +34,7 @@ from registry.domain.references import ModelId, ModelReference
 from registry.errors import Conflict, NotFound, RegistryError
 from registry.services.batches import BatchProblem, batch_problem, refuse_batch
 from registry.services.change import change
-from registry.services.namespaces import namespace_for, namespace_id_of, require_namespace
+from registry.services.namespaces import namespace_for, namespace_id_of
 from registry.services.renames import claim_name
 from registry.services.resolve import require_model
 from registry.services.tags import Holder, TagWish, assign
@@ -107,11 +108,13 @@ class FullModel(msgspec.Struct, frozen=True):
     tags: list[Tagging]
 
 
-async def full_model(tx: Tx, principal: Principal, model: Model) -> FullModel:
+async def full_model(tx: Tx, model: Model) -> FullModel:
     """A model that was read in this transaction, with what belongs to it."""
+    namespace = await find_namespace_by_id(tx, model.namespace_id)
+    assert namespace is not None, "a namespace with models in it stays"
     return FullModel(
         model,
-        await require_namespace(tx, principal, model.namespace_id),
+        namespace,
         await team_of(tx, model.team_id),
         await tags_of_model(tx, model.id),
     )
@@ -121,7 +124,7 @@ async def create_model(store: Store, principal: Principal, wish: ModelWish) -> F
     """Make a model; raises `Conflict` for a name that is taken, `NotFound` for an unknown team."""
 
     async def unit(tx: Tx) -> FullModel:
-        return await full_model(tx, principal, await make_model(tx, principal, wish))
+        return await full_model(tx, await make_model(tx, principal, wish))
 
     return await change(store, principal, unit)
 
@@ -137,9 +140,9 @@ async def create_models(
         for index, wish in enumerate(wishes):
             try:
                 model = await make_model(tx, principal, wish)
-                made.append(await full_model(tx, principal, model))
+                made.append(await full_model(tx, model))
             except RegistryError as error:
-                problems.append(batch_problem(index, error))
+                problems.append(batch_problem(f"models[{index}]", error))
         refuse_batch("models", problems)
         return made
 
@@ -183,7 +186,7 @@ async def get_model(store: Store, principal: Principal, reference: ModelReferenc
     """The living model; raises `NotFound`."""
 
     async def unit(tx: Tx) -> FullModel:
-        return await full_model(tx, principal, await require_model(tx, principal, reference))
+        return await full_model(tx, await require_model(tx, principal, reference))
 
     return await store.index.look(unit)
 
@@ -192,7 +195,7 @@ async def get_deleted_model(store: Store, principal: Principal, id: str) -> Full
     """A model that was deleted, by its id, since its name is anybody's; raises `NotFound`."""
 
     async def unit(tx: Tx) -> FullModel:
-        return await full_model(tx, principal, await require_deleted(tx, principal, id))
+        return await full_model(tx, await require_deleted(tx, principal, id))
 
     return await store.index.look(unit)
 
@@ -226,7 +229,7 @@ async def change_model(
             raise _kind_is_fixed(before)
         if isinstance(patch.name, ModelName):
             after = await renamed(tx, principal, after, patch.name, namespace_id)
-        return await full_model(tx, principal, await write_change(tx, principal, before, after))
+        return await full_model(tx, await write_change(tx, principal, before, after))
 
     return await change(store, principal, unit)
 
@@ -302,7 +305,7 @@ async def restore_model(
     async def unit(tx: Tx) -> FullModel:
         living = await _living(tx, principal, reference)
         if living is not None:
-            return await full_model(tx, principal, living)
+            return await full_model(tx, living)
         assert isinstance(reference, ModelId), "a name that nobody has was refused"
         before = await require_deleted(tx, principal, reference.id)
         wanted = name or ModelName(before.name, before.folded)
@@ -322,7 +325,7 @@ async def restore_model(
         await rename_in_tags(tx, after.id, after.folded)
         await record(tx, principal, entry("restore", after, after=said(after)))
         await reindex(tx, after.id)
-        return await full_model(tx, principal, after)
+        return await full_model(tx, after)
 
     return await change(store, principal, unit)
 

@@ -57,7 +57,7 @@ async def search_models(
         for id, rank in behind[:limit]:
             model = await find_model_by_id(tx, id)
             assert model is not None, "documents are those of living models"
-            items.append(Hit(await full_model(tx, principal, model), rank))
+            items.append(Hit(await full_model(tx, model), rank))
         return Hits(items, len(behind) > limit, len(found))
 
     return await store.index.read(unit)

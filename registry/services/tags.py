@@ -9,7 +9,8 @@ Tags are part of what is said of a model or version, so they count as changes of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import TypeAlias
 
 import msgspec
@@ -139,12 +140,12 @@ async def change_tags(store: Store, principal: Principal, steps: Sequence[Step])
         done: list[bool] = []
         touched: dict[str, Holder] = {}
         problems = list[BatchProblem]()
-        for index, step in enumerate(steps):
+        for name, step in _named(steps):
             try:
                 holder = await _require(tx, principal, step.place)
                 changed = await _carry_out(tx, principal, holder, step)
             except RegistryError as error:
-                problems.append(batch_problem(index, error))
+                problems.append(batch_problem(name, error))
                 continue
             done.append(changed)
             if changed:
@@ -154,6 +155,14 @@ async def change_tags(store: Store, principal: Principal, steps: Sequence[Step])
         return done
 
     return await change(store, principal, unit)
+
+
+def _named(steps: Sequence[Step]) -> Iterator[tuple[str, Step]]:
+    """Each step with its path in the body that asked for it."""
+    places = {Assignment: count(), Removal: count()}
+    for step in steps:
+        name = "assign" if isinstance(step, Assignment) else "remove"
+        yield f"{name}[{next(places[type(step)])}]", step
 
 
 async def _carry_out(tx: Tx, principal: Principal, holder: Holder, step: Step) -> bool:

@@ -491,8 +491,12 @@ async def test_a_batch_makes_all_or_none_and_names_every_bad_one(registry: Regis
     refused = await registry.send("POST", url, json={"models": bad})
 
     assert (refused.status, refused.code) == (409, "batch_refused")
-    found = [(problem["index"], problem["code"]) for problem in refused.json["problems"]]
-    assert found == [(1, "model_name_taken"), (2, "team_not_found"), (3, "model_name_taken")]
+    found = [(problem["field"], problem["code"]) for problem in refused.json["problems"]]
+    assert found == [
+        ("models[1]", "model_name_taken"),
+        ("models[2]", "team_not_found"),
+        ("models[3]", "model_name_taken"),
+    ]
     assert await registry.count("models") == 1
     names = [{"name": "a:b"}, {"name": "fine"}, {"name": "c", "tags": {"x=y": ""}}]
     invalid = await registry.send("POST", url, json={"models": names})

@@ -171,8 +171,8 @@ async def test_a_batch_changes_all_or_nothing(bert: Registry) -> None:
     refused = await bert.send("POST", url, json=bad)
 
     assert (refused.status, refused.code) == (409, "batch_refused")
-    found = [(problem["index"], problem["code"]) for problem in refused.json["problems"]]
-    assert found == [(2, "model_not_found"), (3, "version_not_found")]
+    found = [(problem["field"], problem["code"]) for problem in refused.json["problems"]]
+    assert found == [("assign[1]", "model_not_found"), ("assign[2]", "version_not_found")]
     assert (await bert.count("audit"), await known(bert)) == (entries, [("old", "1", 1, 0)])
 
     good = {

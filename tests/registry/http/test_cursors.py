@@ -1,0 +1,69 @@
+"""A cursor leads on in the list that it came from, and nowhere else."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+
+import msgspec
+import pytest
+
+from registry.domain.expectations import ANYTHING, Expected
+from registry.errors import Invalid, PreconditionFailed
+from registry.http.conditional import etag_of_row
+from registry.http.cursors import PageQuery, cursor, place_after
+
+
+class Query(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    kind: str | None = None
+
+
+def test_a_place_comes_back_as_it_was_whatever_the_page() -> None:
+    text = cursor(Query(kind="a", limit=3), "näme", 7, scope="list")
+
+    assert place_after(Query(kind="a", limit=9, after=text), tuple[str, int], scope="list") == (
+        "näme",
+        7,
+    )
+    assert place_after(Query(kind="a"), tuple[str, int]) is None
+
+
+@pytest.mark.parametrize(
+    ("query", "kind", "scope"),
+    [
+        (Query(kind="b"), tuple[str, int], "list"),
+        (Query(kind="a"), tuple[str, int], "other"),
+        (Query(kind="a"), tuple[int, str], "list"),
+        (PageQuery(), tuple[str, int], "list"),
+    ],
+)
+def test_another_question_refuses_it(query: PageQuery, kind: type, scope: str) -> None:
+    text = cursor(Query(kind="a"), "x", 7, scope="list")
+
+    with pytest.raises(Invalid) as caught:
+        place_after(msgspec.structs.replace(query, after=text), kind, scope=scope)
+
+    assert (caught.value.field, caught.value.code) == ("after", "invalid_cursor")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "!", "ä", "AAAA", "=" * 9, urlsafe_b64encode(b"\xc1" * 9).decode(), "k" * 2000],
+)
+def test_what_is_no_cursor_is_refused(text: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        place_after(PageQuery(after=text), tuple[str])
+
+    assert caught.value.code == "invalid_cursor"
+
+
+def test_expectations_compare_id_and_changes() -> None:
+    expected = Expected(frozenset((("mdl_a", 3), ("mdl_a", 5))))
+
+    expected.require("mdl_a", 5)
+    ANYTHING.require("mdl_b", 1)
+    for id, changes in (("mdl_a", 4), ("mdl_b", 3)):
+        with pytest.raises(PreconditionFailed):
+            expected.require(id, changes)
+    assert (expected.changes_of("mdl_a"), expected.changes_of("mdl_b")) == (5, 0)
+    assert ANYTHING.changes_of("mdl_a") is None
+    assert etag_of_row("mdl_a", 5) == '"mdl_a.5"'
