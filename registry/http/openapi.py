@@ -26,6 +26,7 @@ from registry.http.problems import MEDIA_TYPE, FieldProblem
 from registry.http.routing import Media, Route
 
 JSON: Final = "application/json"
+MERGE_PATCH: Final = "application/merge-patch+json"
 FORM: Final = "multipart/form-data"
 SAFE: Final = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
 
@@ -284,9 +285,10 @@ class _Description:
             if accepted.media_type == FORM and JSON in content:
                 content[FORM] = {"schema": _form(content[JSON]["schema"])}
             return {"required": False, "description": accepted.description, "content": content}
+        media_types = (JSON, MERGE_PATCH) if route.method == hdrs.METH_PATCH else (JSON,)
         return {
             "required": not route.is_body_optional,
-            "content": {JSON: {"schema": self._schema(accepted)}},
+            "content": {one: {"schema": self._schema(accepted)} for one in media_types},
         }
 
     def _answer(self, route: Route, status: int) -> dict[str, Any]:
