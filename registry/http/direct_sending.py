@@ -43,22 +43,21 @@ class DirectSending:
         self._poll = select.poll()
         self._poll.register(self._out, select.POLLOUT)
         self.sent = 0
-        self.is_fast = True
-        """Whether the reader took all of it in time; if not, the rest is for the loop."""
+        self._is_fast = True
 
-    async def send(self, source: int, start: int, stop: int) -> bool:
-        """Send that part of a file; False if the file is shorter.
+    async def send(self, source: int, start: int, stop: int) -> None:
+        """Send that part of a file, or less of it; `sent` tells.
 
-        It ends early where `is_fast` turns false and where the transport is closing. Raises
-        `ConnectionError` if the client left.
+        It ends early for a reader that is not fast, a transport that is closing and a file that is
+        shorter: whoever goes on finds out. Raises `ConnectionError` if the client left.
         """
         sending = asyncio.wrap_future(
             self._threads.sending.submit(self._send_blocking, source, start, stop)
         )
         try:
-            return await asyncio.shield(sending)
+            await asyncio.shield(sending)
         except asyncio.CancelledError:
-            self.is_fast = False
+            self._is_fast = False
             await settled(sending)
             raise
 
@@ -66,27 +65,26 @@ class DirectSending:
         """Leave the thread to others; call it once, when nothing is being sent."""
         self._threads.sending_free += 1
 
-    def _send_blocking(self, source: int, start: int, stop: int) -> bool:
+    def _send_blocking(self, source: int, start: int, stop: int) -> None:
         window, deadline = start + WINDOW_BYTES, time.monotonic() + SLOW_SECONDS
-        while start < stop and self.is_fast and not self._transport.is_closing():
+        while start < stop and self._is_fast and not self._transport.is_closing():
             try:
                 count = os.sendfile(self._out, source, start, min(CALL_BYTES, stop - start))
             except BlockingIOError:
                 self._wait_blocking(deadline)
                 continue
             if not count:
-                return False
+                return
             start += count
             self.sent += count
             if start >= window:
                 window, deadline = start + WINDOW_BYTES, time.monotonic() + SLOW_SECONDS
-        return True
 
     def _wait_blocking(self, deadline: float) -> None:
         """Wait for room in the socket; without any in time the reader is slow."""
         left = deadline - time.monotonic()
         if left <= 0 or not self._poll.poll(left * 1000):
-            self.is_fast = False
+            self._is_fast = False
 
 
 def begin(

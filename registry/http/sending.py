@@ -134,11 +134,8 @@ class Sending:
             spans = _ready_spans(part, span_end, blob.is_verified, blob.verify)
             async with aclosing(spans):
                 async for start, stop in spans:
-                    is_whole = await direct.send(source, start, stop)
-                    _require_open(transport)
-                    if not is_whole:
-                        raise blob.damaged()
-                    if not direct.is_fast:
+                    await direct.send(source, start, stop)
+                    if part.start + direct.sent < stop:
                         break
         finally:
             direct.close()

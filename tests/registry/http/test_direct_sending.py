@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -185,7 +186,6 @@ async def test_a_slow_reader_goes_back_to_the_loop(
 
     await site.until(lambda: bool(passes) and site.store.threads.sending_free == DIRECT_BODIES)
 
-    assert not passes[0].is_fast
     assert not is_over(site)
     assert await reader.readexactly(len(CONTENT)) == CONTENT
     assert passes[0].sent < len(CONTENT)
@@ -210,10 +210,9 @@ async def test_a_reader_that_takes_little_at_a_time_is_slow_too(
 
     sipping = loop.create_task(sip())
     with content_file(tmp_path) as file:
-        assert await direct.send(file.fileno(), 0, len(CONTENT))
+        await direct.send(file.fileno(), 0, len(CONTENT))
     sipping.cancel()
 
-    assert not direct.is_fast
     assert 0 < direct.sent < len(CONTENT)
     direct.close()
     await asyncio.to_thread(threads.close)
@@ -238,12 +237,22 @@ async def test_a_reader_that_leaves_frees_the_thread(
     assert (await site.ask("GET", path)).body == CONTENT
 
 
-async def test_a_cancelled_sending_waits_for_its_thread(
+async def test_a_cancelled_sending_stops_and_waits_for_its_thread(
     pair: tuple[socket.socket, socket.socket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller closes descriptors next, and their numbers may mean other files at once."""
-    monkeypatch.setattr(direct_sending, "SLOW_SECONDS", 0.3)
-    ours, _ = pair
+    may_end, ended = threading.Event(), threading.Event()
+    send_blocking = DirectSending._send_blocking
+
+    def noting(self: DirectSending, *part: int) -> None:
+        try:
+            send_blocking(self, *part)
+        finally:
+            may_end.wait()
+            ended.set()
+
+    monkeypatch.setattr(DirectSending, "_send_blocking", noting)
+    ours, theirs = pair
     threads = Threads()
     direct = DirectSending(transport_of(ours), ours, threads)
     with content_file(tmp_path) as file:
@@ -251,12 +260,39 @@ async def test_a_cancelled_sending_waits_for_its_thread(
         while not direct.sent:
             await asyncio.sleep(0.001)
         sending.cancel()
+        await asyncio.sleep(0)
+        draining = threading.Thread(target=drain, args=(theirs,))
+        draining.start()
+        asyncio.get_running_loop().call_later(0.01, may_end.set)
 
         with pytest.raises(asyncio.CancelledError):
             await sending
 
-    sent = direct.sent
-    assert threads.sending.submit(lambda: direct.sent).result() == sent < len(CONTENT)
+    assert ended.is_set()
+    assert direct.sent < len(CONTENT)
+    direct.close()
+    ours.close()
+    draining.join()
+    await asyncio.to_thread(threads.close)
+
+
+def drain(connection: socket.socket) -> None:
+    while connection.recv(1 << 20):
+        pass
+
+
+async def test_a_wait_that_comes_too_late_is_none(
+    pair: tuple[socket.socket, socket.socket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A time that is over already must not be taken for one without an end."""
+    monkeypatch.setattr(direct_sending, "SLOW_SECONDS", -1)
+    ours, _ = pair
+    threads = Threads()
+    direct = DirectSending(transport_of(ours), ours, threads)
+    with content_file(tmp_path) as file:
+        await direct.send(file.fileno(), 0, len(CONTENT))
+
+    assert 0 < direct.sent < len(CONTENT)
     direct.close()
     await asyncio.to_thread(threads.close)
 
@@ -268,14 +304,14 @@ async def test_a_closing_transport_ends_the_sending(
     threads = Threads()
     direct = DirectSending(transport_of(ours, is_closing=True), ours, threads)
     with content_file(tmp_path) as file:
-        assert await direct.send(file.fileno(), 0, len(CONTENT))
+        await direct.send(file.fileno(), 0, len(CONTENT))
 
     assert direct.sent == 0
     direct.close()
     await asyncio.to_thread(threads.close)
 
 
-async def test_a_file_that_is_shorter_than_its_row_is_told_apart(
+async def test_a_file_that_is_shorter_than_its_row_ends_the_sending(
     pair: tuple[socket.socket, socket.socket], tmp_path: Path
 ) -> None:
     ours, _ = pair
@@ -284,10 +320,9 @@ async def test_a_file_that_is_shorter_than_its_row_is_told_apart(
     short = tmp_path / "short"
     short.write_bytes(b"abc")
     with short.open("rb") as file:
-        assert not await direct.send(file.fileno(), 0, 4)
+        await direct.send(file.fileno(), 0, 4)
 
     assert direct.sent == 3
-    assert direct.is_fast
     direct.close()
     await asyncio.to_thread(threads.close)
 
