@@ -38,6 +38,7 @@ from registry.keys import (
     RUNNING_KEYS,
     SEALS,
     STORE,
+    TURNSTILE,
     UPLOAD_SESSIONS,
 )
 from registry.metrics import Metrics, sampling
@@ -54,6 +55,7 @@ from registry.services.condition import Condition
 from registry.services.downloads import DownloadLog
 from registry.services.operations import Operations
 from registry.services.seals import Seals
+from registry.services.series import Turnstile
 from registry.services.uploads import UploadLimits, UploadSessions
 from store.opening import Store
 
@@ -110,6 +112,7 @@ def create_app(
     )
     app[RUNNING_KEYS] = set()
     app[SEALS] = Seals(store)
+    app[TURNSTILE] = Turnstile()
     app[DOCUMENT] = Document()
     app[DOWNLOADS] = downloads = DownloadLog(store)
     app.on_cleanup.append(lambda _: downloads.close())

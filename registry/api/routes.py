@@ -14,6 +14,10 @@ module                                  addresses
 `registry.api.diff`                     ``…/versions/{version}/diff/{other}``
 `registry.api.aliases`                  ``/api/v1/models/{model}/aliases``
 `registry.api.lineage`                  ``/api/v1/lineage`` and under a version
+`registry.api.experiments`               ``/api/v1/experiments``
+`registry.api.runs`                     ``/api/v1/runs``, ``/api/v1/runs/costs``
+`registry.api.series`                   ``/api/v1/runs/{run}/metrics``
+`registry.api.metrics`                  ``/api/v1/metrics`` and under a version
 `registry.api.audit`                    ``/api/v1/audit`` with ``head`` and ``verify``
 `registry.api.downloads`                ``…/downloads`` under a model and a version
 `registry.api.documentation`            ``/openapi.json`` ``/docs`` ``/redoc``
@@ -41,16 +45,20 @@ from registry.api import (
     diff,
     documentation,
     downloads,
+    experiments,
     files,
     health,
     index,
     lineage,
+    metrics,
     models,
     namespaces,
     operations,
     pins,
     registering,
+    runs,
     search,
+    series,
     tags,
     teams,
     unmatched,
@@ -75,6 +83,10 @@ ROUTES: Final[list[Route]] = [
     *aliases.ROUTES,
     *lineage.ROUTES,
     *downloads.ROUTES,
+    *experiments.ROUTES,
+    *runs.ROUTES,
+    *series.ROUTES,
+    *metrics.ROUTES,
     *audit.ROUTES,
     *search.ROUTES,
     *tags.ROUTES,

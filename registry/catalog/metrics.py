@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
-from sqlalchemy import Select, Text, bindparam, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, Text, bindparam, delete, func, select, tuple_
 from sqlalchemy import literal_column as constant
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -161,7 +161,7 @@ def _latest_per_split() -> Select[Any]:
         .scalar_subquery()
     )
     # The order of outer joins is fixed: names, their splits, and of each the one row of that time.
-    every = constant("true")
+    every: ColumnElement[bool] = constant("true")
     return select(*_COLUMNS).select_from(
         walk.outerjoin(splits, every).outerjoin(
             version_metrics,

@@ -123,15 +123,15 @@ def parse_experiment(text: str, *, field: str = "experiment") -> ExperimentRefer
 
 def parse_experiment_name(text: str, *, field: str = "name") -> str:
     """Check the name of an experiment: printable, as tools write paths and sentences alike."""
-    return _plain(text, field, NAME_CHARACTERS, "experiment_name_invalid", is_name=True)
+    return _plain(text, field, most=NAME_CHARACTERS, code="experiment_name_invalid", is_name=True)
 
 
 def parse_metric(text: str, *, field: str) -> str:
     """Check the name of a metric or the key of a series."""
-    return _plain(text, field, KEY_CHARACTERS, "metric_name_invalid", is_name=False)
+    return _plain(text, field, most=KEY_CHARACTERS, code="metric_name_invalid", is_name=False)
 
 
-def _plain(text: str, field: str, most: int, code: str, *, is_name: bool) -> str:
+def _plain(text: str, field: str, *, most: int, code: str, is_name: bool) -> str:
     plain = unicodedata.normalize("NFC", text)
     reason = None
     if not plain:

@@ -121,7 +121,7 @@ def _metric(tx: Tx, principal: Principal, version: Version, wish: MetricWish) ->
 
 def _entry(model: Model, version: Version, metrics: Sequence[Metric]) -> Entry:
     said: list[dict[str, Any]] = [
-        {"name": one.name, "split": one.split, "measured": one.value, "time": one.time}
+        {"name": one.name, "split": one.split, "value": one.value, "time": one.time}
         for one in metrics
     ]
     return Entry(
@@ -206,4 +206,4 @@ async def compare_versions(
 
 
 def _order(name: str, split: str) -> tuple[str, int]:
-    return name, SPLITS.index(split)  # type: ignore[arg-type]  # the table holds nothing else
+    return name, SPLITS.index(split)
