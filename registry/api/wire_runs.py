@@ -65,12 +65,12 @@ Moment = Annotated[datetime, Meta(tz=True, examples=["2026-11-20T12:30:00Z"])]
 Amount = Annotated[float, Meta(ge=0, le=1e12, examples=[12.5])]
 Free = Annotated[
     dict[str, Any],
-    Meta(description="Any JSON object of at most 1 MiB.", examples=[{"learning_rate": 0.0003}]),
+    Meta(description="Any JSON object of at most 256 KiB.", examples=[{"learning_rate": 0.0003}]),
 ]
 Environment = Annotated[
     dict[str, Any],
     Meta(
-        description="Any JSON object of at most 1 MiB. What stands under the name of a secret is "
+        description="Any JSON object of at most 64 KiB. What stands under the name of a secret is "
         "replaced before it is kept, unless `environment_unmasked` lists the name.",
         examples=[{"python": "3.12", "gpu": "8 x H100"}],
     ),

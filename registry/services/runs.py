@@ -29,7 +29,7 @@ from registry.catalog.runs import (
 )
 from registry.catalog.versions import find_version_anywhere
 from registry.domain.expectations import ANYTHING, Expected
-from registry.domain.facts import JSON_BYTES, merged
+from registry.domain.facts import merged
 from registry.domain.ids import RUN, new_id
 from registry.domain.models import Version
 from registry.domain.principals import Principal
@@ -53,6 +53,9 @@ MOST_COUNTED: Final = 10_000
 """Totals are exact up to here."""
 
 MOST_UNMASKED: Final = 100
+HYPERPARAMETER_BYTES: Final = 256 << 10
+ENVIRONMENT_BYTES: Final = 64 << 10
+"""Every name in it is looked at, under the writer's lock where it is changed."""
 
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
@@ -133,7 +136,7 @@ async def create_run(store: Store, principal: Principal, wish: RunWish) -> FullR
     id = new_id(RUN, store.clock())
     details = RunDetails(
         description=wish.description,
-        hyperparameters=_text("hyperparameters", wish.hyperparameters),
+        hyperparameters=_hyperparameters(wish.hyperparameters),
         environment=_environment(wish.environment, wish.unmasked),
         unmasked=_names(wish.unmasked),
     )
@@ -338,8 +341,8 @@ def _patched_details(before: RunDetails, patch: RunPatch) -> RunDetails:
     if isinstance(patch.description, str):
         said["description"] = patch.description
     if patch.hyperparameters is not UNSET:
-        said["hyperparameters"] = _text(
-            "hyperparameters", _merged(before.hyperparameters, patch.hyperparameters)
+        said["hyperparameters"] = _hyperparameters(
+            _merged(before.hyperparameters, patch.hyperparameters)
         )
     unmasked = msgspec.json.decode(before.unmasked, type=tuple[str, ...])
     if isinstance(patch.unmasked, tuple):
@@ -359,7 +362,12 @@ def _merged(before: str, patch: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def _environment(value: Mapping[str, Any], unmasked: tuple[str, ...]) -> str:
-    return _text("environment", without_secrets(dict(value), frozenset(unmasked)))
+    _text("environment", value, ENVIRONMENT_BYTES)
+    return _encode(without_secrets(dict(value), frozenset(unmasked))).decode()
+
+
+def _hyperparameters(value: Mapping[str, Any]) -> str:
+    return _text("hyperparameters", value, HYPERPARAMETER_BYTES)
 
 
 def _names(unmasked: tuple[str, ...]) -> str:
@@ -368,10 +376,10 @@ def _names(unmasked: tuple[str, ...]) -> str:
     return _encode(sorted(set(unmasked))).decode()
 
 
-def _text(field: str, value: Mapping[str, Any]) -> str:
+def _text(field: str, value: Mapping[str, Any], most: int) -> str:
     encoded = _encode(value)
-    if len(encoded) > JSON_BYTES:
-        raise Invalid(field, f"is {len(encoded)} bytes of JSON; at most {JSON_BYTES} are kept")
+    if len(encoded) > most:
+        raise Invalid(field, f"is {len(encoded)} bytes of JSON; at most {most} are kept")
     return encoded.decode()
 
 
