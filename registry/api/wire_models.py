@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from registry.api.wire import Urls, VersionAnswer
-from registry.catalog.tags import MOST_COUNTED, CountedTag
+from registry.catalog.tags import MOST_COUNTED, MOST_VERSIONS_COUNTED, CountedTag
 from registry.domain.models import Namespace, Redirect, Tagging, Team
 from registry.http.cursors import CountedQuery, PageQuery
 from registry.http.times import rfc3339
@@ -367,7 +367,7 @@ class TagAssigned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TagAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A tag, and how many living models and versions have it, each counted to 10,000."""
+    """A tag, and how many have it: living models up to 10,000, living versions up to 1,000."""
 
     id: str
     key: str
@@ -432,8 +432,9 @@ def tag_answer(counted: CountedTag) -> TagAnswer:
         value=tag.value,
         description=tag.description,
         models=min(counted.models, MOST_COUNTED),
-        versions=min(counted.versions, MOST_COUNTED),
-        counts_are_exact=max(counted.models, counted.versions) <= MOST_COUNTED,
+        versions=min(counted.versions, MOST_VERSIONS_COUNTED),
+        counts_are_exact=counted.models <= MOST_COUNTED
+        and counted.versions <= MOST_VERSIONS_COUNTED,
         created_at=rfc3339(tag.created_at),
         created_by=tag.created_by,
         updated_at=rfc3339(tag.updated_at),

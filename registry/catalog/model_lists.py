@@ -144,7 +144,7 @@ async def _shape(
     return _Shape(
         tuple(name for name in _EQUAL if getattr(filters, name) is not None),
         tuple(tag.tag is not None for tag in filters.tags),
-        await _substring(tx, filters),
+        await _substring(tx, filters, is_count=is_count),
         order,
         filters.owners is not None,
         has_place,
@@ -152,13 +152,15 @@ async def _shape(
     )
 
 
-async def _substring(tx: Tx, filters: ModelFilters) -> Substring:
+async def _substring(tx: Tx, filters: ModelFilters, *, is_count: bool) -> Substring:
     if not filters.text:
         return "none"
     if filters.is_deleted:
         return "unindexed"  # deleted models have no documents
     if len(filters.text) < GRAM:
         return "prefix"
+    if is_count:
+        return "few"  # counting ends at its limit and sorts nothing
     row = await tx.one(_MATCHES, match=_quoted(filters.text), limit=FEW + 1)
     assert row is not None, "a count"
     return "few" if row[0] <= FEW else "many"

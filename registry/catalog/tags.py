@@ -20,7 +20,13 @@ from registry.domain.names import fold
 from store.index.transactions import Row, Statement, Tx
 
 MOST_COUNTED: Final = 10_000
-"""Uses of one tag are counted exactly up to here."""
+"""Models that have one tag are counted exactly up to here."""
+
+MOST_VERSIONS_COUNTED: Final = 1_000
+"""Versions are looked at one by one, so fewer of them."""
+
+NAMELESS: Final = ""
+"""The name under which a deleted model is in lists by tag: before all others, and not counted."""
 
 LAST_CHARACTER: Final = "\U0010ffff"
 """Behind every text that begins with a prefix is the prefix with this."""
@@ -59,26 +65,25 @@ _USED = Statement(
 _DELETE = Statement(delete(tags).where(tags.c.id == bindparam("id_")))
 
 
-def _seen(*, restricted: bool) -> list[ColumnElement[bool]]:
+def _seen(model: ColumnElement[str], *, restricted: bool) -> list[ColumnElement[bool]]:
     """Of the models that a query is about those that may be seen: all, or owned by the bound."""
     if not restricted:
         return []
     owners = func.json_each(bindparam("owners", type_=Text)).table_valued("value", name="seen")
-    return [models.c.id.in_(select(owners.c.value))]
+    return [model.in_(select(owners.c.value))]
 
 
-def _count(counted: Select[Any], name: str) -> ScalarSelect[int]:
-    bounded = counted.limit(literal(str(MOST_COUNTED + 1))).correlate(tags).subquery(name)
+def _count(counted: Select[Any], name: str, most: int) -> ScalarSelect[int]:
+    bounded = counted.limit(literal(str(most + 1))).correlate(tags).subquery(name)
     return select(func.count()).select_from(bounded).scalar_subquery()
 
 
 def _counts(*, restricted: bool) -> tuple[ScalarSelect[int], ScalarSelect[int]]:
     """How many living models and versions have a tag, of those that may be seen."""
-    seen = (models.c.deleted_at.is_(None), *_seen(restricted=restricted))
-    of_models: Select[Any] = (
-        select(literal("1"))
-        .select_from(model_tags.join(models, models.c.id == model_tags.c.model))
-        .where(model_tags.c.tag == tags.c.id, *seen)
+    of_models: Select[Any] = select(literal("1")).where(
+        model_tags.c.tag == tags.c.id,
+        model_tags.c.name > literal("''"),
+        *_seen(model_tags.c.model, restricted=restricted),
     )
     of_versions: Select[Any] = (
         select(literal("1"))
@@ -87,9 +92,17 @@ def _counts(*, restricted: bool) -> tuple[ScalarSelect[int], ScalarSelect[int]]:
                 models, models.c.id == versions.c.model
             )
         )
-        .where(version_tags.c.tag == tags.c.id, versions.c.deleted_at.is_(None), *seen)
+        .where(
+            version_tags.c.tag == tags.c.id,
+            versions.c.deleted_at.is_(None),
+            models.c.deleted_at.is_(None),
+            *_seen(models.c.id, restricted=restricted),
+        )
     )
-    return _count(of_models, "tagged_models"), _count(of_versions, "tagged_versions")
+    return (
+        _count(of_models, "tagged_models", MOST_COUNTED),
+        _count(of_versions, "tagged_versions", MOST_VERSIONS_COUNTED),
+    )
 
 
 def _page(*, restricted: bool) -> Statement:
@@ -153,7 +166,7 @@ _BUMP_VERSION = Statement(
 
 
 class CountedTag(msgspec.Struct, frozen=True):
-    """A tag and how many living models and versions have it, each counted to `MOST_COUNTED`."""
+    """A tag and how many living models and versions have it, each up to one more than its limit."""
 
     tag: Tag
     models: int

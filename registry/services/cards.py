@@ -123,7 +123,7 @@ async def refresh_card(store: Store, model_id: str) -> NotFound | None:
         try:
             text = content.decode()
         except UnicodeDecodeError:
-            problem = _unreadable(model, state.readme, "is not UTF-8", "card_not_text")
+            problem = _unreadable(model, state.readme, "is not UTF-8", code="card_not_text")
     await store.index.run(lambda tx: _keep(tx, model, state.readme, text))
     return problem
 
@@ -249,10 +249,10 @@ def _too_large(model: Model, readme: TreeFile | None) -> NotFound | None:
     if readme is None or readme.size_bytes <= MOST_BYTES:
         return None
     reason = f"has {readme.size_bytes} bytes; at most {MOST_BYTES} are shown"
-    return _unreadable(model, readme, reason, "card_too_large")
+    return _unreadable(model, readme, reason, code="card_too_large")
 
 
-def _unreadable(model: Model, readme: TreeFile, reason: str, code: str) -> NotFound:
+def _unreadable(model: Model, readme: TreeFile, reason: str, *, code: str) -> NotFound:
     return NotFound("card", f"of {model.name}: {readme.path} at main {reason}", code=code)
 
 

@@ -24,7 +24,7 @@ from registry.catalog.models import (
 )
 from registry.catalog.namespaces import find_namespace_by_id
 from registry.catalog.search import reindex
-from registry.catalog.tags import rename_in_tags, tags_of_model
+from registry.catalog.tags import NAMELESS, rename_in_tags, tags_of_model
 from registry.domain.expectations import ANYTHING, Expected
 from registry.domain.ids import MODEL, NAMESPACE, new_id
 from registry.domain.models import Model, Namespace, Tagging, Team
@@ -286,6 +286,7 @@ async def delete_model(
             changes=before.changes + 1,
         )
         await update_model(tx, after)
+        await rename_in_tags(tx, after.id, NAMELESS)
         await record(tx, principal, entry("delete", before, before=said(before)))
         await reindex(tx, after.id)
         return after
