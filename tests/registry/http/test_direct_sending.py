@@ -180,7 +180,7 @@ async def test_a_slow_reader_goes_back_to_the_loop(
 ) -> None:
     """The thread is free again while the reader still pauses, and no byte is lost in between."""
     monkeypatch.setattr(direct_sending, "SLOW_SECONDS", 0.02)
-    path = await put_here(site, CONTENT)
+    path = await verified_again(site, CONTENT, CONTENT)
     reader, writer = await slow_reader(site, path)
     await reader.readuntil(b"\r\n\r\n")
 
@@ -191,6 +191,7 @@ async def test_a_slow_reader_goes_back_to_the_loop(
     assert passes[0].sent < len(CONTENT)
     writer.close()
     await site.until(lambda: is_over(site))
+    await site.store.reading.settle()
 
 
 async def test_a_reader_that_takes_little_at_a_time_is_slow_too(
