@@ -103,9 +103,12 @@ async def _answer(
 
 
 async def _keep_alone(tx: Tx, pending: Pending, result: object) -> None:
-    """Keep an answer beside the change, unless a transaction of `store.ingest` has kept it."""
-    if await find_answer(tx, pending.scope) is None:
+    """Keep an answer that no change kept; raises `Answered` if another process was first."""
+    found = await find_answer(tx, pending.scope)
+    if found is None:
         await pending.keep(tx, result)
+    elif not pending.is_recorded:
+        pending.match(found)
 
 
 def idempotency_key(request: web.Request) -> str | None:

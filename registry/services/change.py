@@ -48,12 +48,14 @@ class Answered(Exception):
 class Pending:
     """A key whose request is in hand. `render` is pure: it runs in the database thread, too."""
 
-    __slots__ = ("_hash", "_query", "is_kept", "is_over", "render", "scope")
+    __slots__ = ("_hash", "_query", "is_kept", "is_over", "is_recorded", "render", "scope")
 
     def __init__(self, scope: Scope, query: bytes, render: Callable[[Any], Kept]) -> None:
         self.scope = scope
         self.render = render
         self.is_kept = False
+        self.is_recorded = False
+        """Whether a transaction of `store.ingest` keeps the answer, if it comes to one."""
         self.is_over = False
         """Tasks that the handler started inherit its context and may outlive it."""
         self._query = query
@@ -126,7 +128,10 @@ def once_record(
 ) -> Callable[Concatenate[Tx, P], Awaitable[T]]:
     """`record` for a transaction of ``store.ingest``, keeping the answer of its request in it."""
     pending = _pending()
-    return record if pending is None else _keeping(pending, record, shown)
+    if pending is None:
+        return record
+    pending.is_recorded = True
+    return _keeping(pending, record, shown)
 
 
 def fingerprint(*parts: bytes, is_whole: bool = False) -> None:

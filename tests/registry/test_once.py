@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 
 from registry.api.errors import ADAPTER
 from registry.api.routes import ROUTES
@@ -57,7 +58,10 @@ class Kitchen:
     async def nothing(self, request: web.Request) -> web.Response:
         async def call() -> str:
             self.calls += 1
-            return f"nothing {self.calls}"
+            number = self.calls
+            if self.hold is not None:
+                await self.hold.wait()
+            return f"nothing {number}"
 
         return await answer_once(request, call, _served)
 
@@ -292,6 +296,26 @@ async def test_of_two_workers_the_index_lets_one_be_first(tmp_path: Path, kitche
         assert await orders(Registry(one)) == 1
 
 
+async def test_of_two_workers_that_change_nothing_one_answers(
+    tmp_path: Path, kitchen: Kitchen
+) -> None:
+    kitchen.hold = asyncio.Event()
+    async with (
+        opened(tmp_path / "data") as store,
+        serving(store) as one,
+        serving(store) as two,
+    ):
+        sites = [Registry(site) for site in (one, two)]
+        waiting = [asyncio.create_task(post(site, "/kitchen/nothing")) for site in sites]
+        while kitchen.calls < 2:
+            await asyncio.sleep(0.001)
+        kitchen.hold.set()
+        first, second = await asyncio.gather(*waiting)
+        later = await post(sites[0], "/kitchen/nothing")
+
+    assert first.body == second.body == later.body
+
+
 async def test_errors_are_not_kept(served: Registry, kitchen: Kitchen) -> None:
     refused = await post(served, json={"what": 3})
     first = await post(served)
@@ -345,6 +369,13 @@ async def test_a_key_is_visible_ascii(served: Registry, key: str) -> None:
 
     assert (answer.status, answer.code) == (400, "idempotency_key_invalid")
     assert await orders(served) == 0
+
+
+async def test_a_key_comes_once(served: Registry) -> None:
+    two = CIMultiDict([("Idempotency-Key", "one"), ("Idempotency-Key", "two")])
+    answer = await post(served, headers=two)
+
+    assert (answer.status, answer.code) == (400, "idempotency_key_invalid")
 
 
 async def test_a_key_of_255_characters_is_taken(served: Registry) -> None:
