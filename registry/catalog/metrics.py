@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, Text, bindparam, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, Text, bindparam, func, select, tuple_
 from sqlalchemy import literal_column as constant
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -208,7 +208,6 @@ async def latest_metrics(tx: Tx, version_ids: Sequence[str], *, per: Per) -> lis
 
 _walk = _names()
 _COUNT_NAMES = Statement(select(func.count(_walk.c.name)).select_from(_walk))
-_DELETE = Statement(delete(version_metrics).where(_m.version == bindparam("version_")))
 
 
 async def count_names(tx: Tx, version_id: str) -> int:
@@ -216,8 +215,3 @@ async def count_names(tx: Tx, version_id: str) -> int:
     row = await tx.one(_COUNT_NAMES, versions=msgspec.json.encode([version_id]).decode())
     assert row is not None, "a count"
     return int(row[0])
-
-
-async def delete_metrics_of_version(tx: Tx, version_id: str) -> int:
-    """Before a version is purged."""
-    return await tx.run(_DELETE, version_=version_id)

@@ -83,14 +83,6 @@ _UPDATE_DETAILS = Statement(
 )
 _DELETE_DETAILS = Statement(delete(run_details).where(run_details.c.run == bindparam("run_")))
 _DELETE = Statement(delete(runs).where(runs.c.id == bindparam("id_")))
-_OF_MODEL = Statement(
-    select(runs.c.id).where(runs.c.model == bindparam("model")).limit(bindparam("limit"))
-)
-_LEAVE_VERSION = Statement(
-    update(runs)
-    .where(runs.c.version == bindparam("version_"))
-    .values(version=None, updated_at=bindparam("now"), changes=runs.c.changes + 1)
-)
 
 
 def _run(row: Row) -> Run:
@@ -134,16 +126,6 @@ async def delete_run_row(tx: Tx, id: str) -> None:
     """The caller removed the series before."""
     await tx.run(_DELETE_DETAILS, run_=id)
     await tx.run(_DELETE, id_=id)
-
-
-async def runs_of_model(tx: Tx, model_id: str, limit: int) -> list[str]:
-    """Ids of some runs of a model, deleted ones included."""
-    return [row[0] for row in await tx.all(_OF_MODEL, model=model_id, limit=limit)]
-
-
-async def leave_version(tx: Tx, version_id: str) -> int:
-    """Runs of a version that is purged stay with its model."""
-    return await tx.run(_LEAVE_VERSION, version_=version_id, now=tx.now)
 
 
 # Lists.

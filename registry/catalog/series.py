@@ -394,13 +394,15 @@ _DELETE_POINTS = Statement(
 )
 
 
-async def delete_some_points(tx: Tx, run_id: str, most: int) -> bool:
-    """Remove at most `most` points of a run, and series that are empty; whether any are left."""
+async def delete_some_points(tx: Tx, run_id: str, most: int) -> tuple[int, bool]:
+    """Remove at most `most` points of a run, and its series with their last point.
+
+    Returns how many went, and whether any of its series is left.
+    """
     left = most
     for (series_id,) in await tx.all(_SOME_SERIES, run=run_id, limit=most):
-        removed = await tx.run(_DELETE_POINTS, series=series_id, limit=left)
-        left -= removed
-        if left == 0:
-            return True
+        left -= await tx.run(_DELETE_POINTS, series=series_id, limit=left)
+        if left <= 0:
+            return most, True
         await tx.run(_DELETE_SERIES, id_=series_id)
-    return await tx.one(_SOME_SERIES, run=run_id, limit=1) is not None
+    return most - left, await tx.one(_SOME_SERIES, run=run_id, limit=1) is not None

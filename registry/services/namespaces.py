@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from registry.catalog.audit import Entry, record
+from registry.catalog.experiments import experiments_held
 from registry.catalog.namespaces import (
     delete_namespace,
     find_namespace,
@@ -172,13 +173,20 @@ async def remove_namespace(
         if found.folded == DEFAULT_NAMESPACE:
             raise Conflict("namespace", found.slug, "is always there", code="namespace_is_default")
         live, deleted = await models_held(tx, found.id)
-        if live or deleted:
+        experiments, deleted_experiments = await experiments_held(tx, found.id)
+        if live or deleted or experiments or deleted_experiments:
             raise Conflict(
                 "namespace",
                 found.slug,
-                f"holds {live} models and {deleted} deleted ones, which could be restored",
+                f"holds {live} models and {experiments} experiments, {deleted} and "
+                f"{deleted_experiments} deleted ones, which could be restored",
                 code="namespace_not_empty",
-                details={"models": live, "deleted_models": deleted},
+                details={
+                    "models": live,
+                    "deleted_models": deleted,
+                    "experiments": experiments,
+                    "deleted_experiments": deleted_experiments,
+                },
             )
         await delete_namespace(tx, found.id)
         await record(tx, principal, _entry("delete", found, before=_said(found)))

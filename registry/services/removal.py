@@ -35,6 +35,7 @@ from registry.services.models import refuse_held
 from registry.services.moves import move_alias
 from registry.services.publish import let_aliases_follow, record_version
 from registry.services.resolve import DraftFiles, follow, require_model
+from registry.services.run_purges import forget_training
 from registry.services.versions import FullVersion, full_version
 from store.index.transactions import Tx
 from store.opening import Store
@@ -194,7 +195,9 @@ async def purge_version(
             version = await set_purged(tx, version, at=tx.now)
         return await full_version(tx, found, version)
 
-    return await change(store, principal, unit)
+    purged = await change(store, principal, unit)
+    await forget_training(store, purged.version.id)
+    return purged
 
 
 async def discard_draft(

@@ -5,10 +5,11 @@ A purge that is interrupted leaves a deleted run with a part of its points; aske
 
 from __future__ import annotations
 
-from typing import Final
+from functools import partial
 
 from registry.catalog.audit import Entry, record
-from registry.catalog.runs import delete_run_row, runs_of_model
+from registry.catalog.run_purges import forget_some_training
+from registry.catalog.runs import delete_run_row
 from registry.catalog.series import delete_some_points
 from registry.domain.principals import Principal
 from registry.domain.runs import Run
@@ -19,20 +20,20 @@ from registry.services.series import POINTS_AT_ONCE, Turnstile
 from store.index.transactions import Tx
 from store.opening import Store
 
-RUNS_AT_ONCE: Final = 100
-
 
 async def purge_run(store: Store, principal: Principal, turnstile: Turnstile, id: str) -> None:
     """Remove a deleted run and everything it logged; raises `Conflict` for one that lives."""
 
     async def step(tx: Tx) -> bool:
         await _require_deleted(tx, principal, id)
-        return await delete_some_points(tx, id, POINTS_AT_ONCE)
+        _, is_left = await delete_some_points(tx, id, POINTS_AT_ONCE)
+        return is_left
 
     async def unit(tx: Tx) -> None:
         run = await _require_deleted(tx, principal, id)
-        while await delete_some_points(tx, id, POINTS_AT_ONCE):
-            pass  # only what was logged since the last step
+        is_left = True
+        while is_left:  # only what was logged since the last step
+            _, is_left = await delete_some_points(tx, id, POINTS_AT_ONCE)
         await delete_run_row(tx, id)
         await record(
             tx,
@@ -56,13 +57,7 @@ async def _require_deleted(tx: Tx, principal: Principal, id: str) -> Run:
     return run
 
 
-async def purge_some_runs(tx: Tx, model_id: str) -> bool:
-    """Take some of a purged model's runs along, in the caller's transaction; whether any are left.
-
-    One call removes at most `POINTS_AT_ONCE` points.
-    """
-    for id in await runs_of_model(tx, model_id, RUNS_AT_ONCE):
-        if await delete_some_points(tx, id, POINTS_AT_ONCE):
-            return True
-        await delete_run_row(tx, id)
-    return bool(await runs_of_model(tx, model_id, 1))
+async def forget_training(store: Store, version_id: str) -> None:
+    """Let go of what was measured of a version that is purged; its runs stay with its model."""
+    while await store.index.run(partial(forget_some_training, version_id=version_id)):
+        pass

@@ -101,19 +101,21 @@ runs = Table(
     sqlite_with_rowid=False,
 )
 # Every list is newest first, along the filter that leaves the fewest. What cost summaries add up
-# stands in two of the indexes, so that they read no rows.
+# stands in two of the indexes, so that they read no rows. Those by what a run belongs to have the
+# deleted runs too: whoever removes that looks there for runs that still name it.
 live_index("runs_by_start", runs.c.started_at, runs.c.id, runs.c.cost_usd, runs.c.gpu_hours)
 live_index("runs_by_status", runs.c.status, runs.c.started_at, runs.c.id)
-live_index("runs_by_experiment", runs.c.experiment, runs.c.started_at, runs.c.id)
-live_index(
+Index("runs_by_experiment", runs.c.experiment, runs.c.started_at, runs.c.id)
+Index(
     "runs_by_model",
     runs.c.model,
     runs.c.started_at,
     runs.c.id,
     runs.c.cost_usd,
     runs.c.gpu_hours,
+    runs.c.deleted_at,
 )
-live_index("runs_by_version", runs.c.version, runs.c.started_at, runs.c.id)
+Index("runs_by_version", runs.c.version, runs.c.started_at, runs.c.id)
 Index(
     "runs_deleted",
     runs.c.deleted_at,

@@ -120,21 +120,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sqlite_with_rowid=False,
     )
-    op.create_index(
-        "runs_by_experiment",
-        "runs",
-        ["experiment", "started_at", "id"],
-        unique=False,
-        sqlite_where=sa.text("deleted_at IS NULL"),
-        postgresql_where=sa.text("deleted_at IS NULL"),
-    )
+    op.create_index("runs_by_experiment", "runs", ["experiment", "started_at", "id"], unique=False)
     op.create_index(
         "runs_by_model",
         "runs",
-        ["model", "started_at", "id", "cost_usd", "gpu_hours"],
+        ["model", "started_at", "id", "cost_usd", "gpu_hours", "deleted_at"],
         unique=False,
-        sqlite_where=sa.text("deleted_at IS NULL"),
-        postgresql_where=sa.text("deleted_at IS NULL"),
     )
     op.create_index(
         "runs_by_start",
@@ -152,14 +143,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
     )
-    op.create_index(
-        "runs_by_version",
-        "runs",
-        ["version", "started_at", "id"],
-        unique=False,
-        sqlite_where=sa.text("deleted_at IS NULL"),
-        postgresql_where=sa.text("deleted_at IS NULL"),
-    )
+    op.create_index("runs_by_version", "runs", ["version", "started_at", "id"], unique=False)
     op.create_index(
         "runs_deleted",
         "runs",
