@@ -6,7 +6,7 @@ random ones for as long as there is time. Half of them go to resources that exis
 a request must be refused.
 
 ``DIGESTRY_TESTS_SCHEMATHESIS_SECONDS`` is how long the random part of all operations together takes
-(60), ``DIGESTRY_TESTS_SCHEMATHESIS_SEED`` what it is made from; both are printed.
+(40), ``DIGESTRY_TESTS_SCHEMATHESIS_SEED`` what it is made from; both are printed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.registry.test_openapi import DOCUMENT
 from tests.support.servers import Server, running_server, wait_until
 
-SECONDS: Final = float(os.environ.get("DIGESTRY_TESTS_SCHEMATHESIS_SECONDS", "60"))
+SECONDS: Final = float(os.environ.get("DIGESTRY_TESTS_SCHEMATHESIS_SECONDS", "40"))
 SEED: Final = int(os.environ.get("DIGESTRY_TESTS_SCHEMATHESIS_SEED", "3"))
 CONFIG: Final = "[store]\nreserve_bytes = 0\nreserve_share = 0.0\n"
 
@@ -152,7 +152,7 @@ def plain_body(content: Mapping[str, Any], space: str) -> dict[str, Any]:
         if reference is None:
             return {"media_type": media_type, "body": archive()}
         example = DOCUMENT["components"]["schemas"][reference.rpartition("/")[2]]["examples"][0]
-        named = json.dumps(example).replace("nlp/", f"{space}/")
+        named = json.dumps(example).replace("nlp/", f"{space}/").replace("speech", f"s-{space}")
         return {"media_type": media_type, "body": json.loads(named)}
     return {}
 

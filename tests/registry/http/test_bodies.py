@@ -79,6 +79,13 @@ def test_what_no_field_can_hold_is_named(content: bytes, field: str) -> None:
     assert not isinstance(refused.value, BodyMalformed)
 
 
+def test_numbers_that_nothing_can_hold_are_named_beside_others() -> None:
+    with pytest.raises(Invalid) as refused:
+        parse_json(b'{"name": 1, "share": 1e400, "size": 0.5, "free": 1e400}', Wish)
+
+    assert [problem[0] for problem in refused.value.problems] == ["name", "size", "share"]
+
+
 def test_of_a_name_that_comes_twice_the_last_counts() -> None:
     assert parse_json(b'{"name": "a", "name": "b"}', Wish).name == "b"
 

@@ -78,6 +78,8 @@ class Everything(msgspec.Struct, forbid_unknown_fields=True):
     mixed: int | list[str] | bool | None = None
     ratio: int | Annotated[float, Meta(gt=0)] = 1
     step: Annotated[int, Meta(multiple_of=5)] = 0
+    said: Annotated[int, Meta(ge=0, description="documented")] = 0
+    heard: list[Annotated[str, Meta(max_length=2, description="documented")]] = []
     told: Annotated[
         Annotated[int, Meta(le=9, description="documented")] | None, Meta(examples=[7])
     ] = None
@@ -114,6 +116,8 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "mixed": ({}, "mixed"),
     "ratio": (-0.5, "ratio"),
     "step": (7, "step"),
+    "said": (-1, "said"),
+    "heard": (["a", "much"], "heard[1]"),
     "told": (10, "told"),
     "unheard": (1, "unheard"),
 }
@@ -129,7 +133,7 @@ def test_a_bad_field_of_each_type_is_named_with_its_path(name: str) -> None:
 @given(st.sets(st.sampled_from(sorted(BROKEN))))
 def test_all_bad_fields_are_named_at_once(names: set[str]) -> None:
     """Whichever are broken together, those are named, each once, and no other."""
-    value = {name: BROKEN[name][0] for name in names}
+    value = {"said": 3, "heard": ["a"], **{name: BROKEN[name][0] for name in names}}
 
     assert sorted(fields(value)) == sorted(BROKEN[name][1] for name in names)
 
