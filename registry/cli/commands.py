@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from registry.cli.arguments import Config, Data, Json, tells_exits
 from registry.cli.audit_commands import audit
+from registry.cli.browse_commands import ls, search, show
 from registry.cli.database_commands import db
 from registry.cli.exits import CLEAN, REFUSED, CommandError, complain
 from registry.cli.setup_commands import doctor, info, init, stats
@@ -197,5 +198,5 @@ def _version() -> str:
 
 
 app.version = _version
-for _command in (audit, db, push, pull, init, info, doctor, stats):
+for _command in (audit, db, doctor, info, init, ls, pull, push, search, show, stats):
     app.command(_command)

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, TypeVar
-from urllib.parse import quote, urlsplit, urlunsplit
+from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import aiohttp
 import msgspec
@@ -28,6 +28,8 @@ from registry import __version__
 from registry.client.errors import NotARegistry, Refused, Unreachable
 
 T = TypeVar("T")
+
+Query: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str]]
 
 AGAIN: Final = frozenset((408, 429, 502, 503, 504))
 """Answers that mean: later."""
@@ -117,7 +119,7 @@ class Connection:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, path: str, kind: type[T], query: Mapping[str, str] | None = None) -> T:
+    async def get(self, path: str, kind: type[T], query: Query = ()) -> T:
         """Read JSON."""
         address = path if not query else f"{path}?{_query(query)}"
         return await self.ask("GET", address, kind)
@@ -278,10 +280,9 @@ def part(text: str, *, keep: str = "") -> str:
     return quote(text, safe=f"{keep}~@+:")
 
 
-def _query(query: Mapping[str, str]) -> str:
-    return "&".join(
-        f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query.items()
-    )
+def _query(query: Query) -> str:
+    pairs = query.items() if isinstance(query, Mapping) else query
+    return urlencode(list(pairs), quote_via=quote, safe="")
 
 
 async def _whole(answer: aiohttp.ClientResponse, most: int) -> bytes:
