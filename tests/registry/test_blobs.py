@@ -316,9 +316,9 @@ async def test_a_full_disk_is_507_and_frees_what_was_staged(
 
         monkeypatch.setattr(site.store.blobs, "free_bytes", no_room)
         monkeypatch.setattr(
-            site.store.ingest,
+            site.store.ingest.intake,
             "_reserve",
-            msgspec.structs.replace(site.store.ingest._reserve, bytes=1 << 20),
+            msgspec.structs.replace(site.store.ingest.intake._reserve, bytes=1 << 20),
         )
     else:
         _fail_staging(site, monkeypatch, where)
