@@ -116,3 +116,19 @@ async def test_what_cannot_be_a_card_is_said(registry: Registry) -> None:
     assert (refused.status, refused.code) == (400, "card_not_text")
     refused = await registry.put("/api/v1/models/other/card", b"x" * (MOST_BYTES + 1))
     assert (refused.status, refused.code) == (413, "body_too_large")
+
+
+async def test_moves_are_followed_although_a_purge_took_the_last_events(
+    registry: Registry,
+) -> None:
+    made = await make(registry, "gone")
+    await registry.publish("gone", "1.0.0", {"README.md": b"1"})
+    await registry.publish("gone", "2.0.0", {"README.md": b"2"})
+    await follow_cards(registry.store)
+    await registry.send("DELETE", "/api/v1/models/gone")
+    await registry.send("POST", f"/api/v1/models/{made['id']}/purge")
+
+    await registry.publish("bert", "1.0.0", {"README.md": README})
+
+    assert await follow_cards(registry.store) == 1
+    assert await found(registry, "zebra") == ["bert"]

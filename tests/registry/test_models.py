@@ -7,10 +7,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
 from registry.catalog import model_lists
 from registry.catalog.purges import mark_purged
 from registry.services.purges import finish_purges
+from store.index.transactions import Statement
 from tests.support.builders import Answer, Registry
 
 
@@ -510,3 +512,36 @@ async def test_a_batch_makes_all_or_none_and_names_every_bad_one(registry: Regis
     assert (made.status, len(made.json["models"])) == (201, 50)
     too_many = [{"name": f"n{n}"} for n in range(1001)]
     assert (await registry.send("POST", url, json={"models": too_many})).status == 400
+
+
+async def test_a_hold_that_came_after_the_deletion_keeps_from_purging(registry: Registry) -> None:
+    made = await make(registry, "bert")
+    await registry.send("DELETE", "/api/v1/models/bert")
+    hold = Statement(text("UPDATE models SET legal_hold = 1"))
+    await registry.store.index.run(lambda tx: tx.run(hold))
+
+    refused = await registry.send("POST", f"/api/v1/models/{made['id']}/purge")
+
+    assert (refused.status, refused.code) == (409, "legal_hold")
+    assert await page(registry, "deleted=true") == ["bert"]
+
+
+async def test_a_purge_starts_the_grace_age_of_its_blobs_anew(registry: Registry) -> None:
+    made = await make(registry, "bert")
+    await registry.publish("bert", "1.0.0", {"f": b"1"})
+    await registry.send("DELETE", "/api/v1/models/bert")
+    [(before,)] = await registry.rows("SELECT last_claimed FROM blobs")
+
+    await registry.send("POST", f"/api/v1/models/{made['id']}/purge")
+
+    [(after,)] = await registry.rows("SELECT last_claimed FROM blobs")
+    assert after > before
+
+
+async def test_lists_by_tag_go_by_the_name_of_now(registry: Registry) -> None:
+    for name in ("a", "b"):
+        await make(registry, name, tags={"t": ""})
+
+    await patch(registry, "a", name="c")
+
+    assert await page(registry, "tag=t") == ["b", "c"]

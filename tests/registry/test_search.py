@@ -53,3 +53,22 @@ async def test_nothing_that_is_typed_is_an_error(registry: Registry) -> None:
 
     for question in HOSTILE:
         await found(registry, question)
+
+
+async def test_what_is_said_later_is_found_and_what_was_said_before_is_not(
+    registry: Registry,
+) -> None:
+    await make(registry, "old", description="zebra")
+    url = "/api/v1/models/old"
+
+    await registry.send("PUT", f"{url}/tags/family", json={"value": "okapi"})
+    assert await found(registry, "okapi") == ["old"]
+    await registry.send("DELETE", f"{url}/tags/family")
+    assert await found(registry, "okapi") == []
+    await registry.send("PATCH", url, json={"description": "giraffe", "name": "young"})
+    assert [await found(registry, word) for word in ("zebra", "old")] == [[], []]
+    assert [await found(registry, word) for word in ("giraffe", "young")] == [["young"]] * 2
+    listed = await registry.get("/api/v1/models?q=giraf")
+    assert [model["name"] for model in listed.json["items"]] == ["young"]
+    await registry.send("DELETE", "/api/v1/models/young")
+    assert await found(registry, "giraffe") == []
