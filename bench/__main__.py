@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         size_bytes=options.size,
         rounds=options.rounds,
         rate_seconds=options.seconds,
+        models=options.models,
+        versions=options.versions,
     )
     environment = describe(settings, contenders, skipped)
     _print(report.environment_lines(environment))
@@ -131,6 +133,8 @@ def _parser(known: dict[str, Scenario]) -> argparse.ArgumentParser:
         default=Path(tempfile.gettempdir()),
         help="where the scenario goes that needs tens of gigabytes",
     )
+    parser.add_argument("--models", type=int, default=100_000, help="in the index of `catalog`")
+    parser.add_argument("--versions", type=int, default=1_000_000, help="of these models together")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write records as JSON lines")
     parser.add_argument("--against", type=Path, metavar="FILE", help="compare with such records")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw pictures (matplotlib)")

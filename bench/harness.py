@@ -36,6 +36,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a case that counts requests runs."""
     settle_seconds: float = 0.3
     parallel: int = 32
+    models: int = 100_000
+    versions: int = 1_000_000
+    """How large the large index of `catalog` is."""
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
