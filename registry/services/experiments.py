@@ -188,7 +188,7 @@ async def _filters(tx: Tx, principal: Principal, question: ExperimentQuestion) -
     return ExperimentFilters(
         namespace_id=namespace,
         folded=None if question.name is None else fold(question.name),
-        tag=key or None,
+        tag=None if question.tag is None else key,
         tag_value=value if equals else None,
         is_deleted=question.is_deleted,
         owners=principal.visibility.owners_json,
