@@ -103,7 +103,14 @@ runs = Table(
 # Every list is newest first, along the filter that leaves the fewest. What cost summaries add up
 # stands in two of the indexes, so that they read no rows. Those by what a run belongs to have the
 # deleted runs too: whoever removes that looks there for runs that still name it.
-live_index("runs_by_start", runs.c.started_at, runs.c.id, runs.c.cost_usd, runs.c.gpu_hours)
+live_index(
+    "runs_by_start",
+    runs.c.started_at,
+    runs.c.id,
+    runs.c.cost_usd,
+    runs.c.gpu_hours,
+    runs.c.deleted_at,
+)
 live_index("runs_by_status", runs.c.status, runs.c.started_at, runs.c.id)
 Index("runs_by_experiment", runs.c.experiment, runs.c.started_at, runs.c.id)
 Index(
