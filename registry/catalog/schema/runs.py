@@ -110,6 +110,7 @@ live_index(
     runs.c.cost_usd,
     runs.c.gpu_hours,
     runs.c.deleted_at,
+    runs.c.model,
 )
 live_index("runs_by_status", runs.c.status, runs.c.started_at, runs.c.id)
 Index("runs_by_experiment", runs.c.experiment, runs.c.started_at, runs.c.id)

@@ -130,7 +130,7 @@ def upgrade() -> None:
     op.create_index(
         "runs_by_start",
         "runs",
-        ["started_at", "id", "cost_usd", "gpu_hours", "deleted_at"],
+        ["started_at", "id", "cost_usd", "gpu_hours", "deleted_at", "model"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
