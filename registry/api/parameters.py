@@ -228,6 +228,11 @@ BODIES: Final[Mapping[str, Any]] = {
         "parent": {"model": "nlp/bert", "version": "1.3.0"},
         "description": "on support tickets",
     },
+    "ExperimentBody": {
+        "name": "batch sizes",
+        "namespace": "nlp",
+        "tags": {"goal": "baseline"},
+    },
     "LineageBatch": {
         "edges": [
             {

@@ -1,0 +1,210 @@
+"""What the examples of the API's documentation speak of, made on a live server.
+
+`ExampleWorld` fills a namespace of its own, since some names cannot be taken twice, and makes the
+request that the document shows for an operation: parameters that are required, and the example of
+the body, with the names of this world. A new resource of the API gets its example here: in
+`ExampleWorld.known` what a path may call it, in `_prepared` what a request needs besides (something
+deleted, before it can be restored).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from typing import Any, Final
+
+import requests
+
+from tests.support.servers import Server, wait_until
+
+EMPTY: Final = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+_VERSION: Final = "/api/v1/models/{model}/versions/{version}"
+_RUN: Final = "/api/v1/runs/{run}"
+_EXPERIMENT: Final = "/api/v1/experiments/{experiment}"
+
+_HEADERS: Final[Mapping[str, Mapping[str, str]]] = {
+    # What tus demands by method, where the document cannot say so.
+    "POST /uploads": {"Upload-Length": "99999"},
+    "POST /uploads/": {"Upload-Length": "99999"},
+    "POST /uploads/{session}": {"X-HTTP-Method-Override": "HEAD"},
+    "PATCH /uploads/{session}": {"Upload-Offset": "0"},
+}
+
+
+class ExampleWorld:
+    """A namespace with one of everything; `known` says how paths and queries name each."""
+
+    def __init__(self, server: Server, document: Mapping[str, Any], space: str) -> None:
+        self.server = server
+        self.space = space
+        self._document = document
+        self.known = self._filled()
+
+    def request(self, operation: Any) -> Any:
+        """The case of `operation` as the document itself shows it; what it needs is made."""
+        known = {**self.known, **self._prepared(operation.label)}
+        declared = self._document["paths"][operation.path][operation.method.lower()]
+        parts: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "header": {}}
+        for one in declared.get("parameters", ()):
+            if one["required"]:
+                parts[one["in"]][one["name"]] = known.get(one["name"], one.get("example"))
+        parts["header"].update(_HEADERS.get(operation.label, {}))
+        return operation.Case(
+            path_parameters=parts["path"],
+            query=parts["query"],
+            headers=parts["header"],
+            **self._body(declared.get("requestBody", {}).get("content", {})),
+        )
+
+    def _body(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        for media_type, described in content.items():
+            reference = described["schema"].get("$ref")
+            if reference is None:
+                return {"media_type": media_type, "body": archive()}
+            schemas = self._document["components"]["schemas"]
+            example = json.dumps(schemas[reference.rpartition("/")[2]]["examples"][0])
+            for name in ("nlp", "speech", "vision"):
+                for end in ("/", "~", '"'):
+                    example = example.replace(f'"{name}{end}', f'"{name}-{self.space}{end}')
+            return {"media_type": media_type, "body": json.loads(example)}
+        return {}
+
+    def _filled(self) -> dict[str, str]:
+        space, team = f"nlp-{self.space}", f"vision-{self.space}"
+        model, tag = f"{space}~bert", f"language-{self.space}"
+        self.put("/blobs/nothing.bin", b"")
+        for label in ("1.3.0", "1.4.0", "1.5.0"):
+            self.put(f"/models/{model}/{label}/model.safetensors?publish=true", label.encode())
+        self.put(f"/models/{model}/draft/model.safetensors", b"a draft")
+        for version in ("1.3.0", "1.4.0"):
+            self.api("PUT", f"models/{model}/aliases/champion", {"version": version})
+        self.api("PUT", f"models/{model}/tags/{tag}", {"value": "en"})
+        self.api("PUT", f"models/{model}/versions/1.4.0/tags/{tag}", {"value": "en"})
+        self.api("POST", "teams", {"name": team})
+        edge = {"relation": "merged", "parent": {"uri": "hf:squad"}}
+        return {
+            "model": model,
+            "version": "1.4.0",
+            "other": "1.5.0",
+            "path": "model.safetensors",
+            "alias": "champion",
+            "tag": f"{tag}=en",
+            "key": tag,
+            "team": team,
+            "edge": self.made(f"models/{model}/versions/1.4.0/lineage", edge),
+            "digest": EMPTY,
+            "namespace": space,
+            "experiment": self.made("experiments", {"name": "learning rates", "namespace": space}),
+            "run": self.new_run(model),
+            "id": self.api("GET", f"models/{model}/versions/1.4.0")["id"],
+            "operation": self._ended_operation(),
+            "session": self._new_session(),
+            "uri": "hf:squad",
+            "q": "bert",
+        }
+
+    def _prepared(self, label: str) -> dict[str, str]:
+        """What a request needs besides, and how it names it."""
+        method, _, path = label.partition(" ")
+        model, space = self.known["model"], self.known["namespace"]
+        match path:
+            case "/blobs/{digest}" if method == "PUT":
+                return {"digest": "archive.tar"}
+            case "/models/{model}/{version}/{path}" if method in ("PUT", "DELETE"):
+                return {"version": "draft"}
+            case "/models/{model}/{version}" if method == "PUT":
+                return {"version": "2.1.0.tar"}
+            case "/api/v1/models/{model}/card":
+                self.put(f"/api/v1/models/{model}/card", b"# BERT")
+            case "/api/v1/models/{model}/former-names/{name}":
+                self.api("POST", f"models/{model}/rename", {"name": f"{space}/new"})
+                return {"model": f"{space}~new", "name": model}
+            case "/api/v1/namespaces/{namespace}" if method == "DELETE":
+                self.api("POST", "namespaces", {"slug": f"{space}-empty"})
+                return {"namespace": f"{space}-empty"}
+            case "/api/v1/runs/{run}/metrics/chart":
+                return {"key": "train/loss"}
+            case "/api/v1/metrics/compare":
+                return {"version": self.known["id"]}
+            case "/api/v1/tags/{tag}" if method == "DELETE":
+                self._leave_tag_unused()
+        if method == "DELETE" and path in ("/models/{model}/{version}", _VERSION):
+            return {"version": "1.3.0"}
+        if path.endswith(("/restore", "/purge")):
+            return self._deleted(path.rpartition("/")[0])
+        return {}
+
+    def _deleted(self, path: str) -> dict[str, str]:
+        """Something of that path, deleted, under the name that is left to it."""
+        model, team = self.known["model"], self.known["team"]
+        if path == _VERSION:
+            self.api("DELETE", f"models/{model}/versions/1.3.0")
+            return {"version": "1"}
+        if path == _RUN:
+            run = self.new_run(model)
+            self.api("DELETE", f"runs/{run}")
+            return {"run": run}
+        if path == _EXPERIMENT:
+            named = {"name": "over", "namespace": self.known["namespace"]}
+            experiment = self.made("experiments", named)
+            self.api("DELETE", f"experiments/{experiment}")
+            return {"experiment": experiment}
+        name, place = (
+            ("team", f"teams/{team}") if "{team}" in path else ("model", f"models/{model}")
+        )
+        found = self.api("GET", place)["id"]
+        self.api("DELETE", place)
+        return {name: found}
+
+    def _leave_tag_unused(self) -> None:
+        """A tag that nobody described goes with its last use."""
+        self.api("PATCH", f"tags/{self.known['tag']}", {"description": "stays"})
+        for place in ("", "/versions/1.4.0"):
+            self.api("DELETE", f"models/{self.known['model']}{place}/tags/{self.known['key']}")
+
+    def _ended_operation(self) -> str:
+        """The id of a check; nothing that excludes another operation is running then."""
+        self.api("POST", "fsck", {})
+
+        def last() -> Any:
+            found = self.api("GET", "fsck")["operation"]
+            return found["state"] != "running" and found["id"]
+
+        return str(wait_until(last, "end of the check"))
+
+    def _new_session(self) -> str:
+        headers = {"Tus-Resumable": "1.0.0", "Upload-Length": "99999"}
+        answer = requests.post(f"{self.server.url}/uploads", headers=headers, timeout=60)
+        return answer.headers["Location"].rpartition("/")[2]
+
+    def new_run(self, model: str) -> str:
+        wish = {"model": model.replace("~", "/"), "started_at": "2026-11-20T10:00:00Z"}
+        return self.made("runs", wish)
+
+    def made(self, path: str, content: object) -> str:
+        """The id of something new."""
+        return str(self.api("POST", path, content)["id"])
+
+    def put(self, path: str, content: bytes) -> None:
+        self.server.request("PUT", path, body=content)
+
+    def api(self, method: str, path: str, content: object = None) -> Any:
+        """What the server answers; the answer may be a problem, but not one of the server's."""
+        body = None if content is None else json.dumps(content).encode()
+        headers = {"Content-Type": "application/json"}
+        status, answer = self.server.request(method, f"/api/v1/{path}", body=body, headers=headers)
+        assert status < 500, answer
+        return json.loads(answer) if answer else None
+
+
+def archive() -> bytes:
+    """Bytes that every route takes, those of archives too."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        member = tarfile.TarInfo("config.json")
+        member.size = 2
+        tar.addfile(member, io.BytesIO(b"{}"))
+    return buffer.getvalue()
