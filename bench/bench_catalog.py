@@ -32,7 +32,7 @@ from registry.http.cursors import cursor
 from store.layout import INDEX_FILE
 
 SMALL: Final = Shape(100, 1_000)
-PAGE: Final = 20
+PAGE: Final = 10
 _STORED: Final = 8
 _WARM_PAIRS: Final = 5
 _LEAST_PAIRS: Final = 20
@@ -86,8 +86,9 @@ def measure(bench: Bench, contender: Contender, filled: tuple[Filled, Filled]) -
         for each in filled:
             server = stack.enter_context(bench.again(contender, each.directory))
             sides.append((each.shape, stack.enter_context(Connection(server.port))))
+        seconds = bench.settings.pair_seconds or bench.settings.rate_seconds / 2
         for case, asker in CASES.items():
-            yield case, _race(sides, asker, unique, bench.settings.rate_seconds)
+            yield case, _race(sides, asker, unique, seconds)
 
 
 def _race(
@@ -230,8 +231,8 @@ CASES: Final[dict[str, Asker]] = {
         team=catalog.team_name(rng.randrange(shape.teams))
     ),
     "filter: models of a task": lambda shape, rng, _: _models(task=rng.choice(catalog.TASKS)),
-    "filter: models of task, risk and activity": lambda shape, rng, _: _models(
-        task=rng.choice(catalog.TASKS), risk="medium", active="true"
+    "filter: models of subject, activity and visibility": lambda shape, rng, _: _models(
+        subject=rng.choice(catalog.SUBJECTS), active="true", visibility="private"
     ),
     "filter: models with a common tag": lambda shape, rng, _: _models(
         tag=f"domain={rng.choice(catalog.SUBJECTS)}"

@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a case that counts requests runs."""
     settle_seconds: float = 0.3
     parallel: int = 32
+    pair_seconds: float | None = None
+    """How long a case of `catalog` runs, of which there are many; None: half of `rate_seconds`."""
     models: int = 100_000
     versions: int = 1_000_000
     """How large the large index of `catalog` is."""

@@ -41,6 +41,9 @@ def tiny(root: Path) -> Settings:
         rate_seconds=1,
         settle_seconds=0.05,
         parallel=2,
+        models=110,
+        versions=1_003,
+        pair_seconds=0.05,
     )
 
 
