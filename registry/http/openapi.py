@@ -15,8 +15,7 @@ import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
-from types import UnionType
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import msgspec
 from aiohttp import hdrs
@@ -24,6 +23,7 @@ from aiohttp import hdrs
 from registry.http.examples import REF, example_of
 from registry.http.problems import MEDIA_TYPE, FieldProblem
 from registry.http.routing import Media, Route
+from registry.http.schemas import description, form, references, referred, schemas_of, without_null
 
 JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -145,7 +145,7 @@ class _Description:
     def __init__(self, routes: Sequence[Route], words: Words) -> None:
         self._routes = routes
         self._words = words
-        self._schemas, self._components = _schemas_of(routes)
+        self._schemas, self._components = schemas_of([Problem, *_types_of(routes)])
         self._codes = _codes_by_status(routes)
         self._used: set[str] = set()
 
@@ -199,7 +199,7 @@ class _Description:
             name = left.pop()
             if name not in found:
                 found.add(name)
-                left += _references(self._components[name])
+                left += references(self._components[name])
         return found
 
     def _operation(self, route: Route) -> dict[str, Any]:
@@ -244,15 +244,15 @@ class _Description:
     def _in_query(self, route: Route) -> Iterator[dict[str, Any]]:
         if route.query is None:
             return
-        described = self._components[_referred(self._schemas[id(route.query)])]
+        described = self._components[referred(self._schemas[id(route.query)])]
         for name, field in described.get("properties", {}).items():
-            schema = _without_null(field)
-            self._used.update(_references(schema))
+            schema = without_null(field)
+            self._used.update(references(schema))
             yield {
                 "name": name,
                 "in": "query",
                 "required": name in described.get("required", ()),
-                "description": _markdown(_description(field) or self._words.query.get(name, "")),
+                "description": _markdown(description(field) or self._words.query.get(name, "")),
                 "schema": schema,
             }
 
@@ -283,7 +283,7 @@ class _Description:
                 content[JSON] = {"schema": self._schema(accepted.also)}
             content[accepted.media_type] = {"schema": {}}
             if accepted.media_type == FORM and JSON in content:
-                content[FORM] = {"schema": _form(content[JSON]["schema"])}
+                content[FORM] = {"schema": form(content[JSON]["schema"])}
             return {"required": False, "description": accepted.description, "content": content}
         media_types = (JSON, MERGE_PATCH) if route.method == hdrs.METH_PATCH else (JSON,)
         return {
@@ -347,63 +347,16 @@ class _Description:
 
     def _schema(self, kind: Any) -> dict[str, Any]:
         schema = self._schemas[id(kind)]
-        self._used.update(_references(schema))
+        self._used.update(references(schema))
         return schema
 
 
-def _form(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """A form of JSON and files; a part's own file name says what the file is called."""
-    return {
-        "type": "object",
-        "properties": {"metadata": metadata, "file": {"type": "string", "format": "binary"}},
-    }
-
-
-def _schemas_of(
-    routes: Iterable[Route],
-) -> tuple[dict[int, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """The schema of every type that routes name, by identity, and the components they refer to."""
-    named: list[Any] = [Problem]
+def _types_of(routes: Iterable[Route]) -> Iterator[Any]:
     for route in routes:
         for content in (route.query, route.accepts, *route.answers.values()):
             kind = content.also if isinstance(content, Media) else content
             if kind is not None:
-                named.append(kind)
-    single = {id(one): one for kind in named for one in _alternatives(kind)}
-    schemas, components = msgspec.json.schema_components(
-        single.values(), ref_template=REF + "{name}"
-    )
-    by_id = dict(zip(single, schemas, strict=True))
-    for kind in named:
-        several = _alternatives(kind)
-        if len(several) > 1:
-            by_id[id(kind)] = {"anyOf": [by_id[id(one)] for one in several]}
-    return by_id, components
-
-
-def _alternatives(kind: Any) -> tuple[Any, ...]:
-    """The types of a union, which msgspec can write but not describe if they have no tags."""
-    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
-
-
-def _without_null(field: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of a parameter: one that is null in the struct is not given in the query."""
-    schema = {key: value for key, value in field.items() if key != "description"}
-    others = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
-    if len(others) == len(schema.get("anyOf", ())):
-        return schema
-    schema.pop("anyOf")
-    if schema.get("default", ...) is None:
-        schema.pop("default")
-    if len(others) > 1:
-        return {"anyOf": others, **schema}
-    return {key: value for key, value in {**others[0], **schema}.items() if key != "description"}
-
-
-def _description(schema: Mapping[str, Any]) -> str:
-    """What the field says of itself, or the first of its alternatives that says something."""
-    told = (_description(one) for one in schema.get("anyOf", ()))
-    return schema.get("description") or next(filter(None, told), "")
+                yield kind
 
 
 def _codes_by_status(routes: Iterable[Route]) -> dict[int, list[str]]:
@@ -421,29 +374,6 @@ def _problems_of(route: Route) -> list[int]:
     if route.method == hdrs.METH_HEAD:
         return []
     return [status for status in statuses_of(route) if status not in route.answers]
-
-
-def _references(schema: Any) -> list[str]:
-    """Names of all components that a schema refers to."""
-    if isinstance(schema, Mapping):
-        own = [schema["$ref"].removeprefix(REF)] if "$ref" in schema else []
-        mapped = [name.removeprefix(REF) for name in _mapping(schema)]
-        inner = [schema[key] for key in schema if key != "discriminator"]
-        return own + mapped + [name for one in inner for name in _references(one)]
-    if isinstance(schema, list):
-        return [name for one in schema for name in _references(one)]
-    return []
-
-
-def _mapping(schema: Mapping[str, Any]) -> list[str]:
-    found = schema.get("discriminator")
-    mapping = found.get("mapping", {}) if isinstance(found, Mapping) else {}
-    return [name for name in mapping.values() if name.startswith(REF)]
-
-
-def _referred(schema: Mapping[str, Any]) -> str:
-    name: str = schema["$ref"]
-    return name.removeprefix(REF)
 
 
 def _handler_name(route: Route) -> str:
