@@ -7,6 +7,7 @@ follows.
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from registry.catalog.migrations import CHAINS
 from registry.config import Config, StoreConfig
 from store.opening import Store, StoreSettings, initialize, open_store
 from tests.support.clock import ManualClock
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background of a shell: processes of the tests would inherit deafness to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
