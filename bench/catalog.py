@@ -27,7 +27,7 @@ from registry.domain.trees import TreeFile, tree_digest
 from registry.domain.versions import precedence
 from store.digest import Digest
 from store.index.driver import sqlite
-from store.index.schema import refs
+from store.index.schema import refs, store_state
 
 BASE_TIME = 1_700_000_000_000_000
 ACTOR = "usr_local"
@@ -361,6 +361,9 @@ def _versions(shape: Shape, trees: Sequence[_Tree]) -> _Rows:
     )
     yield schema.aliases, _aliases(shape)
     yield schema.alias_events, _alias_events(shape)
+    # Else housekeeping would go through all these moves, looking for new cards.
+    followed = sum(1 for _ in _alias_events(shape))
+    yield store_state, [{"key": "cards_followed", "value": str(followed)}]
     yield schema.audit, (_entry(shape, trees, *turn) for turn in _turns(shape))
     yield (
         schema.audit_seals,

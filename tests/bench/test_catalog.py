@@ -14,6 +14,8 @@ import pytest
 from bench import bench_catalog, catalog
 from bench.bench_catalog import CASES, PAGE
 from bench.catalog import Shape
+from registry.catalog.cards import moves_to_follow
+from registry.catalog.seals import last_seal
 from store.layout import INDEX_FILE
 from tests.support.builders import Registry, running_registry
 from tests.support.serving import opened
@@ -82,6 +84,17 @@ async def test_every_question_is_answered(registry: Registry, case: str) -> None
         assert answer.status == ask.expect, answer.body
         if case in FULL_PAGES:
             assert len(answer.json["items"]) == PAGE
+
+
+async def test_housekeeping_finds_nothing_to_catch_up_with(registry: Registry) -> None:
+    """Its work would be measured with the questions."""
+    store = registry.store
+    moves = await store.index.read(lambda tx: moves_to_follow(tx, 1))
+    last = await store.index.read(last_seal)
+
+    assert moves.models == []
+    assert last is not None
+    assert last.last == SHAPE.versions
 
 
 async def test_a_model_is_as_its_rows_say(registry: Registry) -> None:
