@@ -363,9 +363,9 @@ def _codes_by_status(routes: Iterable[Route]) -> dict[int, list[str]]:
     found: dict[int, set[str]] = {}
     for adapter in {id(route.adapter): route.adapter for route in routes}.values():
         for kind, rule in adapter.table.items():
-            code = rule.code or getattr(kind, "code", None)
-            if code:
-                found.setdefault(rule.status, set()).add(code)
+            word = rule.code or getattr(kind, "code", None)
+            if word:
+                found.setdefault(rule.status, set()).add(word)
     found.setdefault(500, set()).add("internal_error")
     return {status: sorted(codes) for status, codes in found.items()}
 
