@@ -44,7 +44,13 @@ from tests.support.servers import Server, running_server
 
 SECONDS: Final = float(os.environ.get("DIGESTRY_TESTS_SCHEMATHESIS_SECONDS", "40"))
 SEED: Final = int(os.environ.get("DIGESTRY_TESTS_SCHEMATHESIS_SEED", "3"))
-CONFIG: Final = "[store]\nreserve_bytes = 0\nreserve_share = 0.0\n"
+CONFIG: Final = """
+[store]
+reserve_bytes = 0
+reserve_share = 0.0
+[limits]
+blob_bytes = 1048576  # larger ones would be 507 where the disk is full, which is no fault of ours
+"""
 
 CHECKS: Final = [
     not_a_server_error,
