@@ -107,6 +107,9 @@ async def test_few_matches_are_looked_up_and_many_are_asked_for(index: Database)
     assert many.startswith("SEARCH models USING INDEX models_by_name (folded>?)")
     assert "TEMP B-TREE" not in many
     assert "SCAN search_documents" not in many
+    # The matches are found once, beside the rows, and not by asking for each row.
+    assert "LIST SUBQUERY" in many
+    assert "SCAN model_grams VIRTUAL TABLE INDEX 0:M" in many
 
 
 async def test_the_other_lists_read_an_index_and_sort_nothing(index: Database) -> None:
