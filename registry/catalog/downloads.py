@@ -13,7 +13,6 @@ import msgspec
 from sqlalchemy import (
     ColumnElement,
     bindparam,
-    delete,
     func,
     select,
     text,
@@ -35,11 +34,6 @@ _ADD = Statement(
         "ON CONFLICT (version, minute, path, principal, client) DO UPDATE SET "
         "requests = downloads.requests + excluded.requests, "
         "bytes = downloads.bytes + excluded.bytes"
-    )
-)
-_DELETE_OF_MODEL = Statement(
-    delete(downloads).where(
-        downloads.c.version.in_(select(versions.c.id).where(versions.c.model == bindparam("m")))
     )
 )
 _KEYS: Final[dict[Group, ColumnElement[Any]]] = {
@@ -116,11 +110,8 @@ def _summing(groups: tuple[Group, ...], is_of_version: bool, is_further: bool) -
             )
         )
     if is_further:
-        places: list[ColumnElement[Any]] = [bindparam(f"after{place}") for place in range(len(keys))]
+        places: list[ColumnElement[Any]] = [
+            bindparam(f"after{place}") for place in range(len(keys))
+        ]
         asked = asked.where(tuple_(*keys) > tuple_(*places))
     return Statement(asked.group_by(*keys).order_by(*keys).limit(bindparam("limit")))
-
-
-async def delete_downloads_of_model(tx: Tx, model_id: str) -> int:
-    """Remove the history of a model, before its versions are removed."""
-    return await tx.run(_DELETE_OF_MODEL, m=model_id)

@@ -107,14 +107,6 @@ _INSERT = Statement(
     insert(lineage).values(**{c.name: bindparam(name) for name, c in _EDGE.items()})
 )
 _DELETE = Statement(delete(lineage).where(lineage.c.id == bindparam("id_")))
-_DELETE_OF_MODEL = Statement(
-    delete(lineage).where(
-        or_(
-            lineage.c.child.in_(select(versions.c.id).where(versions.c.model == bindparam("m"))),
-            lineage.c.parent.in_(select(versions.c.id).where(versions.c.model == bindparam("m"))),
-        )
-    )
-)
 _HAS_CHILDREN = Statement(
     select(literal(1)).where(exists().where(lineage.c.parent == bindparam("version")))
 )
@@ -225,11 +217,6 @@ async def insert_edge(tx: Tx, edge: Edge) -> None:
 
 async def delete_edge(tx: Tx, id: str) -> None:
     await tx.run(_DELETE, id_=id)
-
-
-async def delete_lineage_of_model(tx: Tx, model_id: str) -> int:
-    """Remove every edge of a model's versions, before they themselves are removed."""
-    return await tx.run(_DELETE_OF_MODEL, m=model_id)
 
 
 async def is_ancestor(tx: Tx, version_id: str, *, of: str) -> bool:
