@@ -12,13 +12,18 @@ from registry.api.parts import register_parts
 from registry.api.versions import made_answer
 from registry.api.wire import Urls
 from registry.api.wire_versions import (
+    BatchAnswer,
+    BatchBody,
     RegisterBody,
     RegisteredAnswer,
+    registered_answer,
     registration_of,
+    registrations_of,
 )
 from registry.auth.policy import allows
 from registry.domain.references import ModelReference, parse_model
 from registry.errors import Denied
+from registry.http.answers import json_answer
 from registry.http.bodies import read_json
 from registry.http.multipart import is_multipart
 from registry.http.once import answer_once
@@ -26,7 +31,7 @@ from registry.http.queries import read_query
 from registry.http.routing import Media, Route
 from registry.http.targets import decoded, raw_segments
 from registry.keys import CONFIG, PRINCIPAL, STORE
-from registry.services.register import register_version
+from registry.services.register import Registered, register_version, register_versions
 
 
 async def post_version(request: web.Request) -> web.StreamResponse:
@@ -68,6 +73,39 @@ async def post_version(request: web.Request) -> web.StreamResponse:
     )
 
 
+async def post_versions(request: web.Request) -> web.StreamResponse:
+    """Register up to 1,000 versions or drafts of any models, all or none.
+
+    The refusal lists every one that cannot be made. Those that are there already, just as asked
+    for, are answered like those that are made; 201 if anything was made.
+    """
+    read_query(request, Nothing)
+    batch = await read_json(request, BatchBody)
+    if any(one.publish for one in batch.versions) and not allows(
+        request[PRINCIPAL], "version.publish"
+    ):
+        raise Denied("version.publish", request.path)
+    wishes = await registrations_of(batch.versions)
+    urls = Urls(request)
+
+    def render(done: list[Registered]) -> web.Response:
+        return json_answer(
+            BatchAnswer([registered_answer(urls, one) for one in done]),
+            status=201 if any(one.is_new for one in done) else 200,
+        )
+
+    return await answer_once(
+        request,
+        lambda: register_versions(
+            request.app[STORE],
+            request[PRINCIPAL],
+            wishes,
+            most_files=request.app[CONFIG].limits.version_files,
+        ),
+        render,
+    )
+
+
 def model_of(request: web.Request) -> ModelReference:
     _, _, _, model, *_ = raw_segments(request, 5)
     return parse_model(decoded(model, field="model"))
@@ -93,5 +131,19 @@ ROUTES: Final = [
         accepts=_ACCEPTED,
         answers={200: RegisteredAnswer, 201: RegisteredAnswer},
         problems=(404, 409, 422),
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/versions/batch",
+        handler=post_versions,
+        permission="content.write",
+        adapter=ADAPTER,
+        body="json",
+        summary="Register many versions, all or none",
+        tag="versions",
+        query=Nothing,
+        accepts=BatchBody,
+        answers={200: BatchAnswer, 201: BatchAnswer},
+        problems=(404, 409),
     ),
 ]

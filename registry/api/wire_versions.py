@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from registry.api.wire import DraftAnswer, Urls, VersionAnswer, draft_answer, version_facts
+from registry.api.wire_models import TagOfModel, Tags
 from registry.catalog.version_lists import Latest, VersionFilter
 from registry.domain.facts import FRAMEWORKS, OBJECTS, Facts, require_numbers
 from registry.domain.models import Source
-from registry.domain.names import parse_label
+from registry.domain.names import fold, parse_label
 from registry.domain.paths import parse_path
-from registry.domain.references import parse_reference
+from registry.domain.references import ModelReference, parse_model, parse_reference
 from registry.domain.statuses import Status
-from registry.domain.tags import MOST_TAGS, parse_key, parse_value
+from registry.domain.tags import parse_key, parse_value
 from registry.errors import Invalid
 from registry.http.cursors import CountedQuery
 from registry.services.publish import Stated
@@ -51,6 +52,9 @@ Free = Annotated[
     dict[str, Any], Meta(description="Any JSON object of at most 1 MiB.", examples=[{"a": "b"}])
 ]
 Reason = Annotated[str, Meta(max_length=1024)]
+ModelText = Annotated[
+    str, Meta(min_length=1, max_length=400, description="A model's name, or its `mdl_` id.")
+]
 Label = Annotated[str, Meta(min_length=1, max_length=128, examples=["1.4.0"])]
 DigestText = Annotated[
     str, Meta(max_length=80, description="`sha256:` and 64 lower-case hexadecimal digits.")
@@ -72,13 +76,6 @@ class SourceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: Annotated[int, Meta(ge=0, le=2**62)] | None = None
 
 
-class TagPair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A tag: a key alone, or with a value."""
-
-    key: Annotated[str, Meta(min_length=1, max_length=96)]
-    value: Annotated[str, Meta(max_length=200)] = ""
-
-
 class SaidBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What may be said of a version when it is made."""
 
@@ -97,7 +94,7 @@ class SaidBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     slo_met: bool | UnsetType | None = UNSET
     status: Status | None = None
     reason: Reason = ""
-    tags: Annotated[list[TagPair], Meta(max_length=MOST_TAGS)] = []
+    tags: Tags = {}
 
 
 class PatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -209,6 +206,18 @@ class RegisterBody(SaidBody, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = True
 
 
+class BatchedBody(RegisterBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One version of a batch."""
+
+    model: ModelText
+
+
+class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Versions to register, all or none; a ``base`` must be there before."""
+
+    versions: Annotated[list[BatchedBody], Meta(min_length=1, max_length=1000)]
+
+
 class DetailedAnswer(VersionAnswer, frozen=True, kw_only=True):
     """Everything that is known of a version."""
 
@@ -217,7 +226,7 @@ class DetailedAnswer(VersionAnswer, frozen=True, kw_only=True):
     standardisation_parameters: dict[str, Any]
     performance_metrics: dict[str, Any]
     metadata: dict[str, Any]
-    tags: list[TagPair]
+    tags: list[TagOfModel]
 
 
 class RegisteredAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,13 +238,19 @@ class RegisteredAnswer(msgspec.Struct, frozen=True, kw_only=True):
     draft: DraftAnswer | None
 
 
+class BatchAnswer(msgspec.Struct, frozen=True):
+    """What a batch made, in its order."""
+
+    versions: list[RegisteredAnswer]
+
+
 def detailed_answer(urls: Urls, full: FullVersion) -> DetailedAnswer:
     details = full.details
     return DetailedAnswer(
         **version_facts(urls, full.model, full.version),
         description=details.description,
         **{name: msgspec.json.decode(getattr(details, field)) for name, field in OBJECTS.items()},
-        tags=[TagPair(tagging.tag.key, tagging.tag.value) for tagging in full.tags],
+        tags=[TagOfModel(tagging.tag.key, tagging.tag.value) for tagging in full.tags],
     )
 
 
@@ -291,38 +306,51 @@ def stated_in(body: SaidBody, source: SourceBody | None = None) -> Stated:
         facts=facts_in(body),
         status=body.status,
         reason=body.reason,
-        tags=tuple(
-            (
-                parse_key(tag.key, field=f"tags[{n}].key"),
-                parse_value(tag.value, field=f"tags[{n}].value"),
-            )
-            for n, tag in enumerate(body.tags)
-        ),
+        tags=_tags(body.tags),
     )
 
 
-async def registration_of(body: RegisterBody, *, at: str = "") -> Registration:
-    """What a body asks for; `at` goes before the names of bad fields."""
+async def registration_of(body: RegisterBody) -> Registration:
+    """What a body asks for; raises `Invalid` with what is wrong of one kind."""
     if len(body.files) > FEW_FILES:
-        files = await asyncio.to_thread(_files, body.files, at)
+        files = await asyncio.to_thread(_files, body.files)
     else:
-        files = _files(body.files, at)
+        files = _files(body.files)
     return Registration(
-        label=None if body.label is None else parse_label(body.label, field=f"{at}label"),
+        label=None if body.label is None else parse_label(body.label),
         files=files,
-        base=None if body.base is None else parse_reference(body.base, field=f"{at}base"),
+        base=None if body.base is None else parse_reference(body.base, field="base"),
         stated=stated_in(body, body.source),
         is_draft=not body.publish,
     )
 
 
-def _files(parts: Sequence[FilePart], at: str) -> list[NamedFile]:
+async def registrations_of(
+    bodies: Sequence[BatchedBody],
+) -> list[tuple[ModelReference, Registration]]:
+    """What each of a batch asks for; raises `Invalid` with what is wrong in all of them."""
+    found: list[tuple[ModelReference, Registration]] = []
+    problems: list[tuple[str, ...]] = []
+    code: str | None = None
+    for position, one in enumerate(bodies):
+        try:
+            found.append((parse_model(one.model), await registration_of(one)))
+        except Invalid as error:
+            code = code or error.code
+            problems += [(f"versions[{position}].{name}", *rest) for name, *rest in error.problems]
+    if problems:
+        kept = problems[:MOST_PROBLEMS]
+        raise Invalid(kept[0][0], kept[0][1], code=code, problems=kept)
+    return found
+
+
+def _files(parts: Sequence[FilePart]) -> list[NamedFile]:
     """Paths in normal form and digests; raises `Invalid` with every bad one."""
     found: list[NamedFile] = []
     problems: list[tuple[str, ...]] = []
     code: str | None = None
     for position, part in enumerate(parts):
-        name = f"{at}files[{position}]"
+        name = f"files[{position}]"
         try:
             digest = None if part.digest is None else _digest(part.digest, f"{name}.digest")
             found.append(NamedFile(parse_path(part.path, field=f"{name}.path"), digest))
@@ -336,8 +364,14 @@ def _files(parts: Sequence[FilePart], at: str) -> list[NamedFile]:
     return found
 
 
-def _pair(tag: TagPair, at: str) -> tuple[str, str]:
-    return parse_key(tag.key, field=f"{at}.key"), parse_value(tag.value, field=f"{at}.value")
+def _tags(tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    found = tuple(
+        (parse_key(key, field="tags"), parse_value(value, field=f"tags.{key[:80]}"))
+        for key, value in tags.items()
+    )
+    if len({fold(key) for key, _ in found}) < len(found):
+        raise Invalid("tags", "has one key in several spellings", code="tag_invalid")
+    return found
 
 
 def _source(body: SourceBody) -> Source:

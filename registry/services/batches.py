@@ -6,23 +6,26 @@ nothing of what it did stays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from registry.errors import Conflict, RegistryError
 
 
-class BatchProblem(msgspec.Struct, frozen=True):
+class BatchProblem(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why one part of a batch cannot be; `field` is its path, as in ``models[3]``."""
 
     field: str
     code: str
     detail: str
+    facts: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    """What the problem would say beside that, were it alone."""
 
 
 def batch_problem(field: str, error: RegistryError) -> BatchProblem:
-    return BatchProblem(field, error.code, str(error))
+    return BatchProblem(field, error.code, str(error), error.details)
 
 
 def refuse_batch(kind: str, problems: Sequence[BatchProblem]) -> None:

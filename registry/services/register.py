@@ -54,7 +54,8 @@ from registry.domain.names import ModelName, fold
 from registry.domain.principals import Principal
 from registry.domain.references import ModelReference, VersionReference
 from registry.domain.trees import EMPTY_TREE, TreeFile, TreeHasher, sorted_files
-from registry.errors import Conflict, ContentMissing, Invalid, NotFound
+from registry.errors import Conflict, ContentMissing, Invalid, NotFound, RegistryError
+from registry.services.batches import batch_problem, refuse_batch
 from registry.services.change import change, fingerprint
 from registry.services.drafts import label_holder, make_model, model_to_write, refuse_reserved
 from registry.services.gathering import gathering
@@ -160,6 +161,49 @@ async def register_version(
     """
     prepared = await prepare(store, principal, model, wish, most_files=most_files, arrived=arrived)
     return await change(store, principal, partial(register_in, principal=principal, on=prepared))
+
+
+async def register_versions(
+    store: Store,
+    principal: Principal,
+    wishes: Sequence[tuple[ModelReference, Registration]],
+    *,
+    most_files: int,
+) -> list[Registered]:
+    """Register all of them or none; `most_files` is how many they may have together.
+
+    A base must be there before the batch. Raises `Conflict`, code ``batch_refused``, with every one
+    that cannot be.
+    """
+    prepared: dict[int, Prepared] = {}
+    problems: dict[int, RegistryError] = {}
+    left = most_files
+    for position, (model, wish) in enumerate(wishes):
+        try:
+            one = await prepare(store, principal, model, wish, most_files=left)
+        except RegistryError as error:
+            if error.code == "too_many_files":
+                raise _too_many(most_files) from error
+            problems[position] = error
+            continue
+        prepared[position] = one
+        left -= len(one.content.files)
+
+    async def unit(tx: Tx) -> list[Registered]:
+        done: list[Registered] = []
+        refused = dict(problems)
+        for position, one in prepared.items():
+            try:
+                done.append(await register_in(tx, principal, one))
+            except RegistryError as error:
+                refused[position] = error
+        refuse_batch(
+            "versions",
+            [batch_problem(f"versions[{n}]", error) for n, error in sorted(refused.items())],
+        )
+        return done
+
+    return await change(store, principal, unit)
 
 
 async def register_arriving(

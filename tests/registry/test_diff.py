@@ -74,7 +74,7 @@ async def test_what_is_said_differently_is_told_field_by_field(registry: Registr
         files,
         eval_score=0.5,
         parameters={"lr": 1, "deep": {"a": 1, "b": [1]}},
-        tags=[{"key": "gold"}],
+        tags={"gold": ""},
     )
     await version(
         registry,

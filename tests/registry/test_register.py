@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from registry.config import Config, LimitsConfig
 from registry.domain.trees import EMPTY_TREE, TreeFile, tree_digest
 from store.digest import Digest
-from tests.support.builders import Answer, Registry
+from tests.support.builders import Answer, Registry, running_registry
 
 WEIGHTS = b"weights" * 1000
 CONFIG = b"{}"
@@ -126,7 +128,11 @@ async def test_a_base_may_be_an_alias_and_must_be_a_version(registry: Registry) 
 
 async def test_an_identical_repeat_is_the_same_version(registry: Registry) -> None:
     await stored(registry, WEIGHTS)
-    body = {"label": "v1", "files": [part("w", WEIGHTS)], "eval_score": 0.5}
+    body: dict[str, Any] = {
+        "label": "v1",
+        "files": [part("w", WEIGHTS)],
+        "eval_score": 0.5,
+    }
 
     first = await register(registry, **body)
     again = await register(registry, **body)
@@ -219,7 +225,8 @@ async def test_a_version_of_nothing_is_refused(registry: Registry, body: dict[st
 
 async def test_unpublished_files_are_a_draft(registry: Registry) -> None:
     await stored(registry, WEIGHTS, CONFIG)
-    body = {"label": "v1", "files": [part("w", WEIGHTS), part("x", WEIGHTS)], "publish": False}
+    files = [part("w", WEIGHTS), part("x", WEIGHTS)]
+    body: dict[str, Any] = {"label": "v1", "files": files, "publish": False}
 
     made = await register(registry, **body)
     again = await register(registry, **body)
@@ -253,7 +260,7 @@ async def test_a_draft_needs_a_label_and_says_nothing(registry: Registry) -> Non
 
 async def test_everything_that_is_said_comes_back(registry: Registry) -> None:
     await stored(registry, WEIGHTS)
-    said = {
+    said: dict[str, Any] = {
         "description": "a base model",
         "parameters": {"layers": 12, "deep": {"a": [1, 2.5, None, True]}},
         "standardisation_parameters": {"mean": [0.1, 0.2]},
@@ -430,3 +437,125 @@ async def test_registering_takes_as_many_statements_for_many_files_as_for_one(
         counts.append(registry.store.index.statement_count() - before)
 
     assert counts[0] == counts[1]
+
+
+# Many at once.
+
+
+async def register_many(registry: Registry, *versions: dict[str, Any]) -> Answer:
+    return await registry.send(
+        "POST",
+        "/api/v1/versions/batch",
+        data=msgspec.json.encode({"versions": versions}),
+        headers={"Content-Type": "application/json"},
+    )
+
+
+async def test_versions_of_several_models_are_registered_at_once(registry: Registry) -> None:
+    await stored(registry, WEIGHTS)
+    batch: list[dict[str, Any]] = [
+        {"model": "nlp/bert", "label": "v1", "files": [part("w", WEIGHTS)], "region": "eu"},
+        {"model": "gpt", "label": "v1", "source": {"uri": "s3://gpt"}},
+        {"model": "nlp/bert", "label": "v2", "files": [part("w", WEIGHTS)], "publish": False},
+        {"model": "gpt", "source": {"uri": "s3://gpt2"}, "tags": {"gold": ""}},
+    ]
+
+    made = await register_many(registry, *batch)
+    again = await register_many(registry, *batch)
+
+    assert made.status == 201, made.body
+    told = [(one["model"], one["state"]) for one in made.json["versions"]]
+    assert told == [
+        ("nlp/bert", "published"),
+        ("gpt", "published"),
+        ("nlp/bert", "draft"),
+        ("gpt", "published"),
+    ]
+    assert [one["version"] and one["version"]["number"] for one in made.json["versions"]] == [
+        1,
+        1,
+        None,
+        2,
+    ]
+    assert made.json["versions"][3]["version"]["tags"] == [{"key": "gold", "value": ""}]
+    assert (again.status, again.json) == (200, made.json)
+    assert await registry.count("versions") == 3
+
+
+async def test_one_bad_version_keeps_all_from_being_made_and_all_are_named(
+    registry: Registry,
+) -> None:
+    await stored(registry, WEIGHTS)
+    await register(registry, "old", label="v1", files=[part("w", WEIGHTS)])
+
+    refused = await register_many(
+        registry,
+        {"model": "fresh", "label": "v1", "files": [part("w", WEIGHTS)]},
+        {"model": "fresh", "label": "v2", "files": [part("w", README)]},
+        {"model": "old", "label": "v1", "source": {"uri": "s3://x"}},
+        {"model": "fresh", "label": "v3", "base": "v9"},
+        {"model": "fresh", "label": "v1", "source": {"uri": "s3://x"}},
+        {"model": "fresh", "label": "latest", "files": [part("w", WEIGHTS)]},
+    )
+
+    assert (refused.status, refused.code) == (409, "batch_refused")
+    problems = refused.json["problems"]
+    assert [(problem["field"], problem["code"]) for problem in problems] == [
+        ("versions[1]", "content_missing"),
+        ("versions[2]", "version_published"),
+        ("versions[3]", "model_not_found"),
+        ("versions[4]", "version_published"),
+        ("versions[5]", "label_is_alias"),
+    ]
+    assert problems[0]["facts"] == {"missing": [str(Digest.of(README))]}
+    assert await registry.rows("SELECT name FROM models") == [("old",)]
+    assert await registry.count("versions") == 1
+
+
+async def test_bad_fields_of_a_whole_batch_are_named_at_once(registry: Registry) -> None:
+    refused = await register_many(
+        registry,
+        {"model": "a", "label": "12"},
+        {"model": "a", "performance_metrics": {"f1": "NaN"}},
+        {"model": "../x"},
+        {"model": "a", "files": [{"path": "/x", "digest": None}]},
+        {"model": "a", "tags": {"a=b": ""}},
+    )
+    shaped = await register_many(registry, {"label": "v1"}, {"model": "a", "nonsense": 1})
+    empty = await register_many(registry)
+
+    assert [error["field"] for error in refused.json["errors"]] == [
+        "versions[0].label",
+        "versions[1].performance_metrics.f1",
+        "versions[2].model",
+        "versions[3].files[0].path",
+        "versions[4].tags",
+    ]
+    assert {error["field"] for error in shaped.json["errors"]} == {
+        "versions[0].model",
+        "versions[1].nonsense",
+    }
+    assert (refused.status, shaped.status, empty.status) == (400, 400, 400)
+
+
+async def test_the_files_of_a_batch_count_together(tmp_path: Path) -> None:
+    config = Config(limits=LimitsConfig(version_files=3))
+    async with running_registry(tmp_path / "data", config=config) as registry:
+        await stored(registry, WEIGHTS)
+        two = [part("a", WEIGHTS), part("b", WEIGHTS)]
+
+        refused = await register_many(
+            registry,
+            {"model": "m", "label": "v1", "files": two},
+            {"model": "m", "label": "v2", "files": two},
+        )
+
+        assert (refused.status, refused.code) == (400, "too_many_files")
+        assert refused.json["allowed"] == 3
+        assert await registry.count("versions") == 0
+
+
+async def test_a_key_in_two_spellings_is_one_tag_too_many(registry: Registry) -> None:
+    refused = await register(registry, source={"uri": "s3://a"}, tags={"Gold": "1", "gold": "2"})
+
+    assert (refused.status, refused.code) == (400, "tag_invalid")
