@@ -320,7 +320,7 @@ async def update_version(tx: Tx, version: Version, details: VersionDetails | Non
 
 
 async def set_deleted(tx: Tx, version: Version, *, by: str | None) -> Version:
-    """Delete a version softly, or with None bring it back; its model counts it no more, or again."""
+    """Delete a version softly, or with None bring it back; its model counts it accordingly."""
     at = None if by is None else tx.now
     await tx.run(_SET_DELETED, id_=version.id, deleted_at=at, deleted_by=by, now=tx.now)
     more = 1 if by is None else -1
