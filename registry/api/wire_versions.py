@@ -61,7 +61,7 @@ DigestText = Annotated[
 ]
 
 
-class FilePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FilePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A path and the stored blob that it shall hold; null takes the path out of ``base``."""
 
     path: Annotated[str, Meta(min_length=1, max_length=1024)]

@@ -24,7 +24,7 @@ from store.digest import Digest, InvalidDigest
 FIRST_LINE: Final = b"digestry-tree-1\n"
 
 
-class TreeFile(msgspec.Struct, frozen=True):
+class TreeFile(msgspec.Struct, frozen=True, gc=False):
     """One file of a tree, or of a draft that is to become one."""
 
     path: str

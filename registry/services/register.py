@@ -77,10 +77,16 @@ from store.index.blobs import drop_leases
 from store.index.transactions import Tx
 from store.opening import Store
 
+FEW_FILES: Final = 64
+"""Up to so many files cost less on the event loop than a hop to a thread and back."""
+
+TURN: Final = 32
+"""After so many versions of a batch the event loop gets a turn."""
+
 _PAGE_FILES: Final = 10_000
 
 
-class NamedFile(msgspec.Struct, frozen=True):
+class NamedFile(msgspec.Struct, frozen=True, gc=False):
     """A path and the stored blob that it shall hold; None takes the path out of the base."""
 
     path: str
@@ -188,6 +194,8 @@ async def register_versions(
             continue
         prepared[position] = one
         left -= len(one.content.files)
+        if position % TURN == 0:
+            await asyncio.sleep(0)  # look-ups run on the event loop, where others wait
 
     async def unit(tx: Tx) -> list[Registered]:
         done: list[Registered] = []
@@ -301,14 +309,17 @@ async def prepare(
             base = await _base_files(tx, found, model, wish.base, most_files)
         return base, await usable_sizes(tx, claimant, wanted)
 
+    base, sizes = list[TreeFile](), dict[Digest, int]()
+    is_small = wish.base is None and len(wish.files) + len(arrived.files) <= FEW_FILES
     if wanted or wish.base is not None:
-        base, sizes = await store.index.read(unit)
-    else:
-        base, sizes = [], {}
+        base, sizes = await (store.index.look if is_small else store.index.read)(unit)
     missing = sorted(wanted - sizes.keys())
     if missing:
         raise ContentMissing("version", _name(wish, model), missing)
-    content = await asyncio.to_thread(_compose, wish, base, sizes, arrived.files, most_files)
+    if is_small:
+        content = _compose(wish, base, sizes, arrived.files, most_files)
+    else:
+        content = await asyncio.to_thread(_compose, wish, base, sizes, arrived.files, most_files)
     now = store.clock()
     return Prepared(
         model,
