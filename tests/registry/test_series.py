@@ -146,6 +146,13 @@ async def test_the_last_value_for_a_step_and_time_counts(registry: Registry, met
     assert (await registry.get(metrics)).json["items"][0]["points"] == 5
 
 
+async def test_numbers_and_words_replace_each_other(registry: Registry, metrics: str) -> None:
+    await logged(registry, metrics, [point(1, "NaN"), point(2, 2), point(3, "Infinity")])
+    await logged(registry, metrics, [point(1, 1), point(2, "-Infinity"), point(3, "NaN")])
+
+    assert [value for _, _, value in await everything(registry, metrics)] == [1, "-Infinity", "NaN"]
+
+
 async def test_points_without_a_time_were_measured_now(registry: Registry, metrics: str) -> None:
     for _ in range(2):
         await log(registry, metrics, [point(1, 1, time=None)], Idempotency_Key="k")
