@@ -288,8 +288,9 @@ async def settle_unread(
             transport.write_eof()
         async with asyncio.timeout(seconds):
             await _discard(request, limit_bytes)
-    except (ConnectionError, TimeoutError, web.RequestPayloadError, Stalled, RuntimeError):
-        # Whatever ended the body, it was not wanted; the connection closes in any case.
+    except (OSError, TimeoutError, web.RequestPayloadError, Stalled, RuntimeError):
+        # Whatever ended the body, it was not wanted; the connection closes in any case. A socket
+        # that the client has reset says ENOTCONN, which is no ConnectionError.
         return
     finally:
         request.protocol.force_close()

@@ -16,6 +16,7 @@ from registry.client.sources import find_sources
 from registry.client.transfer import Step
 from registry.client.unfinished import Session, Unfinished
 from registry.domain.names import parse_model_name
+from registry.keys import DRAIN
 from store.digest import Digest
 from tests.registry.client.conftest import Connect, Watched, linked
 from tests.support.builders import Registry
@@ -196,6 +197,8 @@ async def test_a_killed_push_is_continued_by_the_next(
             await send(link.url, connect, unfinished, folder, patience={"failures": 1})
         assert len(state_files(tmp_path)) == 1
         assert await registry.count("versions") == 0
+        drain = registry.site.app[DRAIN]
+        await registry.site.until(lambda: not drain.in_flight)  # the server has seen the break
 
         link.up, link.sent = [], 0
         pushed = await send(link.url, connect, unfinished, folder)

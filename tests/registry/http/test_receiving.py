@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 
 import pytest
 
 from registry.config import Config, LimitsConfig, ServerConfig
 from registry.http.receiving import DISCARD_BYTES, Pace, Progress
+from registry.keys import DRAIN
 from store.opening import Store
 from tests.support.serving import Site, head, serving
 
@@ -157,6 +159,25 @@ async def test_an_unread_body_is_thrown_away_within_bounds(store: Store) -> None
         assert headers["connection"] == "close"
         assert sent < length
         writer.close()
+
+
+async def test_a_client_that_resets_the_connection_is_no_fault_of_the_server(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def write_eof(_: object) -> None:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    monkeypatch.setattr("asyncio.selector_events._SelectorSocketTransport.write_eof", write_eof)
+    async with serving(store) as site:
+        reader, writer = await site.connect()
+        writer.write(b"PUT /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx")
+        assert head(await reader.readuntil(b"\r\n\r\n"))[0] == 404
+        drain = site.app[DRAIN]
+        await site.until(lambda: not drain.in_flight)
+        writer.close()
+        await writer.wait_closed()
+
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_short_unread_body_leaves_the_connection_usable(store: Store) -> None:
