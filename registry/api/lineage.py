@@ -8,7 +8,8 @@ models that the caller may not see are nodes of the kind ``restricted``, and the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 from aiohttp import hdrs, web
@@ -50,6 +51,9 @@ from registry.services.lineage import (
     remove_edge,
     walk_lineage,
 )
+
+MOST_ON_THE_LOOP: Final = 500
+"""Nodes; what makes a longer answer is done in a thread."""
 
 
 async def post_edge(request: web.Request) -> web.StreamResponse:
@@ -191,13 +195,14 @@ async def _walk(
     graph = await walk_lineage(
         request.app[STORE], request[PRINCIPAL], start, directions, depth=depth, limit=limit
     )
-    return json_answer(
-        GraphAnswer(
+    return await _rendered(
+        len(graph.nodes),
+        lambda: GraphAnswer(
             root=graph.nodes[0].key,
             nodes=[_node(node) for node in graph.nodes],
             edges=[_edge(edge) for edge in graph.edges],
             truncated=graph.is_cut,
-        )
+        ),
     )
 
 
@@ -207,8 +212,9 @@ async def _measure(
     impact = await measure_impact(
         request.app[STORE], request[PRINCIPAL], start, depth=depth, limit=limit
     )
-    return json_answer(
-        ImpactAnswer(
+    return await _rendered(
+        len(impact.graph.nodes),
+        lambda: ImpactAnswer(
             root=impact.graph.nodes[0].key,
             versions=impact.versions,
             models=impact.models,
@@ -219,8 +225,15 @@ async def _measure(
             items=_affected(impact),
             truncated=impact.graph.is_cut,
             counts_are_exact=not impact.is_cut,
-        )
+        ),
     )
+
+
+async def _rendered(nodes: int, make: Callable[[], object]) -> web.Response:
+    """The answer that `make` makes; a long one in a thread, to keep the loop free."""
+    if nodes <= MOST_ON_THE_LOOP:
+        return json_answer(make())
+    return await asyncio.to_thread(lambda: json_answer(make()))
 
 
 def _affected(impact: Impact) -> list[AffectedVersion]:

@@ -14,10 +14,20 @@ from sqlalchemy import text
 
 from registry.catalog import lineage
 from registry.catalog.lineage import insert_edge
+from registry.catalog.versions import find_version_by_number
 from registry.domain.lineage import Edge
 from registry.domain.principals import LOCAL, Principal
 from registry.domain.references import ById, ByNumber, parse_model
-from registry.services.lineage import NamedUri, NamedVersion, measure_impact, walk_lineage
+from registry.errors import Conflict
+from registry.services.lineage import (
+    EdgeWish,
+    NamedUri,
+    NamedVersion,
+    add_edges,
+    measure_impact,
+    walk_lineage,
+)
+from registry.services.resolve import require_model
 from store.index.transactions import Statement, Tx
 from tests.support.builders import Answer, Registry, running_registry
 from tests.support.plans import plan_of
@@ -362,6 +372,30 @@ async def test_a_deleted_version_stays_in_the_graph_and_is_marked(registry: Regi
         ("tuned", False),
         ("base", True),
     ]
+
+
+async def test_edges_join_the_transaction_of_whoever_makes_a_version(registry: Registry) -> None:
+    await version(registry, "base")
+    await version(registry, "tuned")
+    now = registry.store.clock()
+    base = NamedVersion(parse_model("base"), ByNumber(1))
+    tuned = NamedVersion(parse_model("tuned"), ByNumber(1))
+    good = [EdgeWish.fresh(now, "derived", base), EdgeWish.fresh(now, "merged", NamedUri("hf:x"))]
+    bad = [*good, EdgeWish.fresh(now, "derived", tuned)]
+
+    async def unit(tx: Tx, wishes: list[EdgeWish]) -> int:
+        model = await require_model(tx, LOCAL, tuned.model)
+        found = await find_version_by_number(tx, model.id, 1)
+        assert found is not None
+        return len(await add_edges(tx, LOCAL, model, found, wishes))
+
+    with pytest.raises(Conflict) as refused:
+        await registry.store.index.run(lambda tx: unit(tx, bad))
+    left = await registry.count("lineage")
+    added = await registry.store.index.run(lambda tx: unit(tx, good))
+
+    assert (refused.value.code, refused.value.details["index"], left) == ("lineage_cycle", 2, 0)
+    assert (added, await registry.count("lineage")) == (2, 2)
 
 
 # What the caller may not see
