@@ -20,12 +20,12 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from bench import catalog
-from bench.catalog import Shape
+from bench import catalog, shapes
 from bench.clients import Connection
 from bench.harness import Bench, Figures, Measured, Scenario
 from bench.peers import Contender
 from bench.records import Goal
+from bench.shapes import Shape
 from registry.api.wire_models import ModelsQuery
 from registry.api.wire_versions import VersionsQuery
 from registry.http.cursors import cursor
@@ -144,7 +144,7 @@ def _search(words: str) -> Ask:
 
 
 def _path(model: int) -> str:
-    return "/api/v1/models/" + catalog.model_name(model).replace("/", "~")
+    return "/api/v1/models/" + shapes.model_name(model).replace("/", "~")
 
 
 def _any(shape: Shape, rng: random.Random) -> int:
@@ -160,8 +160,8 @@ def _version(by: str) -> Asker:
         model = _any(shape, rng)
         number = _number(shape, rng, model)
         if by == "id":
-            return Ask(f"/api/v1/versions/{catalog.version_id(shape, model, number)}")
-        named = {"number": str(number), "label": catalog.label(number), "alias": "@champion"}
+            return Ask(f"/api/v1/versions/{shapes.version_id(shape, model, number)}")
+        named = {"number": str(number), "label": shapes.label(number), "alias": "@champion"}
         return Ask(f"{_path(model)}/versions/{named[by]}")
 
     return ask
@@ -174,14 +174,14 @@ def _of_model(rest: str) -> Asker:
 def _models_from_halfway(shape: Shape, rng: random.Random, _: int) -> Ask:
     """A page of the newest models behind one that is in the newer half."""
     model = shape.models // 2 + rng.randrange(shape.models - shape.models // 2)
-    at, id = catalog.made(shape, model, 1), catalog.model_id(model)
+    at, id = shapes.made(shape, model, 1), shapes.model_id(model)
     return _models(order="created", after=cursor(ModelsQuery(order="created"), at, id))
 
 
 def _versions_from_halfway(shape: Shape, rng: random.Random, _: int) -> Ask:
     model = _any(shape, rng)
     number = shape.versions_of(model) // 2 + 1
-    at, id = catalog.made(shape, model, number), catalog.version_id(shape, model, number)
+    at, id = shapes.made(shape, model, number), shapes.version_id(shape, model, number)
     after = cursor(VersionsQuery(status="registered"), float(at), id)
     return _versions(status="registered", after=after)
 
@@ -201,7 +201,7 @@ def _make_model(shape: Shape, rng: random.Random, unique: int) -> Ask:
     body = {
         "name": f"bench/{unique}",
         "description": "made by the bench",
-        "team": catalog.team_name(rng.randrange(shape.teams)),
+        "team": shapes.team_name(rng.randrange(shape.teams)),
         "tags": {"domain": "law"},
     }
     return Ask("/api/v1/models", "POST", msgspec.json.encode(body), 201)
@@ -210,7 +210,7 @@ def _make_model(shape: Shape, rng: random.Random, unique: int) -> Ask:
 CASES: Final[dict[str, Asker]] = {
     "get: model by name": _of_model(""),
     "get: model by id": lambda shape, rng, _: Ask(
-        f"/api/v1/models/{catalog.model_id(_any(shape, rng))}"
+        f"/api/v1/models/{shapes.model_id(_any(shape, rng))}"
     ),
     "get: model with its versions": _of_model("?include=versions"),
     "get: version by number": _version("number"),
@@ -228,38 +228,38 @@ CASES: Final[dict[str, Asker]] = {
     "list: versions of a model in a range": _of_model("/versions?range=%5E0.2"),
     "list: tags": lambda *_: Ask(f"/api/v1/tags?limit={PAGE}"),
     "filter: models of a team": lambda shape, rng, _: _models(
-        team=catalog.team_name(rng.randrange(shape.teams))
+        team=shapes.team_name(rng.randrange(shape.teams))
     ),
-    "filter: models of a task": lambda shape, rng, _: _models(task=rng.choice(catalog.TASKS)),
+    "filter: models of a task": lambda shape, rng, _: _models(task=rng.choice(shapes.TASKS)),
     "filter: models of subject, activity and visibility": lambda shape, rng, _: _models(
-        subject=rng.choice(catalog.SUBJECTS), active="true", visibility="private"
+        subject=rng.choice(shapes.SUBJECTS), active="true", visibility="private"
     ),
     "filter: models with a common tag": lambda shape, rng, _: _models(
-        tag=f"domain={rng.choice(catalog.SUBJECTS)}"
+        tag=f"domain={rng.choice(shapes.SUBJECTS)}"
     ),
     "filter: models with a rare tag": lambda shape, rng, _: _models(
-        tag=f"project={catalog.project(_any(shape, rng)):06d}"
+        tag=f"project={shapes.project(_any(shape, rng)):06d}"
     ),
     "filter: versions in production": lambda *_: _versions(status="production"),
     "filter: versions of status and region": lambda shape, rng, _: _versions(
-        status="registered", region=rng.choice(catalog.REGIONS)
+        status="registered", region=rng.choice(shapes.REGIONS)
     ),
     "filter: versions by score": lambda shape, rng, _: _versions(
         min_eval_score=rng.randrange(50, 90) / 100
     ),
     "filter: versions by cost and framework": lambda shape, rng, _: _versions(
-        max_cost_per_1k=90, framework=rng.choice(catalog.FRAMEWORKS)
+        max_cost_per_1k=90, framework=rng.choice(shapes.FRAMEWORKS)
     ),
     "count: models of a task": lambda shape, rng, _: _models(
-        task=rng.choice(catalog.TASKS), total="true"
+        task=rng.choice(shapes.TASKS), total="true"
     ),
     "count: versions in production": lambda *_: _versions(status="production", total="true"),
-    "search: rare word": lambda shape, rng, _: _search(catalog.rare_word(_any(shape, rng))),
-    "search: common word": lambda *_: _search(catalog.COMMON_WORD),
+    "search: rare word": lambda shape, rng, _: _search(shapes.rare_word(_any(shape, rng))),
+    "search: common word": lambda *_: _search(shapes.COMMON_WORD),
     "search: rare substring": lambda shape, rng, _: _models(
-        q=catalog.rare_word(_any(shape, rng))[2:]
+        q=shapes.rare_word(_any(shape, rng))[2:]
     ),
-    "search: common substring": lambda *_: _models(q=catalog.COMMON_WORD[1:7]),
+    "search: common substring": lambda *_: _models(q=shapes.COMMON_WORD[1:7]),
     "register: version": _register,
     "register: model": _make_model,
 }

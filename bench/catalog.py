@@ -5,9 +5,6 @@ project's own description of them, as publishing would have written them: revisi
 is said of them, aliases with their history, the claims that keep the blobs, the documents that
 searches read, one sealed entry of the audit log for each version. (The seal is no true one: nobody
 verifies this log.) Indexes are made once the rows are there, which is what makes it bulk.
-
-A model's place in the count decides all about it, so that pages, shares and words are alike at
-every size: a team has a hundred models, a project ten, a task type a fifth of all.
 """
 
 from __future__ import annotations
@@ -21,6 +18,33 @@ import msgspec
 from sqlalchemy import Table, insert
 from sqlalchemy.dialects import sqlite as dialect
 
+from bench.shapes import (
+    ACTOR,
+    BASE_TIME,
+    CARD_EVERY,
+    FRAMEWORKS,
+    REGIONS,
+    RISKS,
+    SEED,
+    STATUSES,
+    SUBJECTS,
+    TASKS,
+    TEAM_MODELS,
+    Shape,
+    card,
+    description,
+    label,
+    made,
+    mixed,
+    model_id,
+    model_name,
+    project,
+    revision_id,
+    row_id,
+    team_name,
+    turn,
+    version_id,
+)
 from registry.catalog import schema
 from registry.domain.names import fold
 from registry.domain.trees import TreeFile, tree_digest
@@ -29,77 +53,8 @@ from store.digest import Digest
 from store.index.driver import sqlite
 from store.index.schema import refs, store_state
 
-BASE_TIME = 1_700_000_000_000_000
-ACTOR = "usr_local"
 TREES = 64
-TEAM_MODELS = 100
-PROJECT_MODELS = 10
-CARD_EVERY = 10
-TASKS = ("classification", "generation", "embedding", "detection", "ranking")
-SUBJECTS = ("law", "medicine", "finance", "code", "news")
-RISKS = ("low", "medium", "medium", "high", "critical")
-REGIONS = ("eu-west", "eu-north", "us-east", "ap-south")
-FRAMEWORKS = ("pytorch", "tensorflow", "sklearn", "xgboost", "jax", "onnx", "huggingface")
-STATUSES = ("production", "validated", *["registered"] * 8)
-COMMON_WORD = "transformer"
-"""In the description of every fourth model."""
-
-_SEED = 20261121
 _BIG = ("models", "versions", "version_details", "revisions", "aliases", "alias_events", "audit")
-
-
-class Shape(msgspec.Struct, frozen=True):
-    """How large an index is; versions are spread evenly."""
-
-    models: int
-    versions: int
-
-    @property
-    def teams(self) -> int:
-        return -(-self.models // TEAM_MODELS)
-
-    @property
-    def projects(self) -> int:
-        return -(-self.models // PROJECT_MODELS)
-
-    def versions_of(self, model: int) -> int:
-        """How many versions a model has; they are numbered from 1."""
-        return self.versions // self.models + (model < self.versions % self.models)
-
-
-def model_id(model: int) -> str:
-    return _id("mdl_", model)
-
-
-def model_name(model: int) -> str:
-    """Names sort in another order than models were made in."""
-    return f"family-{model * 7919 % 1000:03d}/{_WORDS[model % 977]}-{model:06d}"
-
-
-def version_id(shape: Shape, model: int, number: int) -> str:
-    return _id("ver_", _turn(shape, model, number))
-
-
-def made(shape: Shape, model: int, number: int) -> int:
-    """A version a second, the last of them not long ago."""
-    return BASE_TIME + _turn(shape, model, number) * 1_000_000
-
-
-def label(number: int) -> str:
-    return f"{number // 20}.{number % 20}.0"
-
-
-def team_name(team: int) -> str:
-    return f"team {team:05d}"
-
-
-def project(model: int) -> int:
-    return model // PROJECT_MODELS
-
-
-def rare_word(model: int) -> str:
-    """In the description of ten models only."""
-    return f"corpus{project(model):06d}"
 
 
 def fill(database: Path, shape: Shape, stored: Sequence[tuple[str, int]]) -> None:
@@ -167,7 +122,7 @@ def _drop_indexes(connection: Any) -> list[str]:
 
 
 def _trees(stored: Sequence[tuple[str, int]]) -> list[_Tree]:
-    rng = random.Random(_SEED)
+    rng = random.Random(SEED)
     found = dict[Digest, _Tree]()
     while len(found) < TREES:
         files = sorted(rng.choices(range(len(stored)), k=3))
@@ -215,7 +170,7 @@ def _names(shape: Shape) -> _Rows:
         schema.namespaces,
         (
             {
-                "id": _id("nsp_", 1 + number),
+                "id": row_id("nsp_", 1 + number),
                 "slug": f"family-{number:03d}",
                 "folded": f"family-{number:03d}",
                 "owner_kind": "user",
@@ -231,7 +186,7 @@ def _names(shape: Shape) -> _Rows:
         schema.teams,
         (
             {
-                "id": _id("tea_", number),
+                "id": row_id("tea_", number),
                 "name": team_name(number),
                 "folded": team_name(number),
                 "department": f"department {number % 10}",
@@ -249,7 +204,7 @@ def _names(shape: Shape) -> _Rows:
         schema.tags,
         (
             {
-                "id": _id("tag_", number),
+                "id": row_id("tag_", number),
                 "key": text.partition("=")[0],
                 "value": text.partition("=")[2],
                 "folded": text,
@@ -269,7 +224,7 @@ def _models(shape: Shape) -> _Rows:
             {
                 "model": model_id(model),
                 "key": key,
-                "tag": _id("tag_", tag),
+                "tag": row_id("tag_", tag),
                 "name": fold(model_name(model)),
                 "created_at": made(shape, model, 1),
                 "created_by": ACTOR,
@@ -288,8 +243,8 @@ def _models(shape: Shape) -> _Rows:
             {
                 "model": model_id(model),
                 "source": "put",
-                "digest": Digest.of(_card(model).encode()).raw,
-                "text": _card(model),
+                "digest": Digest.of(card(model).encode()).raw,
+                "text": card(model),
                 "updated_at": made(shape, model, 1),
                 "updated_by": ACTOR,
             }
@@ -304,7 +259,7 @@ def _models(shape: Shape) -> _Rows:
     yield (
         schema.model_words,
         (
-            _document(model) | {"card": "" if model % CARD_EVERY else fold(_card(model))}
+            _document(model) | {"card": "" if model % CARD_EVERY else fold(card(model))}
             for model in range(shape.models)
         ),
     )
@@ -322,11 +277,11 @@ def _model(shape: Shape, model: int) -> dict[str, Any]:
         "created_at": at,
         "created_by": ACTOR,
         "updated_at": at,
-        "namespace": _id("nsp_", 1 + model * 7919 % 1000),
-        "description": _description(model),
+        "namespace": row_id("nsp_", 1 + model * 7919 % 1000),
+        "description": description(model),
         "task_type": TASKS[model % len(TASKS)],
         "subject_domain": SUBJECTS[model // 5 % len(SUBJECTS)],
-        "team": _id("tea_", model // TEAM_MODELS),
+        "team": row_id("tea_", model // TEAM_MODELS),
         "risk_level": RISKS[model // 3 % len(RISKS)],
         "active": int(model % 20 != 0),
         "version_count": count,
@@ -338,7 +293,7 @@ def _document(model: int) -> dict[str, Any]:
         "rowid": model + 1,
         "name": fold(model_name(model)),
         "tags": f"domain={SUBJECTS[model % len(SUBJECTS)]}\nproject={project(model):06d}",
-        "description": fold(_description(model)),
+        "description": fold(description(model)),
     }
 
 
@@ -354,7 +309,7 @@ def _versions(shape: Shape, trees: Sequence[_Tree]) -> _Rows:
                 "parameters": f'{{"layers":{number}}}',
                 "standardisation": "{}",
                 "performance": '{"accuracy":0.9}',
-                "metadata": f'{{"commit":"{_revision_id(model, number)}"}}',
+                "metadata": f'{{"commit":"{revision_id(model, number)}"}}',
             }
             for model, number in _turns(shape)
         ),
@@ -392,10 +347,10 @@ def _turns(shape: Shape) -> Iterator[tuple[int, int]]:
 
 def _revision(shape: Shape, trees: Sequence[_Tree], model: int, number: int) -> dict[str, Any]:
     return {
-        "id": _revision_id(model, number),
+        "id": revision_id(model, number),
         "model": model_id(model),
         "tree": _tree_of(trees, model, number).digest.raw,
-        "parents": "" if number == 1 else _revision_id(model, number - 1),
+        "parents": "" if number == 1 else revision_id(model, number - 1),
         "author": ACTOR,
         "message": "",
         "created_at": made(shape, model, number),
@@ -404,7 +359,7 @@ def _revision(shape: Shape, trees: Sequence[_Tree], model: int, number: int) -> 
 
 def _version(shape: Shape, trees: Sequence[_Tree], model: int, number: int) -> dict[str, Any]:
     tree, place = _tree_of(trees, model, number), precedence(label(number))
-    mixed = _mixed(model, number)
+    spread = mixed(model, number)
     at = made(shape, model, number)
     return {
         "id": version_id(shape, model, number),
@@ -414,20 +369,20 @@ def _version(shape: Shape, trees: Sequence[_Tree], model: int, number: int) -> d
         "folded": label(number),
         "standing": place.standing,
         "precedence": place.key,
-        "revision": _revision_id(model, number),
+        "revision": revision_id(model, number),
         "tree": tree.digest.raw,
         "files": len(tree.files),
         "size": tree.size_bytes,
         "created_at": at,
         "created_by": ACTOR,
         "updated_at": at,
-        "status": STATUSES[mixed % len(STATUSES)],
-        "framework": FRAMEWORKS[mixed // 10 % len(FRAMEWORKS)],
+        "status": STATUSES[spread % len(STATUSES)],
+        "framework": FRAMEWORKS[spread // 10 % len(FRAMEWORKS)],
         "python_version": "3.11",
-        "region": REGIONS[mixed // 100 % len(REGIONS)],
-        "eval_score": mixed // 1000 % 10_000 / 10_000,
-        "cost_per_1k": mixed // 7 % 100_000 / 1000,
-        "slo_met": mixed // 11 % 2,
+        "region": REGIONS[spread // 100 % len(REGIONS)],
+        "eval_score": spread // 1000 % 10_000 / 10_000,
+        "cost_per_1k": spread // 7 % 100_000 / 1000,
+        "slo_met": spread // 11 % 2,
     }
 
 
@@ -440,7 +395,7 @@ def _aliases(shape: Shape) -> Iterator[dict[str, Any]]:
                     "model": model_id(model),
                     "folded": name,
                     "name": name,
-                    "revision": _revision_id(model, number),
+                    "revision": revision_id(model, number),
                     "held": int(name == "champion"),
                     "moved_at": made(shape, model, number),
                     "moved_by": ACTOR,
@@ -454,8 +409,8 @@ def _alias_events(shape: Shape) -> Iterator[dict[str, Any]]:
                 "model": model_id(model),
                 "folded": name,
                 "name": name,
-                "from_revision": None if number == 1 else _revision_id(model, number - 1),
-                "to_revision": _revision_id(model, number),
+                "from_revision": None if number == 1 else revision_id(model, number - 1),
+                "to_revision": revision_id(model, number),
                 "actor": ACTOR,
                 "reason": "published",
                 "created_at": made(shape, model, number),
@@ -468,7 +423,7 @@ def _entry(shape: Shape, trees: Sequence[_Tree], model: int, number: int) -> dic
         "number": number,
         "label": label(number),
         "tree": str(tree.digest),
-        "revision": _revision_id(model, number),
+        "revision": revision_id(model, number),
         "files": len(tree.files),
         "size": tree.size_bytes,
     }
@@ -476,7 +431,7 @@ def _entry(shape: Shape, trees: Sequence[_Tree], model: int, number: int) -> dic
         "created_at": made(shape, model, number),
         "actor": ACTOR,
         "actor_name": "local",
-        "request": f"{_turn(shape, model, number):024x}",
+        "request": f"{turn(shape, model, number):024x}",
         "action": "publish",
         "kind": "version",
         "entity": version_id(shape, model, number),
@@ -504,47 +459,5 @@ def _claims(shape: Shape, trees: Sequence[_Tree]) -> Iterator[dict[str, Any]]:
             }
 
 
-def _id(prefix: str, number: int) -> str:
-    return f"{prefix}{number:026d}"
-
-
-def _turn(shape: Shape, model: int, number: int) -> int:
-    return (number - 1) * shape.models + model
-
-
-def _mixed(model: int, number: int) -> int:
-    """A large number that looks random, the same for the same version at every size."""
-    return (model * 2_654_435_761 + number * 40_503_777_777) * 0x9E3779B97F4A7C15 % 2**64 >> 20
-
-
-def _revision_id(model: int, number: int) -> str:
-    return f"a{_mixed(model, number):011x}{model:012x}{number:016x}"[:40]
-
-
 def _tree_of(trees: Sequence[_Tree], model: int, number: int) -> _Tree:
-    return trees[_mixed(model, number) // 13 % len(trees)]
-
-
-def _description(model: int) -> str:
-    rng = random.Random(model)
-    words = rng.choices(_WORDS, k=11)
-    words[5] = COMMON_WORD if model % 4 == 0 else words[5]
-    return " ".join([*words, rare_word(model)])
-
-
-def _card(model: int) -> str:
-    return "# A model\n\n" + " ".join(random.Random(model + 1).choices(_WORDS, k=200))
-
-
-def _made_up_words(count: int) -> list[str]:
-    rng = random.Random(_SEED)
-    found = set[str]()
-    while len(found) < count:
-        syllables = rng.randrange(2, 5)
-        found.add(
-            "".join(rng.choice("bdfgklmnprst") + rng.choice("aeio") for _ in range(syllables))
-        )
-    return sorted(found)
-
-
-_WORDS = _made_up_words(2000)
+    return trees[mixed(model, number) // 13 % len(trees)]

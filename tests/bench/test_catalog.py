@@ -11,9 +11,9 @@ from typing import Any
 import pysqlite3.dbapi2 as sqlite
 import pytest
 
-from bench import bench_catalog, catalog
+from bench import catalog, shapes
 from bench.bench_catalog import CASES, PAGE
-from bench.catalog import Shape
+from bench.shapes import Shape
 from registry.catalog.cards import moves_to_follow
 from registry.catalog.seals import last_seal
 from store.layout import INDEX_FILE
@@ -99,7 +99,7 @@ async def test_housekeeping_finds_nothing_to_catch_up_with(registry: Registry) -
 
 async def test_a_model_is_as_its_rows_say(registry: Registry) -> None:
     model = SHAPE.models - 1
-    path = "/api/v1/models/" + catalog.model_name(model).replace("/", "~")
+    path = "/api/v1/models/" + shapes.model_name(model).replace("/", "~")
     last = SHAPE.versions_of(model)
 
     said = (await registry.site.ask("GET", path)).json
@@ -108,21 +108,21 @@ async def test_a_model_is_as_its_rows_say(registry: Registry) -> None:
     semver = (await registry.site.ask("GET", f"{path}/versions/latest?by=semver")).json
     champion = (await registry.site.ask("GET", f"{path}/versions/@champion")).json
 
-    assert said["id"] == catalog.model_id(model)
-    assert said["team"]["name"] == catalog.team_name(SHAPE.teams - 1)
+    assert said["id"] == shapes.model_id(model)
+    assert said["team"]["name"] == shapes.team_name(SHAPE.teams - 1)
     assert [version["number"] for version in listed] == list(range(last, 0, -1))
     assert (latest["number"], semver["number"], champion["number"]) == (last, last, 1)
-    assert latest["id"] == catalog.version_id(SHAPE, model, last)
-    assert latest["label"] == catalog.label(last)
+    assert latest["id"] == shapes.version_id(SHAPE, model, last)
+    assert latest["label"] == shapes.label(last)
 
 
 async def test_a_rare_word_finds_its_project_and_no_more(registry: Registry) -> None:
-    word = catalog.rare_word(25)
+    word = shapes.rare_word(25)
 
     searched = (await registry.site.ask("GET", f"/api/v1/search?q={word}")).json["items"]
     contained = (await registry.site.ask("GET", f"/api/v1/models?q={word[2:]}")).json["items"]
 
-    expected = {catalog.model_id(model) for model in range(20, 30)}
+    expected = {shapes.model_id(model) for model in range(20, 30)}
     assert {hit["model"]["id"] for hit in searched} == expected
     assert {model["id"] for model in contained} == expected
 
@@ -142,11 +142,19 @@ async def test_registering_goes_on_behind_what_was_filled_in(registry: Registry)
     assert len(history) >= before
 
 
-def test_filling_twice_gives_the_same_rows() -> None:
-    turns = list(catalog._turns(SHAPE))
-    ids = {catalog.version_id(SHAPE, *turn) for turn in turns}
+def test_every_version_has_names_of_its_own() -> None:
+    turns = [
+        (model, number)
+        for model in range(SHAPE.models)
+        for number in range(1, SHAPE.versions_of(model) + 1)
+    ]
 
-    assert len(ids) == len(turns) == SHAPE.versions
-    assert len({catalog._revision_id(*turn) for turn in turns}) == SHAPE.versions
-    assert catalog._description(7) == catalog._description(7)
-    assert bench_catalog.SMALL.versions == 1_000
+    assert len(turns) == SHAPE.versions
+    assert len({shapes.version_id(SHAPE, *turn) for turn in turns}) == SHAPE.versions
+    assert len({shapes.revision_id(*turn) for turn in turns}) == SHAPE.versions
+
+
+def test_what_a_model_says_does_not_depend_on_the_run() -> None:
+    assert shapes.description(4).split()[5] == shapes.COMMON_WORD
+    assert shapes.description(25).endswith(shapes.rare_word(29))
+    assert shapes.model_name(1) == "family-919/" + shapes.model_name(978)[11:-6] + "000001"
