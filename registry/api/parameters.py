@@ -242,6 +242,21 @@ BODIES: Final[Mapping[str, Any]] = {
             }
         ]
     },
+    "BatchBody": {
+        "versions": [
+            {
+                "model": "nlp/bert",
+                "label": "2.1.0",
+                "files": [{"path": "model.safetensors", "digest": _DIGEST}],
+            },
+            {"model": "nlp/large", "source": {"uri": "s3://models/large/7"}, "region": "eu"},
+        ]
+    },
+    "BatchedBody": {
+        "model": "nlp/bert",
+        "label": "2.1.0",
+        "files": [{"path": "model.safetensors", "digest": _DIGEST}],
+    },
     "ModelCreate": {
         "name": "nlp/tickets",
         "description": "routes support tickets",
