@@ -80,7 +80,7 @@ async def _delete(
     tx: Tx, principal: Principal, model: Model, version: Version, reason: str
 ) -> Version:
     pointing = await aliases_of_revision(tx, model.id, version.revision)
-    others = [alias.name for alias in pointing if alias.name not in RESERVED_ALIASES]
+    others = [alias.name for alias in pointing if fold(alias.name) not in RESERVED_ALIASES]
     if others:
         raise Conflict(
             "version",
