@@ -289,3 +289,29 @@ async def test_many_files_come_in_one_request(registry: Registry) -> None:
 
     assert (made.status, made.json["version"]["files"]) == (201, 600)
     assert (await registry.get("/models/bert/v1/d3/f3")).body == b"3"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "code"),
+    [
+        (b'{"label": "latest"}', b"label_is_alias"),
+        (b'{"label": "draft1"}', b"draft_exists"),
+        (b'{"label": "12"}', b"label_invalid"),
+    ],
+)
+async def test_what_cannot_be_is_said_while_the_file_is_still_to_come(
+    registry: Registry, metadata: bytes, code: bytes
+) -> None:
+    await registry.put("/models/bert/draft1/f", b"1")
+    start = (
+        b'--b\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n' + metadata + b"\r\n"
+        b'--b\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\n'
+    )
+    head = (
+        f"POST {AT} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000000\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    ).encode()
+
+    answered = await registry.site.raw(head + start)
+
+    assert b'"code":"' + code + b'"' in answered

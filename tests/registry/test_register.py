@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,13 @@ import msgspec
 import pytest
 
 from registry.config import Config, LimitsConfig
+from registry.domain.principals import LOCAL, Principal
+from registry.domain.references import parse_model
 from registry.domain.trees import EMPTY_TREE, TreeFile, tree_digest
+from registry.errors import ContentMissing
+from registry.services.register import NamedFile, Prepared, Registration, prepare, register_in
 from store.digest import Digest
+from store.index.blobs import PIN, keep_ref
 from tests.support.builders import Answer, Registry, running_registry
 
 WEIGHTS = b"weights" * 1000
@@ -559,3 +565,43 @@ async def test_a_key_in_two_spellings_is_one_tag_too_many(registry: Registry) ->
     refused = await register(registry, source={"uri": "s3://a"}, tags={"Gold": "1", "gold": "2"})
 
     assert (refused.status, refused.code) == (400, "tag_invalid")
+
+
+# What may be named, asked of the service itself.
+
+
+async def wish_for(registry: Registry, principal: Principal, *, is_draft: bool = False) -> Prepared:
+    wish = Registration(label="v1", files=[NamedFile("w", Digest.of(WEIGHTS))], is_draft=is_draft)
+    model = parse_model("bert")
+    return await prepare(registry.store, principal, model, wish, most_files=10)
+
+
+@pytest.mark.parametrize("is_draft", [True, False])
+async def test_what_goes_between_looking_and_writing_is_missing_too(
+    registry: Registry, is_draft: bool
+) -> None:
+    await registry.put("/models/other/v1/f", WEIGHTS)
+    prepared = await wish_for(registry, LOCAL, is_draft=is_draft)
+    await registry.send("DELETE", "/models/other/v1")
+
+    with pytest.raises(ContentMissing) as refused:
+        await registry.store.index.run(partial(register_in, principal=LOCAL, on=prepared))
+    assert refused.value.digests == [str(Digest.of(WEIGHTS))]
+    assert await registry.rows("SELECT name FROM models") == [("other",)]
+
+
+async def test_a_digest_opens_nothing_that_the_caller_may_not_read(registry: Registry) -> None:
+    stranger = Principal("usr_stranger", "stranger")
+    await stored(registry, WEIGHTS)
+
+    with pytest.raises(ContentMissing):
+        await wish_for(registry, stranger)
+    owned = partial(keep_ref, digest=Digest.of(WEIGHTS), owner=stranger.id, kind=PIN)
+    await registry.store.index.run(owned)
+    prepared = await wish_for(registry, stranger)
+    done = await registry.store.index.run(partial(register_in, principal=stranger, on=prepared))
+
+    assert done.is_new
+    assert await registry.rows("SELECT owner, kind FROM refs WHERE kind <> 'tree'") == [
+        (LOCAL.id, PIN)
+    ]
