@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from registry.client import uploading
 from registry.client.errors import Refused, SourceChanged, SourceRefused, Unreachable
 from registry.client.push import Publication, Pushed, push
-from registry.client.sources import find_sources
-from registry.client.transfer import Step
+from registry.client.sources import find_sources, hash_sources, open_source
+from registry.client.transfer import Meter, Step
 from registry.client.unfinished import Session, Unfinished
 from registry.domain.names import parse_model_name
 from registry.keys import DRAIN
 from store.digest import Digest
-from tests.registry.client.conftest import Connect, Watched, linked
+from tests.registry.client.conftest import Connect, Watched, answering, linked
 from tests.support.builders import Registry
 
 LARGE = bytes(range(256)) * 20_000  # five megabytes
@@ -220,9 +221,14 @@ async def test_a_session_that_the_server_forgot_is_begun_anew(
 
 
 async def test_a_session_of_other_bytes_is_begun_anew(
-    registry: Registry, connect: Connect, unfinished: Unfinished, tmp_path: Path
+    registry: Registry,
+    connect: Connect,
+    unfinished: Unfinished,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Half of an upload came from a file that has changed since: its end would be a mismatch."""
+    monkeypatch.setattr("registry.client.push.ROUNDS", 1)
     digest = Digest.of(LARGE)
     made = await registry.send(
         "POST",
@@ -247,7 +253,45 @@ async def test_a_session_of_other_bytes_is_begun_anew(
     assert (await registry.get("/models/bert/1/model")).body == LARGE
 
 
+async def test_a_continued_upload_asks_before_it_sends(
+    connect: Connect, unfinished: Unfinished, tmp_path: Path
+) -> None:
+    """The server may have more than it says: the end of the broken request is on its way."""
+    expectations: list[str] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            return web.Response(status=201, headers={"Location": "/uploads/upl_1"})
+        size = {"Upload-Length": str(len(LARGE))}
+        if request.method == "HEAD":
+            return web.Response(headers={"Upload-Offset": "0", **size})
+        expectations.append(request.headers.get("Expect", ""))
+        if len(expectations) == 1:
+            return web.Response(status=503)
+        return web.Response(status=204, headers={"Upload-Offset": str(len(LARGE))})
+
+    places = [filled(tmp_path / "model", {"model": LARGE})]
+    async with answering(handler) as url, connect(url) as connection:
+        (blob,) = await hash_sources(find_sources(places), lambda step: None)
+        await uploading.send_blob(
+            connection, blob, Meter("sending", len(LARGE), lambda step: None), unfinished
+        )
+
+    assert expectations == ["", "100-continue"]
+
+
 # Files that change
+
+
+def test_a_file_that_changed_since_it_was_found_is_not_opened(tmp_path: Path) -> None:
+    (source,) = find_sources([filled(tmp_path / "model", {"f": b"one"})])
+    (tmp_path / "model" / "f").write_bytes(b"other")
+
+    with pytest.raises(SourceChanged):
+        open_source(source)
+    (tmp_path / "model" / "f").unlink()
+    with pytest.raises(SourceChanged):
+        open_source(source)
 
 
 @pytest.mark.parametrize("size", [1000, len(LARGE)])
