@@ -109,7 +109,6 @@ live_index(
     runs.c.id,
     runs.c.cost_usd,
     runs.c.gpu_hours,
-    runs.c.deleted_at,
     runs.c.model,
 )
 live_index("runs_by_status", runs.c.status, runs.c.started_at, runs.c.id)

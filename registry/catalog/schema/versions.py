@@ -129,15 +129,30 @@ Index(
     sqlite_where=versions.c.deleted_at.is_(None),
     postgresql_where=versions.c.deleted_at.is_(None),
 )
-# Lists over all models, newest first; each filter has an index in that order, a range its own.
-live_index("versions_by_creation", versions.c.created_at, versions.c.id)
-live_index("versions_by_status", versions.c.status, versions.c.created_at, versions.c.id)
-live_index("versions_by_region", versions.c.region, versions.c.created_at, versions.c.id)
-live_index("versions_by_slo", versions.c.slo_met, versions.c.created_at, versions.c.id)
-live_index("versions_by_framework", versions.c.framework, versions.c.created_at, versions.c.id)
-live_index("versions_by_tier", versions.c.tier, versions.c.created_at, versions.c.id)
-live_index("versions_by_score", versions.c.eval_score, versions.c.id)
-live_index("versions_by_cost", versions.c.cost_per_1k, versions.c.id)
+# Lists over all models, newest first; each filter has an index in that order, a range its own. The
+# model is in them so that those of deleted models can be left out while counting.
+live_index("versions_by_creation", versions.c.created_at, versions.c.id, versions.c.model)
+live_index(
+    "versions_by_status", versions.c.status, versions.c.created_at, versions.c.id, versions.c.model
+)
+live_index(
+    "versions_by_region", versions.c.region, versions.c.created_at, versions.c.id, versions.c.model
+)
+live_index(
+    "versions_by_slo", versions.c.slo_met, versions.c.created_at, versions.c.id, versions.c.model
+)
+live_index(
+    "versions_by_framework",
+    versions.c.framework,
+    versions.c.created_at,
+    versions.c.id,
+    versions.c.model,
+)
+live_index(
+    "versions_by_tier", versions.c.tier, versions.c.created_at, versions.c.id, versions.c.model
+)
+live_index("versions_by_score", versions.c.eval_score, versions.c.id, versions.c.model)
+live_index("versions_by_cost", versions.c.cost_per_1k, versions.c.id, versions.c.model)
 # Within one model: the latest of a status, the latest by creation.
 live_index("versions_of_model_by_status", versions.c.model, versions.c.status, versions.c.number)
 live_index(

@@ -207,7 +207,7 @@ def _models() -> None:
     op.create_index(
         "models_by_activity",
         "models",
-        ["active", "folded"],
+        ["active", "folded", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -215,7 +215,7 @@ def _models() -> None:
     op.create_index(
         "models_by_creation",
         "models",
-        ["created_at", "id"],
+        ["created_at", "id", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -223,7 +223,7 @@ def _models() -> None:
     op.create_index(
         "models_by_kind",
         "models",
-        ["kind", "folded"],
+        ["kind", "folded", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -239,7 +239,7 @@ def _models() -> None:
     op.create_index(
         "models_by_namespace",
         "models",
-        ["namespace", "folded"],
+        ["namespace", "folded", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -247,7 +247,7 @@ def _models() -> None:
     op.create_index(
         "models_by_risk",
         "models",
-        ["risk_level", "folded"],
+        ["risk_level", "folded", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -255,7 +255,7 @@ def _models() -> None:
     op.create_index(
         "models_by_subject",
         "models",
-        ["subject_domain", "folded"],
+        ["subject_domain", "folded", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -263,7 +263,7 @@ def _models() -> None:
     op.create_index(
         "models_by_task",
         "models",
-        ["task_type", "folded"],
+        ["task_type", "folded", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -271,7 +271,7 @@ def _models() -> None:
     op.create_index(
         "models_by_team",
         "models",
-        ["team", "folded"],
+        ["team", "folded", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -279,7 +279,7 @@ def _models() -> None:
     op.create_index(
         "models_by_visibility",
         "models",
-        ["visibility", "folded"],
+        ["visibility", "folded", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -388,7 +388,7 @@ def _versions() -> None:
     op.create_index(
         "versions_by_cost",
         "versions",
-        ["cost_per_1k", "id"],
+        ["cost_per_1k", "id", "model", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -396,7 +396,7 @@ def _versions() -> None:
     op.create_index(
         "versions_by_creation",
         "versions",
-        ["created_at", "id"],
+        ["created_at", "id", "model", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -405,7 +405,7 @@ def _versions() -> None:
         op.create_index(
             f"versions_by_{name}",
             "versions",
-            [name, "created_at", "id"],
+            [name, "created_at", "id", "model", "deleted_at"],
             unique=False,
             sqlite_where=sa.text("deleted_at IS NULL"),
             postgresql_where=sa.text("deleted_at IS NULL"),
@@ -415,7 +415,7 @@ def _versions() -> None:
     op.create_index(
         "versions_by_region",
         "versions",
-        ["region", "created_at", "id"],
+        ["region", "created_at", "id", "model", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -424,7 +424,7 @@ def _versions() -> None:
     op.create_index(
         "versions_by_score",
         "versions",
-        ["eval_score", "id"],
+        ["eval_score", "id", "model", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -432,7 +432,7 @@ def _versions() -> None:
     op.create_index(
         "versions_by_slo",
         "versions",
-        ["slo_met", "created_at", "id"],
+        ["slo_met", "created_at", "id", "model", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -456,7 +456,7 @@ def _versions() -> None:
     op.create_index(
         "versions_by_status",
         "versions",
-        ["status", "created_at", "id"],
+        ["status", "created_at", "id", "model", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -465,7 +465,7 @@ def _versions() -> None:
     op.create_index(
         "versions_of_model_by_creation",
         "versions",
-        ["model", "created_at", "number"],
+        ["model", "created_at", "number", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -473,7 +473,7 @@ def _versions() -> None:
     op.create_index(
         "versions_of_model_by_status",
         "versions",
-        ["model", "status", "number"],
+        ["model", "status", "number", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),

@@ -42,7 +42,7 @@ def upgrade() -> None:
     op.create_index(
         "experiments_by_creation",
         "experiments",
-        ["created_at", "id"],
+        ["created_at", "id", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -58,7 +58,7 @@ def upgrade() -> None:
     op.create_index(
         "experiments_by_namespace",
         "experiments",
-        ["namespace", "created_at", "id"],
+        ["namespace", "created_at", "id", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -130,7 +130,7 @@ def upgrade() -> None:
     op.create_index(
         "runs_by_start",
         "runs",
-        ["started_at", "id", "cost_usd", "gpu_hours", "deleted_at", "model"],
+        ["started_at", "id", "cost_usd", "gpu_hours", "model", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
@@ -138,7 +138,7 @@ def upgrade() -> None:
     op.create_index(
         "runs_by_status",
         "runs",
-        ["status", "started_at", "id"],
+        ["status", "started_at", "id", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
