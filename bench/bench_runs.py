@@ -61,6 +61,7 @@ _REPOSITORY: Final = Path(__file__).resolve().parents[1]
 
 def measure(bench: Bench, contender: Contender, _: Any) -> Measured:
     points = max(bench.settings.size_bytes // BYTES_OF_A_POINT, KEYS)
+    batches = _batches(points)
     with bench.fresh(contender) as loaded, bench.fresh(contender) as idle:
         logged = {server.port: _prepare(server) for server in (loaded, idle)}
         loaded.mark()
@@ -73,14 +74,14 @@ def measure(bench: Bench, contender: Contender, _: Any) -> Measured:
                 for server in (loaded, idle)
             }
             started = time.perf_counter()
-            series = _log(loaded, logged[loaded.port], points)
+            _log(loaded, logged[loaded.port], batches)
             seconds = time.perf_counter() - started
         found = {who: probe.latencies for who, probe in probes.items()}
         figures: Figures = {"points_per_s": points / seconds}
         yield "log", figures | costs(loaded.usage(), requests=math.ceil(points / BATCH))
         for kind in ("reads", "writes"):
             yield kind, _figures(kind, found[kind, loaded.port], found[kind, idle.port])
-        yield f"chart of {points // KEYS} points", _chart(loaded, logged[loaded.port], series)
+        yield f"chart of {points // KEYS} points", _chart(loaded, logged[loaded.port], "train/0")
     with bench.passing_directory() as directory:
         with bench.again(contender, directory) as server, Connection(server.port) as connection:
             models = _models(connection)
@@ -193,21 +194,29 @@ def _post(connection: Connection, target: str, body: Any) -> Any:
     )
 
 
-def _log(server: Server, run: str, points: int) -> str:
-    """Log so many points of `KEYS` series; returns the key of one."""
+def _batches(points: int) -> list[bytes]:
+    """Bodies with so many points in all, made before, so that making them costs nobody."""
+    return [
+        json.dumps(
+            {"points": [_point(n) for n in range(start, min(start + BATCH, points))]}
+        ).encode()
+        for start in range(0, points, BATCH)
+    ]
+
+
+def _point(number: int) -> dict[str, Any]:
+    return {
+        "key": f"train/{number % KEYS}",
+        "step": number // KEYS,
+        "value": math.sin(number / 1000),
+        "time": "2026-11-20T12:00:00Z",
+    }
+
+
+def _log(server: Server, run: str, batches: Sequence[bytes]) -> None:
     with Connection(server.port) as connection:
-        for start in range(0, points, BATCH):
-            batch = [
-                {
-                    "key": f"train/{number % KEYS}",
-                    "step": number // KEYS,
-                    "value": math.sin(number / 1000),
-                    "time": "2026-11-20T12:00:00Z",
-                }
-                for number in range(start, min(start + BATCH, points))
-            ]
-            _post(connection, f"{_RUNS}/{run}/metrics", {"points": batch})
-    return "train/0"
+        for content in batches:
+            connection.ask("POST", f"{_RUNS}/{run}/metrics", _JSON, content, expect=(200,))
 
 
 def _chart(server: Server, run: str, key: str) -> Figures:

@@ -55,10 +55,14 @@ MOST_CHARTED: Final = 20
 
 
 class Turnstile:
-    """One bulk transaction of this process at a time; whoever waits goes in order."""
+    """One bulk transaction of this process at a time; whoever waits goes in order.
+
+    `decoding` is the same for the bodies that such transactions come from.
+    """
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
+        self.decoding = asyncio.Lock()
 
     async def __aenter__(self) -> None:
         await self._lock.acquire()
