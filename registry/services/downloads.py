@@ -54,6 +54,8 @@ class DownloadLog:
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
         self._is_due = False
+        self._is_put_off = False
+        """Writing failed; the next try is the timer's."""
 
     @property
     def waiting(self) -> int:
@@ -74,7 +76,7 @@ class DownloadLog:
             count = self._counts[key] = [0, 0]
         count[0] += 1
         count[1] += size_bytes
-        if len(self._counts) >= EARLY:
+        if len(self._counts) >= EARLY and not self._is_put_off:
             self._begin()
         elif self._timer is None:
             self._arm()
@@ -111,6 +113,7 @@ class DownloadLog:
 
     def _fire(self) -> None:
         self._timer = None
+        self._is_put_off = False
         self._begin()
 
     def _begin(self) -> None:
@@ -125,18 +128,15 @@ class DownloadLog:
             await self.flush()
         except StoreError as error:
             logger.warning("downloads wait", counts=self.waiting, error=str(error))
-            # Not at once again: it would fail the same way.
-            self._is_due = False
+            self._is_put_off = True
+        except Exception:
+            logger.exception("downloads wait", counts=self.waiting)
+            self._is_put_off = True
 
-    def _written(self, done: asyncio.Task[None]) -> None:
+    def _written(self, _: asyncio.Task[None]) -> None:
         self._writing = None
-        if done.cancelled():
-            return
-        error = done.exception()
-        if error is not None:
-            logger.error("downloads wait", counts=self.waiting, exc_info=error)
         is_due, self._is_due = self._is_due, False
-        if is_due and error is None:
+        if is_due and not self._is_put_off:
             self._begin()
         elif self._counts and self._timer is None:
             self._arm()

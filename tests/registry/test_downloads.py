@@ -433,6 +433,35 @@ async def test_an_index_that_fails_for_a_while_is_asked_again_by_itself(
     assert [line["event"] for line in logged] == ["downloads wait"] * 3
 
 
+@pytest.mark.parametrize("error", [Unavailable("a test"), RuntimeError("a fault of ours")])
+async def test_an_index_that_fails_is_not_asked_by_every_request(
+    quiet: tuple[DownloadLog, Store, ManualClock, Version],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    log, store, _, version = quiet
+    monkeypatch.setattr(service, "EARLY", 2)
+    monkeypatch.setattr(service, "FLUSH_SECONDS", 3600)
+    tries = 0
+
+    async def fails(unit: Any) -> None:
+        nonlocal tries
+        tries += 1
+        log.add(version, "meanwhile", LOCAL, "curl", 1)
+        raise error
+
+    with monkeypatch.context() as patched, capture_logs():
+        patched.setattr(store.index, "run", fails)
+        for index in range(10):
+            log.add(version, f"f{index}", LOCAL, "curl", 1)
+            for _ in range(5):
+                await asyncio.sleep(0)
+    await log.flush()
+
+    assert tries == 1
+    assert await sums(store) == [(11, 11)]
+
+
 async def test_many_different_counts_do_not_wait_for_the_second_to_end(
     quiet: tuple[DownloadLog, Store, ManualClock, Version], monkeypatch: pytest.MonkeyPatch
 ) -> None:
