@@ -383,6 +383,7 @@ ROUTES: Final = [
         tag="aliases",
         accepts=AliasMove,
         answers={200: AliasAnswer, 201: AliasAnswer},
+        headers={"If-None-Match": "With `*` it is only made, never moved."},
         problems=(409,),
         takes_if_match=True,
     ),
