@@ -14,6 +14,7 @@ from sqlalchemy import text
 from registry.catalog import costs
 from registry.catalog.runs import _page
 from registry.domain.principals import LOCAL, Principal
+from registry.domain.references import ModelId
 from registry.domain.runs import FINAL_STATUSES, RunStatus, allowed_after, without_secrets
 from registry.errors import NotFound
 from registry.services import costs as cost_service
@@ -720,10 +721,37 @@ async def test_a_run_is_seen_by_who_sees_its_model_or_who_made_it(registry: Regi
     assert spent.total == by_model.total == costs.Spent(1, 2.0, 0.0, 0, 1)
 
 
+async def test_who_decides_about_a_run_moves_with_it(registry: Registry) -> None:
+    model_id = (await model(registry, "bert"))["id"]
+    experiment = (await registry.send("POST", "/api/v1/experiments", json={"name": "lr"})).json
+    [(namespace,)] = await registry.rows("SELECT namespace FROM experiments")
+    run = await told(registry)
+    owners = []
+    for said in (
+        {"experiment": experiment["id"]},
+        {"model": "bert"},
+        {"experiment": None},
+        {"experiment": "lr", "model": None},
+        {"experiment": None},
+    ):
+        await patch(registry, run, **said)
+        owners += await registry.rows("SELECT owner FROM runs")
+    placed = await told(registry, experiment="lr", model="bert")
+    owners += await registry.rows(f"SELECT owner FROM runs WHERE id = '{placed['id']}'")
+
+    assert [owner for (owner,) in owners] == [
+        namespace,
+        model_id,
+        model_id,
+        namespace,
+        "usr_local",
+        model_id,
+    ]
+
+
 async def test_a_stranger_cannot_put_a_run_where_they_see_nothing(registry: Registry) -> None:
     await registry.publish("bert", "1.0.0", {"f": b"1"})
     answer = await registry.get("/api/v1/models/bert")
-    from registry.domain.references import ModelId
 
     with pytest.raises(NotFound):
         await create_run(registry.store, STRANGER, RunWish(model=ModelId(answer.json["id"])))

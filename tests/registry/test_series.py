@@ -295,6 +295,21 @@ async def test_batches_of_many_take_turns_at_the_writer(registry: Registry) -> N
     assert await registry.count("run_points") == 18_000
 
 
+async def test_whoever_gives_up_at_the_turnstile_lets_the_next_one_in() -> None:
+    turnstile = Turnstile()
+
+    async def enter() -> None:
+        async with turnstile:
+            pass
+
+    first = asyncio.create_task(enter())
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait_for(enter(), 5)
+
+    assert first.cancelled()
+
+
 async def test_a_call_that_failed_half_way_is_completed_by_repeating_it(
     registry: Registry, metrics: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
