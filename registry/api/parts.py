@@ -25,10 +25,10 @@ from registry.http.multipart import Part, boundary_of, parts_of
 from registry.http.receiving import body
 from registry.keys import CONFIG, PRINCIPAL, STORE
 from registry.services.change import fingerprint
+from registry.services.composing import Registration
 from registry.services.register import (
     ArrivingFile,
     Registered,
-    Registration,
     admit,
     register_arriving,
 )

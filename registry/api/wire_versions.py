@@ -21,8 +21,9 @@ from registry.domain.statuses import Status
 from registry.domain.tags import parse_key, parse_value
 from registry.errors import Invalid
 from registry.http.cursors import CountedQuery
+from registry.services.composing import NamedFile, Registration
 from registry.services.publish import Stated
-from registry.services.register import NamedFile, Registered, Registration
+from registry.services.register import Registered
 from registry.services.versions import Change, FullVersion
 from store.digest import Digest, InvalidDigest
 

@@ -1,8 +1,8 @@
 """Register a version from what is stored already: named files, a base to change, or a source.
 
 All or nothing, in one transaction: model, tree, references, revision, version, aliases. Everything
-that grows with the number of files is prepared before it (which digests are here and how large, the
-overlay on the base, the order, the hash), so that the transaction is a fixed number of statements.
+that grows with the number of files is prepared before it (`registry.services.composing`), so that
+the transaction is a fixed number of statements.
 It asks once more, for all files in one statement, whether the caller may use every blob: what was
 true before may have changed.
 
@@ -21,7 +21,7 @@ The same label with other content is a `Conflict`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -36,27 +36,33 @@ from registry.catalog.folders import (
     put_draft_files,
     running_uploads,
 )
-from registry.catalog.trees import insert_tree, tree_files_after
+from registry.catalog.trees import insert_tree
 from registry.catalog.usable import (
-    Claimant,
     unusable_in_folder,
     unusable_in_tree,
-    usable_sizes,
 )
 from registry.catalog.versions import (
     find_repeated_version,
     find_version_by_label,
 )
 from registry.domain.facts import facts_of, says_the_same
-from registry.domain.ids import FOLDER, MODEL, new_id
 from registry.domain.models import Draft, Model, Version
 from registry.domain.names import ModelName, fold
 from registry.domain.principals import Principal
-from registry.domain.references import ModelReference, VersionReference
-from registry.domain.trees import EMPTY_TREE, TreeFile, TreeHasher, sorted_files
-from registry.errors import Conflict, ContentMissing, Invalid, NotFound, RegistryError
+from registry.domain.references import ModelReference
+from registry.domain.trees import EMPTY_TREE
+from registry.errors import Conflict, ContentMissing, RegistryError
 from registry.services.batches import batch_problem, refuse_batch
 from registry.services.change import change, fingerprint
+from registry.services.composing import (
+    NOTHING_ARRIVED,
+    Arrived,
+    Prepared,
+    Registration,
+    prepare,
+    require_once,
+    too_many,
+)
 from registry.services.drafts import label_holder, make_model, model_to_write, refuse_reserved
 from registry.services.gathering import gathering
 from registry.services.publish import (
@@ -69,7 +75,7 @@ from registry.services.publish import (
     publish_in,
     why_not_return,
 )
-from registry.services.resolve import DraftFiles, follow, require_model
+from registry.services.resolve import require_model
 from registry.services.tags import Holder, TagWish, assign
 from registry.services.versions import FullVersion, full_version
 from store.digest import Digest
@@ -77,30 +83,8 @@ from store.index.blobs import drop_leases
 from store.index.transactions import Tx
 from store.opening import Store
 
-FEW_FILES: Final = 64
-"""Up to so many files cost less on the event loop than a hop to a thread and back."""
-
 TURN: Final = 32
 """After so many versions of a batch the event loop gets a turn."""
-
-_PAGE_FILES: Final = 10_000
-
-
-class NamedFile(msgspec.Struct, frozen=True, gc=False):
-    """A path and the stored blob that it shall hold; None takes the path out of the base."""
-
-    path: str
-    digest: Digest | None
-
-
-class Registration(msgspec.Struct, frozen=True, kw_only=True):
-    """A version, or a draft, as somebody wants it."""
-
-    label: str | None = None
-    files: Sequence[NamedFile] = ()
-    base: VersionReference | None = None
-    stated: Stated = UNSTATED
-    is_draft: bool = False
 
 
 class ArrivingFile(msgspec.Struct, frozen=True):
@@ -111,16 +95,6 @@ class ArrivingFile(msgspec.Struct, frozen=True):
     expected: Digest | None = None
 
 
-class Arrived(msgspec.Struct, frozen=True):
-    """Files that came with the request itself; their blobs are leased to `holder` and not owned."""
-
-    files: Sequence[TreeFile] = ()
-    holder: str = ""
-
-
-NOTHING_ARRIVED: Final = Arrived()
-
-
 class Registered(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a registration, and whether this very call made or restored it."""
 
@@ -128,27 +102,6 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
     version: FullVersion | None = None
     draft: Draft | None = None
     is_new: bool = True
-
-
-class _Content(msgspec.Struct, frozen=True):
-    """Files in order, and what they make."""
-
-    files: list[TreeFile]
-    tree: Digest
-    size_bytes: int
-
-
-class Prepared(msgspec.Struct, frozen=True):
-    """A registration with everything that its transaction needs, ids included."""
-
-    reference: ModelReference
-    wish: Registration
-    content: _Content
-    claimant: Claimant
-    model_id: str
-    folder_id: str
-    ids: Ids
-    tags: tuple[TagWish, ...]
 
 
 async def register_version(
@@ -189,7 +142,7 @@ async def register_versions(
             one = await prepare(store, principal, model, wish, most_files=left)
         except RegistryError as error:
             if error.code == "too_many_files":
-                raise _too_many(most_files) from error
+                raise too_many(most_files) from error
             problems[position] = error
             continue
         prepared[position] = one
@@ -232,9 +185,9 @@ async def register_arriving(
     async with gathering(store, "mul", limit_bytes=limit_bytes) as taking:
         seen: set[str] = set()
         async for file in files:
-            _require_once(file.path, seen)
+            require_once(file.path, seen)
             if len(seen) > most_files:
-                raise _too_many(most_files)
+                raise too_many(most_files)
             await taking.take(file.path, file.content, expected=file.expected)
         found = await taking.finish()
         for one in sorted(found, key=lambda file: file.path):
@@ -286,151 +239,6 @@ async def publish_labelled(
         return Registered(model=found, version=full, is_new=done.is_new)
 
     return await change(store, principal, unit)
-
-
-async def prepare(
-    store: Store,
-    principal: Principal,
-    model: ModelReference,
-    wish: Registration,
-    *,
-    most_files: int,
-    arrived: Arrived = NOTHING_ARRIVED,
-) -> Prepared:
-    """Everything about a registration that needs no writing."""
-    require_coherent(wish, arrived)
-    claimant = Claimant(principal.visibility, arrived.holder)
-    wanted = {file.digest for file in wish.files if file.digest is not None}
-
-    async def unit(tx: Tx) -> tuple[list[TreeFile], dict[Digest, int]]:
-        found = await model_to_write(tx, principal, model)
-        base = []
-        if wish.base is not None:
-            base = await _base_files(tx, found, model, wish.base, most_files)
-        return base, await usable_sizes(tx, claimant, wanted)
-
-    base, sizes = list[TreeFile](), dict[Digest, int]()
-    is_small = wish.base is None and len(wish.files) + len(arrived.files) <= FEW_FILES
-    if wanted or wish.base is not None:
-        base, sizes = await (store.index.look if is_small else store.index.read)(unit)
-    missing = sorted(wanted - sizes.keys())
-    if missing:
-        raise ContentMissing("version", _name(wish, model), missing)
-    if is_small:
-        content = _compose(wish, base, sizes, arrived.files, most_files)
-    else:
-        content = await asyncio.to_thread(_compose, wish, base, sizes, arrived.files, most_files)
-    now = store.clock()
-    return Prepared(
-        model,
-        wish,
-        content,
-        claimant,
-        new_id(MODEL, now),
-        new_id(FOLDER, now),
-        Ids.fresh(now),
-        tuple(TagWish.fresh(now, key, value) for key, value in wish.stated.tags),
-    )
-
-
-def require_coherent(wish: Registration, arrived: Arrived = NOTHING_ARRIVED) -> None:
-    """Refuse what contradicts itself, before anything is looked up or received."""
-    stated = wish.stated
-    if stated.source is not None and (wish.files or arrived.files or wish.base is not None):
-        raise Invalid(
-            "source", "stands for bytes kept elsewhere; files and base cannot be beside it"
-        )
-    if not wish.is_draft:
-        return
-    if wish.label is None:
-        raise Invalid("label", "is what a draft is called by; it needs one")
-    said = [*stated.facts.given(), *(["source"] if stated.source is not None else [])]
-    said += [name for name in ("status", "tags") if getattr(stated, name)]
-    if said:
-        raise Invalid(
-            said[0],
-            "cannot be said of a draft; say it when it is published",
-            problems=[
-                (name, "cannot be said of a draft; say it when it is published") for name in said
-            ],
-        )
-
-
-def _name(wish: Registration, model: ModelReference) -> str:
-    called = model.text if isinstance(model, ModelName) else model.id
-    return f"{wish.label or 'without a label'} of {called}"
-
-
-async def _base_files(
-    tx: Tx,
-    model: Model | None,
-    reference: ModelReference,
-    base: VersionReference,
-    most_files: int,
-) -> list[TreeFile]:
-    if model is None:
-        assert isinstance(reference, ModelName), "an id that names no model was refused"
-        raise NotFound("model", reference.text, code="model_not_found")
-    place = await follow(tx, model, base)
-    if isinstance(place, DraftFiles):
-        raise Conflict(
-            "draft",
-            f"{place.name} of {model.name}",
-            "may still change; a base is a version",
-            code="base_is_draft",
-        )
-    if place.files > most_files:
-        raise _too_many(most_files)
-    files: list[TreeFile] = []
-    while len(files) < place.files:
-        after = files[-1].path if files else ""
-        files += await tree_files_after(tx, place.digest, after, _PAGE_FILES)
-    return files
-
-
-def _compose(
-    wish: Registration,
-    base: Iterable[TreeFile],
-    sizes: Mapping[Digest, int],
-    arrived: Sequence[TreeFile],
-    most_files: int,
-) -> _Content:
-    """Lay what is named over the base; blocking, because there may be many files."""
-    found = {file.path: file for file in base}
-    seen: set[str] = set()
-    for named in wish.files:
-        _require_once(named.path, seen)
-        if named.digest is not None:
-            found[named.path] = TreeFile(named.path, named.digest, sizes[named.digest])
-        elif found.pop(named.path, None) is None:
-            raise Invalid("files", f"{named.path!r} is not in the base", code="path_not_in_base")
-    for file in arrived:
-        _require_once(file.path, seen)
-        found[file.path] = file
-    if len(found) > most_files:
-        raise _too_many(most_files)
-    if not found and wish.stated.source is None:
-        raise Invalid("files", "is empty, and no source is given", code="version_empty")
-    files = sorted_files(found.values())
-    hasher = TreeHasher()
-    for file in files:
-        hasher.update(file.path, file.digest.hex, file.size_bytes)
-    return _Content(files, hasher.finish(), hasher.size_bytes)
-
-
-def _require_once(path: str, seen: set[str]) -> None:
-    if path in seen:
-        raise Invalid("files", f"{path!r} appears twice", code="path_twice")
-    seen.add(path)
-
-
-def _too_many(most_files: int) -> Invalid:
-    return Invalid(
-        "files",
-        f"are more than {most_files}",
-        code="too_many_files",
-        details={"limit": "limits.version_files", "allowed": most_files},
-    )
 
 
 async def register_in(tx: Tx, principal: Principal, on: Prepared) -> Registered:

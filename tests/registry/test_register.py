@@ -14,7 +14,8 @@ from registry.domain.principals import LOCAL, Principal
 from registry.domain.references import parse_model
 from registry.domain.trees import EMPTY_TREE, TreeFile, tree_digest
 from registry.errors import ContentMissing
-from registry.services.register import NamedFile, Prepared, Registration, prepare, register_in
+from registry.services.composing import NamedFile, Prepared, Registration, prepare
+from registry.services.register import register_in
 from store.digest import Digest
 from store.index.blobs import PIN, keep_ref
 from tests.support.builders import Answer, Registry, running_registry
