@@ -35,6 +35,7 @@ from store.digest import Digest
 from store.errors import BlobNotFound, Unavailable
 from store.hashing import RunningHash
 from store.index import blobs as rows
+from store.index import claims, state
 from store.index.blobs import BlobRow
 from store.index.transactions import Index, Tx
 from store.index.uploads import FINISHED, UploadRow, delete_upload, find_upload, uploads_after
@@ -104,7 +105,7 @@ class Fsck:
             if report is not None:
                 report(name, seen)
             counts.append(seen)
-        for digest, owner, kind in await self._index.read(rows.dangling_refs):
+        for digest, owner, kind in await self._index.read(claims.dangling_refs):
             findings.append(Finding(str(digest), f"dangling: needed by {owner} ({kind})", "none"))
         rows_seen, files, uploads, quarantined = counts
         return FsckReport(rows_seen, files, uploads, quarantined, findings)
@@ -142,7 +143,7 @@ class Fsck:
             yield await self._check_orphan(info, repair)
 
     async def _check_orphan(self, info: BlobInfo, repair: bool) -> Finding | None:
-        before = await self._index.look(partial(rows.counter, name="moves"))
+        before = await self._index.look(partial(state.counter, name="moves"))
         try:
             running = await self._scrub.hash(info.digest)
         except BlobNotFound:
@@ -277,22 +278,22 @@ async def _lose(tx: Tx, row: BlobRow) -> None:
 async def _adopt(tx: Tx, found: RunningHash, moves: int) -> bool:
     """Make an orphan a blob, unless something has happened to its digest since it was read."""
     digest = found.digest()
-    if await rows.find_blob(tx, digest) is not None or await rows.counter(tx, "moves") != moves:
+    if await rows.find_blob(tx, digest) is not None or await state.counter(tx, "moves") != moves:
         return False
     segments = found.segments()
     own = None if segments.needs_file else segments.own
     await rows.insert_present(tx, digest, found.size_bytes, own, boot_id())
-    await rows.keep_ref(tx, digest, RECOVERED, rows.PIN)
+    await claims.keep_ref(tx, digest, RECOVERED, claims.PIN)
     return True
 
 
 async def _announce_bad(tx: Tx, info: BlobInfo, moves: int) -> BlobRow | None:
     if await rows.find_blob(tx, info.digest) is not None:
         return None
-    if await rows.counter(tx, "moves") != moves:
+    if await state.counter(tx, "moves") != moves:
         return None
-    generation = await rows.next_counter(tx, "generation")
-    await rows.next_counter(tx, "moves")
+    generation = await state.next_counter(tx, "generation")
+    await state.next_counter(tx, "moves")
     await rows.insert_moving(tx, info.digest, info.size_bytes, generation, None)
     await insert_aside(tx, info.digest, generation, info.size_bytes, reason=DAMAGED)
     return await rows.find_blob(tx, info.digest)
@@ -300,5 +301,5 @@ async def _announce_bad(tx: Tx, info: BlobInfo, moves: int) -> BlobRow | None:
 
 async def _forget_bad(tx: Tx, row: BlobRow) -> None:
     """The digest was never stored: no row is what it had, and what it gets back."""
-    if not await rows.any_ref(tx, row.digest):
+    if not await claims.any_ref(tx, row.digest):
         await rows.delete_blob(tx, row.digest, row.generation, rows.DAMAGED)

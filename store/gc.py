@@ -34,6 +34,7 @@ from store.clock import SECOND
 from store.digest import Digest
 from store.errors import CollectionRefused
 from store.index import blobs as rows
+from store.index import claims, state
 from store.index.blobs import BlobRow
 from store.index.transactions import Index, Tx
 from store.quarantine import (
@@ -151,7 +152,7 @@ class Collector:
         before = now - self._grace_seconds * SECOND
         while len(planned) < PLAN_LIMIT:
             page = await self._index.read(
-                partial(rows.collectable, before=before, after=after, limit=1000)
+                partial(claims.collectable, before=before, after=after, limit=1000)
             )
             planned += page
             if len(page) < 1000:
@@ -237,7 +238,7 @@ class Collector:
             return CollectionStatus(
                 *totals.get(COLLECTED, (0, 0)),
                 *totals.get("damaged", (0, 0)),
-                await rows.get_state(tx, COLLECTION_OFF),
+                await state.get_state(tx, COLLECTION_OFF),
             )
 
         return await self._index.read(unit)
@@ -253,7 +254,7 @@ class Collector:
         found = await self._identify()
         if found != self._store_id:
             return f"the directory belongs to store {found}, the index to {self._store_id}"
-        off = await self._index.read(partial(rows.get_state, key=COLLECTION_OFF))
+        off = await self._index.read(partial(state.get_state, key=COLLECTION_OFF))
         if off is not None:
             return off
         if blobs and not is_claimed and going == stored:
@@ -266,7 +267,7 @@ class Collector:
 
 async def confirm_collection(tx: Tx) -> None:
     """Allow collection again, as part of the caller's transaction."""
-    await rows.put_state(tx, COLLECTION_OFF, None)
+    await state.put_state(tx, COLLECTION_OFF, None)
 
 
 def _planned(row: BlobRow) -> PlannedBlob:
@@ -274,7 +275,7 @@ def _planned(row: BlobRow) -> PlannedBlob:
 
 
 async def _survey(tx: Tx) -> tuple[int, dict[str, tuple[int, int]], bool]:
-    return tx.now, await rows.blob_totals(tx), await rows.any_refs(tx)
+    return tx.now, await rows.blob_totals(tx), await claims.any_refs(tx)
 
 
 async def _announce(
@@ -290,7 +291,7 @@ async def _announce(
         if (
             row is None
             or (row.generation, row.state) != (planned.generation, planned.state)
-            or not await rows.is_collectable(tx, row, before)
+            or not await claims.is_collectable(tx, row, before)
         ):
             continue
         if row.is_present:

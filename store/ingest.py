@@ -45,6 +45,7 @@ from store.errors import (
 )
 from store.hashing import RunningHash
 from store.index import blobs as rows
+from store.index import claims, state
 from store.index.transactions import Index, Tx
 from store.segments import Segments
 from store.threads import Threads
@@ -259,7 +260,7 @@ class Ingest:
     async def _look(self, digests: Sequence[Digest]) -> _Seen:
         async def unit(tx: Tx) -> _Seen:
             found = {digest: await rows.find_blob(tx, digest) for digest in digests}
-            return _Seen(found, await rows.counter(tx, "moves"))
+            return _Seen(found, await state.counter(tx, "moves"))
 
         return await (self._index.look(unit) if len(digests) <= 4 else self._index.read(unit))
 
@@ -312,11 +313,11 @@ async def _record(
     """The transaction of `Ingest.record`: all rows and the caller's record, or leases alone."""
     digests = {one.digest: one for one in staged}
     found = {digest: await rows.find_blob(tx, digest) for digest in digests}
-    moves = await rows.counter(tx, "moves")
+    moves = await state.counter(tx, "moves")
     surprises = [row for digest, row in found.items() if not _still_true(row, seen, digest, moves)]
     if surprises:
         expires_at = tx.now + LEASE_SECONDS * SECOND
-        await rows.add_leases(tx, digests, holder, expires_at)
+        await claims.add_leases(tx, digests, holder, expires_at)
         return _Retry(any(_moves(row) for row in surprises))
     stored: dict[Digest, StoredBlob] = {}
     for digest, row in found.items():
@@ -328,7 +329,7 @@ async def _record(
         stored[digest] = StoredBlob(digest, one.size_bytes, row.generation)
     result = await record(tx, [stored[one.digest] for one in staged])
     if drop_leases:
-        await rows.drop_leases(tx, holder)
+        await claims.drop_leases(tx, holder)
     return _Done(result)
 
 

@@ -31,7 +31,7 @@ from store.durable import Disk
 from store.errors import StoreRefused
 from store.fsck import Fsck
 from store.gc import COLLECTION_OFF, Collector
-from store.index import blobs as rows
+from store.index import state
 from store.index.database import Database
 from store.index.transactions import Tx
 from store.index.upgrade import STORE, Chain, Upgraded, upgrade
@@ -217,17 +217,17 @@ def _agreed(
 
 
 async def _identity(tx: Tx) -> tuple[str, int] | None:
-    store_id = await rows.get_state(tx, "store_id")
-    epoch = await rows.get_state(tx, "epoch")
+    store_id = await state.get_state(tx, "store_id")
+    epoch = await state.get_state(tx, "epoch")
     return None if store_id is None or epoch is None else (store_id, int(epoch))
 
 
 async def _adopt(tx: Tx, facts: StoreFacts, off: str | None, generation: int) -> None:
-    await rows.put_state(tx, "store_id", facts.store_id)
-    await rows.put_state(tx, "epoch", str(facts.epoch))
-    await rows.raise_counter(tx, "generation", generation)
+    await state.put_state(tx, "store_id", facts.store_id)
+    await state.put_state(tx, "epoch", str(facts.epoch))
+    await state.raise_counter(tx, "generation", generation)
     if off is not None:
-        await rows.put_state(tx, COLLECTION_OFF, off)
+        await state.put_state(tx, COLLECTION_OFF, off)
 
 
 def _last_generation(root: Path) -> int:
@@ -260,7 +260,7 @@ async def open_store(
 async def _open_memory(settings: StoreSettings, threads: Threads, clock: Clock) -> Store:
     index = await Database.open(None, clock=clock, chains=settings.chains)
     store_id = "sto_memory"
-    await index.run(partial(rows.put_state, key="store_id", value=store_id))
+    await index.run(partial(state.put_state, key="store_id", value=store_id))
     blobs = MemoryBlobStore(clock)
     return Store(settings, blobs, index, threads, clock=clock, store_id=store_id)
 

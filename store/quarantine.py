@@ -31,6 +31,7 @@ from store.blobs import BlobStore
 from store.digest import Digest
 from store.errors import BlobNotFound, Unavailable
 from store.index import blobs as rows
+from store.index import claims, state
 from store.index.blobs import BlobRow
 from store.index.schema import quarantine
 from store.index.transactions import Index, Row, Statement, Tx
@@ -243,7 +244,7 @@ class Quarantine:
                 raise Unavailable("bringing back a blob that is being moved")
             if row is not None and row.is_present:
                 return False
-            await rows.next_counter(tx, "moves")
+            await state.next_counter(tx, "moves")
             await rows.insert_moving(
                 tx, aside.digest, aside.size_bytes, aside.generation, aside.segments
             )
@@ -297,7 +298,7 @@ async def _leave(tx: Tx, row: BlobRow | AsideRow, *, is_damaged: bool) -> None:
 
     Somebody does where a damaged blob was to be brought back and a crash came between.
     """
-    if is_damaged or await rows.any_ref(tx, row.digest):
+    if is_damaged or await claims.any_ref(tx, row.digest):
         await rows.change_state(tx, row.digest, row.generation, rows.MOVING, rows.DAMAGED)
     else:
         await rows.delete_blob(tx, row.digest, row.generation, rows.MOVING)

@@ -57,7 +57,7 @@ from store.errors import (
     UploadTooLarge,
 )
 from store.hashing import RunningHash
-from store.index import blobs as rows
+from store.index import claims
 from store.index.transactions import Index, Tx
 from store.index.uploads import (
     FINISHED,
@@ -430,7 +430,7 @@ def _agreed_length(upload: Upload, length: int | None) -> int | None:
 
 def _pin(owner: str) -> Record[Any]:
     async def pin(tx: Tx, stored: StoredBlob) -> bool:
-        return await rows.keep_ref(tx, stored.digest, owner, rows.PIN)
+        return await claims.keep_ref(tx, stored.digest, owner, claims.PIN)
 
     return pin
 

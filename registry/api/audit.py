@@ -21,7 +21,8 @@ from registry.http.routing import Route
 from registry.http.times import microseconds, rfc3339
 from registry.keys import PRINCIPAL, SEALS, STORE
 from registry.services.audit import search_audit_log
-from registry.services.seals import Finding, Head, Verdict
+from registry.services.seals import Head
+from registry.services.verifying import Finding, Verdict
 from store.opening import Store
 
 _Word = Annotated[str, Meta(min_length=1, max_length=300)]

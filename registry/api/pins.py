@@ -21,7 +21,7 @@ from registry.http.times import rfc3339
 from registry.keys import BLOBS, PRINCIPAL
 from registry.services.blobs import Position
 from store.digest import Digest, InvalidDigest
-from store.index.blobs import KEPT, PIN, RefRow
+from store.index.claims import KEPT, PIN, RefRow
 
 DEFAULT_LIMIT: Final = 100
 MOST_LIMIT: Final = 1000

@@ -18,7 +18,7 @@ from registry.catalog.schema import alias_events, model_cards, tree_files
 from registry.domain.models import Card
 from registry.domain.trees import TreeFile
 from store.digest import Digest
-from store.index.blobs import get_state, put_state
+from store.index.state import get_state, put_state
 from store.index.transactions import Statement, Tx
 
 README: Final = "README.md"

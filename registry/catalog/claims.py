@@ -7,14 +7,24 @@ A version of ten thousand files is claimed by a handful of statements, not by te
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, Text, bindparam, delete, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    func,
+    select,
+    update,
+)
 from sqlalchemy import literal_column as literal
 from sqlalchemy.dialects.sqlite import insert
 
 from registry.catalog.schema import folder_files, tree_files
-from store.index.blobs import PIN
+from store.index.claims import PIN
 from store.index.schema import blobs, leases, refs
 from store.index.transactions import Statement, Tx
 
@@ -23,122 +33,80 @@ FOLDER: Final = "folder"
 TREE: Final = "tree"
 """Kind of the reference that a file in a published version holds."""
 
-_in_folder = (
-    select(folder_files.c.digest, func.count().label("n"))
-    .where(folder_files.c.folder == bindparam("folder"))
-    .group_by(folder_files.c.digest)
-    .subquery("in_folder")
-)
-_of_tree = select(
-    tree_files.c.digest,
-    bindparam("owner", type_=Text),
-    literal("'tree'", Text),
-    func.count(),
-    bindparam("now", type_=BigInteger),
-).where(tree_files.c.tree == bindparam("tree"))
-_claim_tree = insert(refs).from_select(
-    ["digest", "owner", "kind", "count", "created_at"], _of_tree.group_by(tree_files.c.digest)
-)
-_CLAIM_TREE = Statement(
-    _claim_tree.on_conflict_do_update(
-        index_elements=["digest", "owner", "kind"],
-        set_={"count": refs.c.count + _claim_tree.excluded.count},
-    )
-)
-_of_folder = select(
-    folder_files.c.digest,
-    bindparam("owner", type_=Text),
-    literal("'folder'", Text),
-    func.count(),
-    bindparam("now", type_=BigInteger),
-).where(folder_files.c.folder == bindparam("folder"))
-_claim_folder = insert(refs).from_select(
-    ["digest", "owner", "kind", "count", "created_at"],
-    _of_folder.group_by(folder_files.c.digest),
-)
-_CLAIM_FOLDER = Statement(
-    _claim_folder.on_conflict_do_update(
-        index_elements=["digest", "owner", "kind"],
-        set_={"count": refs.c.count + _claim_folder.excluded.count},
-    )
-)
-_in_tree = (
-    select(tree_files.c.digest, func.count().label("n"))
-    .where(tree_files.c.tree == bindparam("tree"))
-    .group_by(tree_files.c.digest)
-    .subquery("in_tree")
-)
-_of_owner = (refs.c.owner == bindparam("owner"), refs.c.kind == literal("'tree'"))
-_TREE_USED_UP = Statement(
-    delete(refs).where(
-        *_of_owner,
-        refs.c.digest.in_(
-            select(_in_tree.c.digest)
-            .join(refs, refs.c.digest == _in_tree.c.digest)
-            .where(*_of_owner, refs.c.count <= _in_tree.c.n)
-            .scalar_subquery()
-        ),
-    )
-)
-_TREE_LESS = Statement(
-    update(refs)
-    .where(*_of_owner, refs.c.digest == _in_tree.c.digest)
-    .values(count=refs.c.count - _in_tree.c.n)
-)
-_TOUCH_TREE = Statement(
-    update(blobs)
-    .where(
-        blobs.c.digest.in_(
-            select(tree_files.c.digest).where(tree_files.c.tree == bindparam("tree"))
-        )
-    )
-    .values(last_claimed=bindparam("now"))
-)
-_RELEASE_FOLDER_PINS = Statement(
-    delete(refs).where(
-        refs.c.owner == bindparam("owner"),
-        refs.c.kind == literal(f"'{PIN}'"),
-        refs.c.digest.in_(
-            select(folder_files.c.digest).where(folder_files.c.folder == bindparam("folder"))
-        ),
-    )
-)
-_mine = (refs.c.owner == bindparam("owner"), refs.c.kind == literal("'folder'"))
-_USED_UP = Statement(
-    delete(refs).where(
-        *_mine,
-        refs.c.digest.in_(
-            select(_in_folder.c.digest)
-            .join(refs, refs.c.digest == _in_folder.c.digest)
-            .where(*_mine, refs.c.count <= _in_folder.c.n)
-            .scalar_subquery()
-        ),
-    )
-)
-_LESS = Statement(
-    update(refs)
-    .where(*_mine, refs.c.digest == _in_folder.c.digest)
-    .values(count=refs.c.count - _in_folder.c.n)
-)
-_TOUCH_FOLDER = Statement(
-    update(blobs)
-    .where(
-        blobs.c.digest.in_(
-            select(folder_files.c.digest).where(folder_files.c.folder == bindparam("folder"))
-        )
-    )
-    .values(last_claimed=bindparam("now"))
-)
-_RELEASE_PINS = Statement(
-    delete(refs).where(
-        refs.c.owner == bindparam("owner"),
-        refs.c.kind == literal(f"'{PIN}'"),
-        refs.c.digest.in_(
-            select(tree_files.c.digest).where(tree_files.c.tree == bindparam("tree"))
-        ),
-    )
-)
 
+class _Claims:
+    """The statements that move references of one kind for all that one table of files names.
+
+    `files` has a row with a digest for each file; `holder` is its column of trees or folders.
+    """
+
+    def __init__(self, files: Table, holder: ColumnElement[Any], kind: str) -> None:
+        named = holder == bindparam("holder")
+        word = literal(f"'{kind}'", Text)
+        mine = (refs.c.owner == bindparam("owner"), refs.c.kind == word)
+        digests = select(files.c.digest).where(named)
+        counted = (
+            select(files.c.digest, func.count().label("n"))
+            .where(named)
+            .group_by(files.c.digest)
+            .subquery("counted")
+        )
+        claimed = insert(refs).from_select(
+            ["digest", "owner", "kind", "count", "created_at"],
+            select(
+                files.c.digest,
+                bindparam("owner", type_=Text),
+                word,
+                func.count(),
+                bindparam("now", type_=BigInteger),
+            )
+            .where(named)
+            .group_by(files.c.digest),
+        )
+        self._claim = Statement(
+            claimed.on_conflict_do_update(
+                index_elements=["digest", "owner", "kind"],
+                set_={"count": refs.c.count + claimed.excluded.count},
+            )
+        )
+        used_up = (
+            select(counted.c.digest)
+            .join(refs, refs.c.digest == counted.c.digest)
+            .where(*mine, refs.c.count <= counted.c.n)
+        )
+        self._drop_used_up = Statement(
+            delete(refs).where(*mine, refs.c.digest.in_(used_up.scalar_subquery()))
+        )
+        self._count_less = Statement(
+            update(refs)
+            .where(*mine, refs.c.digest == counted.c.digest)
+            .values(count=refs.c.count - counted.c.n)
+        )
+        self._touch = Statement(
+            update(blobs).where(blobs.c.digest.in_(digests)).values(last_claimed=bindparam("now"))
+        )
+        self._drop_pins = Statement(
+            delete(refs).where(
+                refs.c.owner == bindparam("owner"),
+                refs.c.kind == literal(f"'{PIN}'"),
+                refs.c.digest.in_(digests),
+            )
+        )
+
+    async def claim(self, tx: Tx, holder: bytes | str, owner: str) -> None:
+        await tx.run(self._claim, holder=holder, owner=owner, now=tx.now)
+
+    async def release(self, tx: Tx, holder: bytes | str, owner: str) -> None:
+        await tx.run(self._drop_used_up, holder=holder, owner=owner)
+        await tx.run(self._count_less, holder=holder, owner=owner)
+        await tx.run(self._touch, holder=holder, now=tx.now)
+
+    async def release_pins(self, tx: Tx, holder: bytes | str, principal: str) -> None:
+        await tx.run(self._drop_pins, holder=holder, owner=principal)
+
+
+_TREES: Final = _Claims(tree_files, tree_files.c.tree, TREE)
+_FOLDERS: Final = _Claims(folder_files, folder_files.c.folder, FOLDER)
 
 _RENEW_LEASES = Statement(
     update(leases)
@@ -154,33 +122,29 @@ async def renew_leases(tx: Tx, holder: str, expires_at: int) -> None:
 
 async def claim_tree(tx: Tx, tree: bytes, owner: str) -> None:
     """Count one claim of `owner` for every file of a tree."""
-    await tx.run(_CLAIM_TREE, tree=tree, owner=owner, now=tx.now)
+    await _TREES.claim(tx, tree, owner)
 
 
 async def release_tree(tx: Tx, tree: bytes, owner: str) -> None:
     """Give up one claim for every file of a tree, and start the grace age of their blobs anew."""
-    await tx.run(_TREE_USED_UP, tree=tree, owner=owner)
-    await tx.run(_TREE_LESS, tree=tree, owner=owner)
-    await tx.run(_TOUCH_TREE, tree=tree, now=tx.now)
-
-
-async def claim_folder(tx: Tx, folder: str, owner: str) -> None:
-    """Count one claim of `owner` for every file of a draft."""
-    await tx.run(_CLAIM_FOLDER, folder=folder, owner=owner, now=tx.now)
-
-
-async def release_folder_pins(tx: Tx, folder: str, principal: str) -> None:
-    """Give up the pins that uploads made for a principal on what a draft now names."""
-    await tx.run(_RELEASE_FOLDER_PINS, folder=folder, owner=principal)
-
-
-async def release_folder(tx: Tx, folder: str, owner: str) -> None:
-    """Give up the claims of every file of a draft, and start the grace age of their blobs anew."""
-    await tx.run(_USED_UP, folder=folder, owner=owner)
-    await tx.run(_LESS, folder=folder, owner=owner)
-    await tx.run(_TOUCH_FOLDER, folder=folder, now=tx.now)
+    await _TREES.release(tx, tree, owner)
 
 
 async def release_pins(tx: Tx, tree: bytes, principal: str) -> None:
     """Give up the pins that uploads made for a principal on what a tree now names."""
-    await tx.run(_RELEASE_PINS, tree=tree, owner=principal)
+    await _TREES.release_pins(tx, tree, principal)
+
+
+async def claim_folder(tx: Tx, folder: str, owner: str) -> None:
+    """Count one claim of `owner` for every file of a draft."""
+    await _FOLDERS.claim(tx, folder, owner)
+
+
+async def release_folder(tx: Tx, folder: str, owner: str) -> None:
+    """Give up the claims of every file of a draft, and start the grace age of their blobs anew."""
+    await _FOLDERS.release(tx, folder, owner)
+
+
+async def release_folder_pins(tx: Tx, folder: str, principal: str) -> None:
+    """Give up the pins that uploads made for a principal on what a draft now names."""
+    await _FOLDERS.release_pins(tx, folder, principal)

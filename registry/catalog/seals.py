@@ -1,16 +1,22 @@
-"""Rows of the seals over the audit log, and by which keys they were made."""
+"""Rows of the seals over the audit log, the keys that made them, and what is hashed of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 from sqlalchemy import bindparam, insert, select
 
+from registry.catalog.audit import AuditEntry
 from registry.catalog.schema import audit_seals
-from store.index.blobs import get_state, put_state
+from store.index.state import get_state, put_state
 from store.index.transactions import Row, Statement, Tx
 
+NO_SEAL: Final = bytes(32)
+"""What the first seal is chained to."""
+
+_DOMAIN: Final = b"digestry-audit-seal-1\n"
 _KEYS: Final = "audit.keys"
 
 _COLUMNS = (
@@ -89,3 +95,24 @@ async def put_seal_keys(tx: Tx, keys: list[SealKey]) -> None:
 
 def _seal(row: Row) -> Seal:
     return Seal(*row)
+
+
+def canonical(seal: Seal) -> bytes:
+    """What a seal says of itself, in the bytes that are hashed before its entries."""
+    numbers = (seal.number, seal.first, seal.last, seal.entries, seal.created_at)
+    return _DOMAIN + b"".join(map(_field, numbers)) + seal.previous
+
+
+def canonical_entry(entry: AuditEntry) -> bytes:
+    """An entry in the bytes that are hashed: every field with its kind and its length."""
+    fields: Iterable[int | str | None] = msgspec.structs.astuple(entry)
+    return b"".join(map(_field, fields))
+
+
+def _field(value: int | str | None) -> bytes:
+    if value is None:
+        return b"\x00"
+    if isinstance(value, int):
+        return b"\x01" + value.to_bytes(8, "big", signed=True)
+    text = value.encode()
+    return b"\x02" + len(text).to_bytes(8, "big") + text

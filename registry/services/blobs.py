@@ -37,7 +37,9 @@ from store.clock import SECOND
 from store.digest import Digest
 from store.errors import BlobNotFound, Corrupt, SizeMismatch, Unavailable
 from store.index import blobs as rows
-from store.index.blobs import KEPT, PIN, BlobRow, RefRow
+from store.index import claims
+from store.index.blobs import BlobRow
+from store.index.claims import KEPT, PIN, RefRow
 from store.index.database import Database
 from store.index.transactions import Tx
 from store.ingest import Ingest, StoredBlob
@@ -197,11 +199,11 @@ class Blobs:
             row = await known(tx, digest, visibility)
             if row is None:
                 raise BlobNotFound(digest)
-            is_new = await rows.keep_ref(tx, digest, principal.id, KEPT)
+            is_new = await claims.keep_ref(tx, digest, principal.id, KEPT)
             await rows.touch(tx, digest)
             if is_new:
                 await _record_pin(tx, principal, "create", digest)
-            found = await rows.find_ref(tx, digest, principal.id, KEPT)
+            found = await claims.find_ref(tx, digest, principal.id, KEPT)
             assert found is not None
             return found, is_new
 
@@ -215,13 +217,13 @@ class Blobs:
         async def unit(tx: Tx) -> None:
             row = await known(tx, digest, visibility)
             if row is None:
-                if not await rows.had_lease(tx, digest, memory):
+                if not await claims.had_lease(tx, digest, memory):
                     raise BlobNotFound(digest)
                 return
             for kind in _KINDS:
-                if await rows.drop_ref(tx, digest, principal.id, kind, None) and kind == KEPT:
+                if await claims.drop_ref(tx, digest, principal.id, kind, None) and kind == KEPT:
                     await _record_pin(tx, principal, "delete", digest)
-            await rows.add_lease(tx, digest, memory, tx.now)
+            await claims.add_lease(tx, digest, memory, tx.now)
 
         await change_index(self._index, principal, unit)
 
@@ -238,7 +240,7 @@ class Blobs:
                 start = after.digest.raw if after is not None and after.kind == kind else b""
                 wanted = limit + 1 - len(found)
                 if wanted:
-                    found += await rows.refs_of_owner(tx, principal.id, kind, start, wanted)
+                    found += await claims.refs_of_owner(tx, principal.id, kind, start, wanted)
             return found
 
         found = await self._index.read(unit)
@@ -290,7 +292,7 @@ class Blobs:
                 for row in await _known_of(tx, seen, visibility)
                 if row.generation == seen[row.digest].generation
             ]
-            await rows.add_leases(tx, good, lease, until)
+            await claims.add_leases(tx, good, lease, until)
             return good, until
 
         return await self._index.run(unit)
@@ -307,17 +309,17 @@ async def known(tx: Tx, digest: Digest, visibility: Visibility) -> BlobRow | Non
     if row is None:
         return None
     if visibility.everything:
-        return row if await rows.any_ref(tx, digest) else None
+        return row if await claims.any_ref(tx, digest) else None
     for owner in visibility.owners:
-        if await rows.owner_holds(tx, digest, owner):
+        if await claims.owner_holds(tx, digest, owner):
             return row
     return None
 
 
 async def pin_upload(tx: Tx, digest: Digest, principal: Principal) -> bool:
     """Pin what somebody sent; say whether they held no claim on it before."""
-    held = await rows.owner_holds(tx, digest, principal.id)
-    await rows.keep_ref(tx, digest, principal.id, PIN)
+    held = await claims.owner_holds(tx, digest, principal.id)
+    await claims.keep_ref(tx, digest, principal.id, PIN)
     return not held
 
 

@@ -60,7 +60,7 @@ from store.batches import Source
 from store.clock import SECOND
 from store.digest import Digest
 from store.errors import SizeMismatch
-from store.index.blobs import add_ref, drop_ref
+from store.index.claims import add_ref, drop_ref
 from store.index.transactions import Tx
 from store.ingest import StoredBlob
 from store.opening import Store

@@ -22,7 +22,7 @@ from store.batches import Source
 from store.clock import SECOND
 from store.digest import Digest
 from store.errors import SizeMismatch
-from store.index.blobs import add_leases, drop_leases
+from store.index.claims import add_leases, drop_leases
 from store.index.transactions import Tx
 from store.ingest import Staged, StoredBlob
 from store.opening import Store

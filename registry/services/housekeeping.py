@@ -27,6 +27,7 @@ import structlog
 from store.clock import SECOND
 from store.errors import BlobNotFound, Corrupt, StoreError
 from store.index import blobs as rows
+from store.index import claims
 from store.index.transactions import Tx
 from store.index.uploads import FINISHED, UploadRow, find_upload
 from store.opening import Store
@@ -153,7 +154,7 @@ def jobs(store: Store) -> list[Job]:
         # Again, not only first: movers may have been at work then, and one may have failed since.
         Job("settle", 10, store.quarantine.settle),
         Job("expire uploads", 60, store.uploads.expire),
-        Job("expire leases", 60, lambda: store.index.run(rows.expire_leases)),
+        Job("expire leases", 60, lambda: store.index.run(claims.expire_leases)),
         Job("sweep staging", 3600, partial(sweep_staging, store)),
         Job("purge quarantine", 600, partial(_purge, store)),
         Job("renew segments", 86400, partial(renew_segments, store)),

@@ -34,7 +34,7 @@ from store.clock import SECOND, Clock, boot_id
 from store.digest import Digest
 from store.errors import BlobNotFound, CollectionRefused, StoreError
 from store.gc import CollectionPlan, CollectionStatus, PlannedBlob, confirm_collection
-from store.index import blobs as rows
+from store.index import state
 from store.index.transactions import Tx
 from store.opening import Store
 from store.scrub import ScrubProgress
@@ -396,17 +396,17 @@ class Operations:
 
     async def _keep_plan(self, plan: CollectionPlan) -> None:
         text = msgspec.json.encode(plan).decode()
-        await self._index.run(partial(rows.put_state, key=_PLAN, value=text))
+        await self._index.run(partial(state.put_state, key=_PLAN, value=text))
 
     async def _kept_plan(self, plan_id: str) -> CollectionPlan:
-        text = await self._index.read(partial(rows.get_state, key=_PLAN))
+        text = await self._index.read(partial(state.get_state, key=_PLAN))
         plan = None if text is None else msgspec.json.decode(text, type=CollectionPlan)
         if plan is None or plan.id != plan_id:
             raise NotFound("plan", plan_id)
         return plan
 
     async def _forget_plan(self) -> None:
-        await self._index.run(partial(rows.put_state, key=_PLAN, value=None))
+        await self._index.run(partial(state.put_state, key=_PLAN, value=None))
 
 
 def _ended(operation: Operation, task: asyncio.Future[Outcome]) -> Operation:
@@ -459,13 +459,13 @@ async def _record(tx: Tx, principal: Principal, operation: Operation, action: st
 
 
 async def _find(tx: Tx, group: Group) -> _Row | None:
-    text = await rows.get_state(tx, f"operation.{group}")
+    text = await state.get_state(tx, f"operation.{group}")
     return None if text is None else msgspec.json.decode(text, type=_Row)
 
 
 async def _keep(tx: Tx, row: _Row) -> None:
     key = f"operation.{row.operation.group}"
-    await rows.put_state(tx, key, msgspec.json.encode(row).decode())
+    await state.put_state(tx, key, msgspec.json.encode(row).decode())
 
 
 def _is_alive(pid: int) -> bool:

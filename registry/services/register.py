@@ -79,7 +79,7 @@ from registry.services.resolve import require_model
 from registry.services.tags import Holder, TagWish, assign
 from registry.services.versions import FullVersion, full_version
 from store.digest import Digest
-from store.index.blobs import drop_leases
+from store.index.claims import drop_leases
 from store.index.transactions import Tx
 from store.opening import Store
 

@@ -27,10 +27,9 @@ import asyncio
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import msgspec
 import structlog
@@ -43,7 +42,6 @@ from registry.auth.keys import (
     set_root_key_aside,
 )
 from registry.catalog.audit import (
-    AuditEntry,
     Entry,
     count_between,
     entries_between,
@@ -51,17 +49,19 @@ from registry.catalog.audit import (
     record,
 )
 from registry.catalog.seals import (
+    NO_SEAL,
     Seal,
     SealKey,
-    find_seal,
+    canonical,
+    canonical_entry,
     insert_seal,
     last_seal,
     put_seal_keys,
     seal_keys,
-    seals_after,
 )
 from registry.domain.principals import Principal
 from registry.errors import Invalid
+from registry.services.verifying import PAGE_ENTRIES, Check, Verdict
 from store.errors import StoreRefused
 from store.index.transactions import Tx
 from store.opening import Store
@@ -71,40 +71,10 @@ LABEL: Final = "audit seal"
 SEALED_AT_ONCE: Final = 5000
 """Entries under one seal at most: what has to be read again to check one entry."""
 
-PAGE_ENTRIES: Final = 200
-"""Entries in memory at once; each is up to 130 KiB."""
-
-PAGE_SEALS: Final = 500
-MOST_FINDINGS: Final = 100
-NO_SEAL: Final = bytes(32)
-"""What the first seal is chained to."""
-
-_DOMAIN: Final = b"digestry-audit-seal-1\n"
 _HEAD: Final = re.compile(r"([1-9][0-9]{0,17})\.([0-9a-f]{64})\Z")
 _EVERYTHING: Final = 2**62
 
 logger = structlog.get_logger()
-
-FindingKind: TypeAlias = Literal[
-    "entries_changed",
-    "entries_missing",
-    "entries_added",
-    "seal_missing",
-    "chain_broken",
-    "head_missing",
-    "head_differs",
-    "key_missing",
-]
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """Something that is not as it was sealed: at which seal, and which entries it covers."""
-
-    kind: FindingKind
-    seal: int
-    first: int
-    last: int
-    detail: str
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -112,18 +82,6 @@ class Head(msgspec.Struct, frozen=True):
 
     seal: Seal | None
     unsealed: int
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What verifying found; `findings` are the first of `findings_total`."""
-
-    is_intact: bool
-    head: Seal | None
-    seals: int
-    entries: int
-    unsealed: int
-    findings: list[Finding]
-    findings_total: int
 
 
 class Seals:
@@ -192,7 +150,7 @@ class Seals:
         Raises `Invalid` for what is no head.
         """
         root = await self.root_key()
-        check = _Check(self._store, root, await self._index.read(seal_keys))
+        check = Check(self._index, root.sub_key(LABEL), root.id, await self._index.read(seal_keys))
         if since is not None:
             await check.require(*parse_head(since))
         if since is not None and only_after:
@@ -224,27 +182,6 @@ def parse_head(text: str) -> tuple[int, bytes]:
     return int(match[1]), bytes.fromhex(match[2])
 
 
-def canonical(seal: Seal) -> bytes:
-    """What a seal says of itself, in the bytes that are hashed before its entries."""
-    numbers = (seal.number, seal.first, seal.last, seal.entries, seal.created_at)
-    return _DOMAIN + b"".join(map(_field, numbers)) + seal.previous
-
-
-def canonical_entry(entry: AuditEntry) -> bytes:
-    """An entry in the bytes that are hashed: every field with its kind and its length."""
-    fields: Iterable[int | str | None] = msgspec.structs.astuple(entry)
-    return b"".join(map(_field, fields))
-
-
-def _field(value: int | str | None) -> bytes:
-    if value is None:
-        return b"\x00"
-    if isinstance(value, int):
-        return b"\x01" + value.to_bytes(8, "big", signed=True)
-    text = value.encode()
-    return b"\x02" + len(text).to_bytes(8, "big") + text
-
-
 def _load(root: Path | None, keys: list[SealKey]) -> RootKey:
     if root is None:
         return RootKey.fresh()
@@ -259,9 +196,6 @@ def _load(root: Path | None, keys: list[SealKey]) -> RootKey:
             "able to verify what was sealed so far"
         )
     return found
-
-
-# Sealing.
 
 
 async def _next_seal(tx: Tx, key: bytes) -> tuple[Seal | None, Seal | None]:
@@ -324,148 +258,3 @@ async def _change_key(tx: Tx, principal: Principal, key_id: str) -> None:
             after={"root": key_id, "since_seal": since},
         ),
     )
-
-
-# Verifying.
-
-
-class _Check:
-    """One run over the seals; memory does not grow with their number."""
-
-    def __init__(self, store: Store, root: RootKey, keys: list[SealKey]) -> None:
-        self._index = store.index
-        self._key = root.sub_key(LABEL)
-        self._known_from = max((key.since for key in keys if key.id == root.id), default=1)
-        self._is_known = not keys or keys[-1].id == root.id
-        self._before: Seal | None = None
-        self._number = 0
-        self._seals = 0
-        self._entries = 0
-        self._findings: list[Finding] = []
-        self._total = 0
-
-    async def require(self, number: int, value: bytes) -> None:
-        """A head that was kept elsewhere is still in the chain."""
-        found = await self._index.read(partial(find_seal, number=number))
-        if found is None:
-            last = await self._index.read(last_seal)
-            newest = "there is none" if last is None else f"the newest is {last.number}"
-            self._find("head_missing", number, 0, 0, f"no seal {number}; {newest}")
-        elif found.seal != value:
-            self._find(
-                "head_differs", number, found.first, found.last, "the log was sealed differently"
-            )
-
-    async def begin_after(self, number: int) -> None:
-        """Leave out what was verified before; everything, if that head is gone."""
-        self._before = await self._index.read(partial(find_seal, number=number))
-        self._number = 0 if self._before is None else number
-
-    async def run(self) -> Verdict:
-        """Look at every seal and every entry."""
-        if self._before is None:
-            below = await self._index.read(partial(count_between, after=-_EVERYTHING, last=0))
-            if below:
-                self._find("entries_added", 0, 0, 0, f"{below} entries stand before the first")
-        while page := await self._index.read(
-            partial(seals_after, number=self._number, limit=PAGE_SEALS)
-        ):
-            for seal in page:
-                await self._check(seal)
-        last = 0 if self._before is None else self._before.last
-        return Verdict(
-            is_intact=not self._total,
-            head=self._before,
-            seals=self._seals,
-            entries=self._entries,
-            unsealed=await self._index.read(partial(count_between, after=last, last=_EVERYTHING)),
-            findings=self._findings,
-            findings_total=self._total,
-        )
-
-    async def _check(self, seal: Seal) -> None:
-        before = self._before
-        if seal.number != self._number + 1:
-            self._find(
-                "seal_missing",
-                self._number + 1,
-                0,
-                0,
-                f"seals {self._number + 1} to {seal.number - 1} are not there",
-            )
-        elif seal.previous != (NO_SEAL if before is None else before.seal) or seal.first != (
-            1 if before is None else before.last + 1
-        ):
-            self._find("chain_broken", seal.number, seal.first, seal.last, "does not follow")
-        await self._check_entries(seal)
-        self._before, self._number = seal, seal.number
-        self._seals += 1
-
-    async def _check_entries(self, seal: Seal) -> None:
-        running = hmac.new(self._key, canonical(seal), hashlib.sha256)
-        after, count = seal.first - 1, 0
-        while True:
-            read = await self._index.read(
-                partial(_hashed, after=after, last=seal.last, running=running)
-            )
-            if read is None:
-                break
-            running, after = read.running, read.after
-            count += read.count
-        self._entries += count
-        if count < seal.entries:
-            self._find(
-                "entries_missing",
-                seal.number,
-                seal.first,
-                seal.last,
-                f"{seal.entries - count} of {seal.entries} entries are not there",
-            )
-        elif count > seal.entries:
-            self._find(
-                "entries_added",
-                seal.number,
-                seal.first,
-                seal.last,
-                f"{count - seal.entries} entries were not there when it was sealed",
-            )
-        elif not self._is_known or seal.number < self._known_from:
-            self._find(
-                "key_missing",
-                seal.number,
-                seal.first,
-                seal.last,
-                "was made with a root key that is not here, and cannot be verified",
-            )
-        elif not hmac.compare_digest(running.digest(), seal.seal):
-            self._find(
-                "entries_changed",
-                seal.number,
-                seal.first,
-                seal.last,
-                "the entries or the seal are not what was sealed",
-            )
-
-    def _find(self, kind: FindingKind, seal: int, first: int, last: int, detail: str) -> None:
-        self._total += 1
-        if len(self._findings) < MOST_FINDINGS:
-            self._findings.append(Finding(kind, seal, first, last, detail))
-
-
-class _Hashed(msgspec.Struct, frozen=True):
-    """How far a page has brought the hash of a seal."""
-
-    running: hmac.HMAC
-    after: int
-    count: int
-
-
-async def _hashed(tx: Tx, after: int, last: int, running: hmac.HMAC) -> _Hashed | None:
-    """Hash one page, in the reader's thread; `running` itself is left as it is."""
-    page = await entries_between(tx, after, last, PAGE_ENTRIES)
-    if not page:
-        return None
-    ahead = running.copy()
-    for entry in page:
-        ahead.update(canonical_entry(entry))
-    return _Hashed(ahead, page[-1].id, len(page))

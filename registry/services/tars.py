@@ -32,7 +32,7 @@ from registry.services.publish import Ids, Publication, make_version, why_not_re
 from registry.services.unpack import TarLimits, TarReader
 from store.batches import Source
 from store.digest import Digest
-from store.index.blobs import drop_leases
+from store.index.claims import drop_leases
 from store.index.transactions import Tx
 from store.opening import Store
 

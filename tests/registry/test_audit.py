@@ -24,7 +24,7 @@ from registry.http.times import rfc3339
 from registry.services.drafts import expire_drafts
 from store.clock import SECOND
 from store.digest import Digest
-from store.index.blobs import expire_leases
+from store.index.claims import expire_leases
 from store.index.transactions import Statement, Tx
 from store.opening import Store
 from tests.support.builders import Registry, tar_of

@@ -17,6 +17,7 @@ from registry.keys import DRAIN
 from store.digest import EMPTY, Digest
 from store.errors import StorageFull
 from store.index import blobs as rows
+from store.index import claims
 from store.opening import Store
 from store.segments import SEGMENT_BYTES
 from tests.support.serving import Site, head, serving
@@ -460,8 +461,8 @@ async def test_missing_tells_what_to_send_and_leases_the_rest(site: Site) -> Non
     assert [entry["digest"] for entry in answer.json["present"]] == [str(DIGEST)]
     (lease,) = answer.json["leases"]
     assert lease["expires_at"] == answer.json["present"][0]["leased_until"]
-    assert await site.store.index.read(partial(rows.is_leased, digest=DIGEST))
-    assert not await site.store.index.read(partial(rows.is_leased, digest=hidden))
+    assert await site.store.index.read(partial(claims.is_leased, digest=DIGEST))
+    assert not await site.store.index.read(partial(claims.is_leased, digest=hidden))
 
 
 @pytest.mark.parametrize("harm", ["lost", "short"])

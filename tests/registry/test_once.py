@@ -27,7 +27,7 @@ from registry.http.routing import Body, Route
 from registry.keys import PRINCIPAL, STORE
 from registry.protocols.tus import handlers as tus
 from registry.services.change import change, expire_answers, fingerprint, once_record
-from store.index.blobs import PIN, keep_ref
+from store.index.claims import PIN, keep_ref
 from store.index.transactions import Tx
 from store.ingest import StoredBlob
 from store.opening import Store, StoreSettings, open_store

@@ -17,7 +17,7 @@ from registry.services import operations as module
 from registry.services.operations import Operation, Operations, Progress
 from store.clock import SECOND, boot_id
 from store.digest import Digest
-from store.index import blobs as rows
+from store.index import state
 from store.opening import Store
 from store.scrub import ScrubReport
 from tests.support.serving import Site, opened, serving
@@ -154,7 +154,7 @@ async def test_a_refused_collection_says_so_until_it_is_confirmed(site: Site, st
     await release(store, await put(store, b"loose"))
 
     async def turn_off(tx: Any) -> None:
-        await rows.put_state(tx, "collection_off", "the index was restored")
+        await state.put_state(tx, "collection_off", "the index was restored")
 
     await store.index.run(turn_off)
 
@@ -313,7 +313,7 @@ async def leave_behind(store: Store, holder: str, *, silent_seconds: int) -> Ope
     row = module._Row(operation, holder, now - silent_seconds * SECOND)
 
     async def unit(tx: Any) -> None:
-        await rows.put_state(tx, "operation.scrub", msgspec.json.encode(row).decode())
+        await state.put_state(tx, "operation.scrub", msgspec.json.encode(row).decode())
 
     await store.index.run(unit)
     return operation

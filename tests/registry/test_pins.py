@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from store.digest import Digest
-from store.index import blobs as rows
+from store.index import claims
 from tests.support.serving import Site
 from tests.support.storing import put, release
 
@@ -61,7 +61,7 @@ async def test_release_gives_up_both_kinds(site: Site, path: str) -> None:
 
     assert [answer.status for answer in answers] == [204, 204]
     assert await pins_of(site) == []
-    assert not await site.store.index.read(partial(rows.any_ref, digest=DIGEST))
+    assert not await site.store.index.read(partial(claims.any_ref, digest=DIGEST))
 
 
 async def test_what_is_missing_or_hidden_cannot_be_kept(site: Site) -> None:

@@ -17,7 +17,7 @@ from registry.errors import ContentMissing
 from registry.services.composing import NamedFile, Prepared, Registration, prepare
 from registry.services.register import register_in
 from store.digest import Digest
-from store.index.blobs import PIN, keep_ref
+from store.index.claims import PIN, keep_ref
 from tests.support.builders import Answer, Registry, running_registry
 
 WEIGHTS = b"weights" * 1000

@@ -14,12 +14,14 @@ from sqlalchemy import text
 
 from registry.auth.keys import ROOT_FILE, RootKey, load_root_key, make_root_key
 from registry.catalog.audit import Entry, Wanted, record
-from registry.catalog.seals import Seal
+from registry.catalog.seals import Seal, canonical, canonical_entry
 from registry.domain.principals import LOCAL
 from registry.keys import SEALS
 from registry.services import seals as sealing
+from registry.services import verifying
 from registry.services.audit import search_audit_log
-from registry.services.seals import Seals, Verdict, _hashed, canonical, canonical_entry
+from registry.services.seals import Seals
+from registry.services.verifying import Verdict, _hashed
 from store.errors import StoreRefused
 from store.index.transactions import Statement, Tx
 from store.opening import Store
@@ -261,7 +263,7 @@ async def test_after_a_head_that_is_gone_everything_is_read(store: Store, sealed
 async def test_many_findings_are_counted_and_the_first_are_told(
     store: Store, sealed: Seals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sealing, "MOST_FINDINGS", 2)
+    monkeypatch.setattr(verifying, "MOST_FINDINGS", 2)
     await filled(store, sealed)
     await sql(store, "UPDATE audit SET actor = 'usr_other'")
     verdict = await sealed.verify()
@@ -276,7 +278,8 @@ async def test_a_seal_covers_a_bounded_number_of_entries(
     """A leader that comes late catches up in several seals, page by page."""
     monkeypatch.setattr(sealing, "SEALED_AT_ONCE", 4)
     monkeypatch.setattr(sealing, "PAGE_ENTRIES", 3)
-    monkeypatch.setattr(sealing, "PAGE_SEALS", 2)
+    monkeypatch.setattr(verifying, "PAGE_ENTRIES", 3)
+    monkeypatch.setattr(verifying, "PAGE_SEALS", 2)
     await write(store, *"abcdefghij")
     last = await sealed.seal()
     verdict = await sealed.verify()
@@ -506,6 +509,7 @@ async def test_verifying_takes_memory_for_a_page_not_for_the_log(
     await store.index.run(unit)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sealing, "PAGE_ENTRIES", 4)
+        patch.setattr(verifying, "PAGE_ENTRIES", 4)
         tracemalloc.start()
         try:
             await sealed.seal()

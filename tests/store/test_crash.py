@@ -30,6 +30,7 @@ from store.digest import Digest
 from store.durable import Disk
 from store.errors import UploadNotFound
 from store.index import blobs as rows
+from store.index import claims
 from store.ingest import Ingest
 from store.opening import Store, StoreSettings, initialize, open_store
 from store.threads import Threads
@@ -152,7 +153,7 @@ async def _check_open(root: Path, expected: Expected) -> None:
         for content in sorted(expected.kept | expected.present):
             await assert_readable(store, content)
         for content in sorted(expected.kept):
-            assert await store.index.read(partial(rows.any_ref, digest=Digest.of(content)))
+            assert await store.index.read(partial(claims.any_ref, digest=Digest.of(content)))
         for opened in expected.sessions.values():
             await assert_continues(store, opened)
         for collection, contents in expected.asides.items():

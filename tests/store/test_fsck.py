@@ -8,7 +8,7 @@ import pytest
 
 from store.digest import Digest
 from store.fsck import RECOVERED, FsckReport
-from store.index import blobs as rows
+from store.index import claims
 from store.opening import Store
 from store.quarantine import asides_after
 from tests.store.conftest import ManualClock
@@ -71,7 +71,7 @@ async def test_whole_orphans_are_adopted_and_kept(store: Store, clock: ManualClo
     assert await twice(store) == ([("orphan", "none")], [("orphan", "adopted")])
 
     assert await content_of(store, DIGEST) == CONTENT
-    assert await store.index.read(lambda tx: rows.owner_holds(tx, DIGEST, RECOVERED))
+    assert await store.index.read(lambda tx: claims.owner_holds(tx, DIGEST, RECOVERED))
     assert (await store.fsck.run(repair=False)).findings == []
     clock.advance(10**9)
     assert (await store.collector.plan()).blobs == []

@@ -13,6 +13,7 @@ from store.digest import Digest
 from store.errors import CollectionRefused
 from store.gc import COLLECTION_OFF, CollectionPlan, Collector, _announce
 from store.index import blobs as rows
+from store.index import claims, state
 from store.opening import Store
 from tests.store.conftest import ManualClock
 from tests.support.storing import OWNER, content_of, put, release, row_of
@@ -68,7 +69,7 @@ async def test_references_keep(store: Store, clock: ManualClock) -> None:
 async def test_leases_keep_until_they_expire(store: Store, clock: ManualClock) -> None:
     await unclaimed(store, clock)
     lease = partial(
-        rows.add_lease, digest=DIGEST, holder="work_1", expires_at=clock() + 60 * SECOND
+        claims.add_lease, digest=DIGEST, holder="work_1", expires_at=clock() + 60 * SECOND
     )
     await store.index.run(lease)
 
@@ -99,7 +100,7 @@ async def test_an_old_plan_takes_nothing_that_was_claimed_since(
     await put(store, CONTENT)
     await store.index.run(
         partial(
-            rows.add_lease,
+            claims.add_lease,
             digest=Digest.of(b"leased"),
             holder="w",
             expires_at=clock() + SECOND,
@@ -235,7 +236,7 @@ async def test_a_directory_of_another_store_is_refused(store: Store, clock: Manu
 async def test_an_unconfirmed_index_is_refused(store: Store, clock: ManualClock) -> None:
     await put(store, b"x" * 100)
     await unclaimed(store, clock)
-    await store.index.run(partial(rows.put_state, key=COLLECTION_OFF, value="look first"))
+    await store.index.run(partial(state.put_state, key=COLLECTION_OFF, value="look first"))
 
     assert await refused(store.collector) == "look first"
     await store.collector.confirm()
@@ -290,7 +291,7 @@ async def test_uploads_run_on_while_collecting(store: Store, clock: ManualClock)
 
     present = {info.digest async for info in store.blobs.list()}
     assert {KEPT, *digests} == present
-    assert await store.index.read(lambda tx: rows.owner_holds(tx, digests[0], OWNER))
+    assert await store.index.read(lambda tx: claims.owner_holds(tx, digests[0], OWNER))
 
 
 async def test_progress_is_told(store: Store, clock: ManualClock) -> None:

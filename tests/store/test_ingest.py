@@ -14,6 +14,7 @@ from store.batches import Reserve
 from store.digest import Digest
 from store.errors import SizeMismatch, StorageFull, Unavailable
 from store.index import blobs as rows
+from store.index import claims
 from store.index.transactions import Tx
 from store.ingest import Ingest, StoredBlob
 from store.opening import Store
@@ -81,13 +82,13 @@ async def test_identical_uploads_at_once_end_in_one_file(store: Store) -> None:
     assert len({stored.generation for stored, _ in outcomes}) == 1
     assert all(is_new for _, is_new in outcomes)
     assert [info.digest async for info in store.blobs.list()] == [DIGEST]
-    owners = await store.index.read(lambda tx: rows.owners_of(tx, DIGEST))
+    owners = await store.index.read(lambda tx: claims.owners_of(tx, DIGEST))
     assert len(owners) == 8
 
 
 async def test_claims_on_absent_blobs_claim_nothing(store: Store) -> None:
     assert await store.ingest.claim(DIGEST, pinned()) is None
-    assert not await store.index.read(rows.any_refs)
+    assert not await store.index.read(claims.any_refs)
 
 
 @pytest.mark.parametrize("harm", ["gone", "short"])
@@ -119,7 +120,7 @@ async def test_many_blobs_commit_at_once_or_not_at_all(store: Store) -> None:
 
     async def record(tx: Tx, stored: Sequence[StoredBlob]) -> list[Digest]:
         for one in stored:
-            await rows.keep_ref(tx, one.digest, OWNER, rows.PIN)
+            await claims.keep_ref(tx, one.digest, OWNER, claims.PIN)
         return [one.digest for one in stored]
 
     digests = await store.ingest.commit(staged, record)

@@ -20,6 +20,8 @@ from store import ingest, quarantine
 from store.digest import Digest
 from store.errors import CollectionRefused, Unavailable
 from store.index import blobs as rows
+from store.index import claims
+from store.index import claims
 from store.index.transactions import Tx
 from store.ingest import Ingest, Record, StoredBlob
 from store.locks import MoveLock
@@ -38,7 +40,7 @@ async def body(content: bytes = CONTENT) -> AsyncIterator[bytes]:
 
 def pin(owner: str) -> Record[bool]:
     async def record(tx: Tx, stored: StoredBlob) -> bool:
-        return await rows.keep_ref(tx, stored.digest, owner, rows.PIN)
+        return await claims.keep_ref(tx, stored.digest, owner, claims.PIN)
 
     return record
 
@@ -85,15 +87,15 @@ async def publish(worker: Worker) -> str:
         assert row is not None, "a pinned blob is absent"
         if not row.is_present:
             raise Unavailable("publishing what a scrub has convicted")
-        await rows.add_ref(tx, DIGEST, "mdl_publish", "tree")
-        await rows.drop_ref(tx, DIGEST, "usr_publish", rows.PIN)
+        await claims.add_ref(tx, DIGEST, "mdl_publish", "tree")
+        await claims.drop_ref(tx, DIGEST, "usr_publish", claims.PIN)
 
     await worker.index.run(commit)
     return "mdl_publish"
 
 
 async def release(worker: Worker) -> None:
-    await worker.index.run(lambda tx: rows.drop_ref(tx, DIGEST, FIRST, rows.PIN))
+    await worker.index.run(lambda tx: claims.drop_ref(tx, DIGEST, FIRST, claims.PIN))
 
 
 async def convict(worker: Worker) -> None:
@@ -341,7 +343,7 @@ def test_collecting_by_the_plan_alone_is_found(room: Room, monkeypatch: pytest.M
     async def collectable(*_: Any) -> bool:
         return True
 
-    monkeypatch.setattr(rows, "is_collectable", collectable)
+    monkeypatch.setattr(claims, "is_collectable", collectable)
 
     find_loss(room, ("collect", "dedup"), "unreferenced")
 

@@ -24,6 +24,7 @@ import pytest
 
 from store.digest import Digest
 from store.index import blobs as rows
+from store.index import claims
 from store.opening import Store, initialize, open_store
 from tests.support import killed
 from tests.support.killed import Fact, content_of, owner_of
@@ -171,4 +172,4 @@ async def _assert_kept(store: Store, owner: str, name: str) -> None:
     assert row is not None, f"{name} of {owner} is absent"
     assert row.is_present, f"{name} of {owner} is {row.state}"
     assert store.blobs.read_blocking(digest, 0, len(content) + 1) == content
-    assert await store.index.look(lambda tx: rows.owner_holds(tx, digest, owner_of(owner)))
+    assert await store.index.look(lambda tx: claims.owner_holds(tx, digest, owner_of(owner)))

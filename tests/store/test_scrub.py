@@ -9,6 +9,7 @@ import pytest
 from store.digest import Digest
 from store.errors import BlobNotFound
 from store.index import blobs as rows
+from store.index import claims
 from store.opening import Store
 from store.scrub import ScrubProgress
 from store.segments import SEGMENT_BYTES
@@ -67,7 +68,7 @@ async def test_next_upload_heals(store: Store, harm: str) -> None:
     assert after is not None
     assert after.is_present
     assert after.generation > before.generation
-    assert await store.index.read(lambda tx: rows.owner_holds(tx, DIGEST, OWNER))
+    assert await store.index.read(lambda tx: claims.owner_holds(tx, DIGEST, OWNER))
     assert await store.scrub.check(DIGEST)
 
 

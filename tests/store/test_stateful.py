@@ -46,6 +46,7 @@ from store.errors import (
     UploadTooLarge,
 )
 from store.index import blobs as rows
+from store.index import claims
 from store.opening import Store, StoreSettings, open_store
 from store.segments import SEGMENT_BYTES
 from store.uploads import Checksum
@@ -238,7 +239,7 @@ class StoreMachine(RuleBasedStateMachine):
         digest = Digest(hex_of(content))
         had = self.run(
             self.store.index.run(
-                partial(rows.drop_ref, digest=digest, owner=owner, kind=rows.PIN, count=None)
+                partial(claims.drop_ref, digest=digest, owner=owner, kind=claims.PIN, count=None)
             )
         )
 

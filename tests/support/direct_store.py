@@ -16,7 +16,9 @@ from store.batches import Source
 from store.clock import SECOND
 from store.digest import Digest
 from store.index import blobs as rows
-from store.index.blobs import KEPT, PIN, BlobRow
+from store.index import claims
+from store.index.blobs import BlobRow
+from store.index.claims import KEPT, PIN
 from store.index.transactions import Tx
 from store.ingest import StoredBlob
 from store.opening import Store
@@ -116,7 +118,7 @@ class DirectStore:
         holder = f"lse_{secrets.token_hex(8)}"
 
         async def lease(tx: Tx, blob: StoredBlob) -> None:
-            await rows.add_lease(tx, blob.digest, holder, tx.now + LEASE_SECONDS * SECOND)
+            await claims.add_lease(tx, blob.digest, holder, tx.now + LEASE_SECONDS * SECOND)
 
         absent = []
         for digest in dict.fromkeys(digests):
@@ -132,7 +134,7 @@ class DirectStore:
             if await self._known(digest) is None:
                 raise stored.BlobNotFound(digest)
             await self.store.index.run(
-                partial(rows.keep_ref, digest=digest, owner=OWNER, kind=KEPT)
+                partial(claims.keep_ref, digest=digest, owner=OWNER, kind=KEPT)
             )
 
     async def release(self, digest: Digest) -> None:
@@ -140,7 +142,7 @@ class DirectStore:
             if await rows.find_blob(tx, digest) is None:
                 raise stored.BlobNotFound(digest)
             for kind in (KEPT, PIN):
-                await rows.drop_ref(tx, digest, OWNER, kind, None)
+                await claims.drop_ref(tx, digest, OWNER, kind, None)
 
         with in_few_words():
             await self.store.index.run(unit)
@@ -149,7 +151,7 @@ class DirectStore:
         for kind in (KEPT, PIN):
             after = b""
             while page := await self.store.index.read(
-                partial(rows.refs_of_owner, owner=OWNER, kind=kind, after=after, limit=limit)
+                partial(claims.refs_of_owner, owner=OWNER, kind=kind, after=after, limit=limit)
             ):
                 after = page[-1].digest.raw
                 yield [Pin(row.kind, row.digest, row.size_bytes) for row in page]
@@ -192,7 +194,7 @@ class DirectStore:
 
         async def unit(tx: Tx) -> BlobRow | None:
             row = await rows.find_blob(tx, digest)
-            return row if row is not None and await rows.any_ref(tx, digest) else None
+            return row if row is not None and await claims.any_ref(tx, digest) else None
 
         return await self.store.index.look(unit)
 

@@ -18,7 +18,7 @@ import msgspec
 
 from store.digest import Digest
 from store.errors import CollectionRefused, Unavailable
-from store.index import blobs as rows
+from store.index import claims
 from store.index.transactions import Tx
 from store.ingest import StoredBlob
 from store.opening import Store, StoreSettings, open_store
@@ -93,7 +93,7 @@ class Task:
         return f"{self._name}-{self._count}"
 
     async def _pin(self, tx: Tx, stored: StoredBlob) -> bool:
-        return await rows.keep_ref(tx, stored.digest, owner_of(self._name), rows.PIN)
+        return await claims.keep_ref(tx, stored.digest, owner_of(self._name), claims.PIN)
 
     async def _put(self, name: str) -> None:
         await self._store.ingest.receive(body(content_of(name)), self._pin)
@@ -124,7 +124,7 @@ class Task:
         self.note("releasing", name)
         digest = Digest.of(content_of(name))
         await self._store.index.run(
-            lambda tx: rows.drop_ref(tx, digest, owner_of(self._name), rows.PIN)
+            lambda tx: claims.drop_ref(tx, digest, owner_of(self._name), claims.PIN)
         )
 
 

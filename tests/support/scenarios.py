@@ -18,6 +18,7 @@ import msgspec
 from store.backends.local import LocalBlobStore
 from store.digest import Digest
 from store.index import blobs as rows
+from store.index import claims
 from store.index.transactions import Tx
 from store.ingest import StoredBlob
 from store.opening import Store
@@ -154,7 +155,7 @@ class Stage:
     async def release(self, content: bytes, owner: str = OWNER) -> None:
         self.note(Released(content))
         await self.store.index.run(
-            lambda tx: rows.drop_ref(tx, Digest.of(content), owner, rows.PIN)
+            lambda tx: claims.drop_ref(tx, Digest.of(content), owner, claims.PIN)
         )
 
     async def collect(self, *contents: bytes) -> str:
@@ -181,9 +182,9 @@ async def pieces(content: bytes, size: int = 1 << 19) -> AsyncIterator[bytes]:
         yield content[at : at + size]
 
 
-def pin(owner: str = OWNER, kind: str = rows.PIN) -> Callable[[Tx, StoredBlob], Awaitable[bool]]:
+def pin(owner: str = OWNER, kind: str = claims.PIN) -> Callable[[Tx, StoredBlob], Awaitable[bool]]:
     async def record(tx: Tx, stored: StoredBlob) -> bool:
-        return await rows.keep_ref(tx, stored.digest, owner, kind)
+        return await claims.keep_ref(tx, stored.digest, owner, kind)
 
     return record
 
@@ -225,8 +226,8 @@ async def publish(stage: Stage) -> None:
     stage.begin()
 
     async def commit(tx: Tx, found: StoredBlob) -> None:
-        await rows.add_ref(tx, found.digest, "mdl_one", "tree")
-        await rows.drop_ref(tx, found.digest, OWNER, rows.PIN)
+        await claims.add_ref(tx, found.digest, "mdl_one", "tree")
+        await claims.drop_ref(tx, found.digest, OWNER, claims.PIN)
 
     assert await stage.store.ingest.claim(stored.digest, commit) is not None
 

@@ -7,6 +7,7 @@ from functools import partial
 
 from store.digest import Digest
 from store.index import blobs as rows
+from store.index import claims
 from store.index.transactions import Tx
 from store.ingest import Record, StoredBlob
 from store.opening import Store
@@ -30,7 +31,7 @@ def pinned(owner: str = OWNER) -> Record[bool]:
     """A record that pins the blob for `owner`; its result says whether the pin is new."""
 
     async def pin(tx: Tx, stored: StoredBlob) -> bool:
-        return await rows.keep_ref(tx, stored.digest, owner, rows.PIN)
+        return await claims.keep_ref(tx, stored.digest, owner, claims.PIN)
 
     return pin
 
@@ -43,7 +44,7 @@ async def put(store: Store, content: bytes, owner: str = OWNER) -> Digest:
 
 async def release(store: Store, digest: Digest, owner: str = OWNER) -> bool:
     return await store.index.run(
-        partial(rows.drop_ref, digest=digest, owner=owner, kind=rows.PIN, count=None)
+        partial(claims.drop_ref, digest=digest, owner=owner, kind=claims.PIN, count=None)
     )
 
 

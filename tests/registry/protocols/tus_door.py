@@ -19,6 +19,7 @@ from registry.protocols.tus import wire
 from registry.services.uploads import UploadLimits, UploadSessions
 from store.digest import Digest
 from store.index import blobs as rows
+from store.index import claims
 from store.opening import Store
 
 CONTENT = b"0123456789"
@@ -114,7 +115,7 @@ class Door:
 
         async def unit(tx: Any) -> tuple[rows.BlobRow | None, bool]:
             row = await rows.find_blob(tx, digest)
-            return row, await rows.owner_holds(tx, digest, LOCAL.id)
+            return row, await claims.owner_holds(tx, digest, LOCAL.id)
 
         row, is_held = await self.store.index.read(unit)
         if row is None or not row.is_present:
