@@ -21,6 +21,7 @@ from registry.catalog.schema.content import (
     tree_files,
     trees,
 )
+from registry.catalog.schema.health import health_samples
 from registry.catalog.schema.models import (
     model_cards,
     model_tags,
@@ -40,6 +41,8 @@ from registry.catalog.schema.runs import (
     version_metrics,
 )
 from registry.catalog.schema.search import model_grams, model_words, search_documents
+from registry.catalog.schema.serving import bindings, deployment_events, deployments, environments
+from registry.catalog.schema.trust import reviews, scores
 from registry.catalog.schema.versions import (
     alias_events,
     aliases,
@@ -48,6 +51,7 @@ from registry.catalog.schema.versions import (
     version_tags,
     versions,
 )
+from registry.catalog.schema.webhooks import deliveries, webhooks
 
 __all__ = [
     "SCHEMA_NUMBER",
@@ -55,11 +59,17 @@ __all__ = [
     "aliases",
     "audit",
     "audit_seals",
+    "bindings",
+    "deliveries",
+    "deployment_events",
+    "deployments",
     "downloads",
+    "environments",
     "experiments",
     "folder_files",
     "folder_uploads",
     "folders",
+    "health_samples",
     "idempotency_keys",
     "lineage",
     "metadata",
@@ -70,11 +80,13 @@ __all__ = [
     "models",
     "namespaces",
     "redirects",
+    "reviews",
     "revisions",
     "run_details",
     "run_points",
     "run_series",
     "runs",
+    "scores",
     "search_documents",
     "tags",
     "teams",
@@ -84,4 +96,5 @@ __all__ = [
     "version_metrics",
     "version_tags",
     "versions",
+    "webhooks",
 ]

@@ -1,0 +1,225 @@
+"""Serving: environments, deployments with their events, and provider bindings."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "environments",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("folded", sa.Text(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("region", sa.Text(), nullable=False),
+        sa.Column("kubernetes_namespace", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("config", sa.Text(), nullable=False),
+        sa.Column("active", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("changes", sa.BigInteger(), server_default="1", nullable=False),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_by", sa.Text(), nullable=True),
+        sa.CheckConstraint(
+            "type IN ('development', 'staging', 'production', 'sandbox')", name="environment_type"
+        ),
+        sa.CheckConstraint(
+            "(deleted_at IS NULL) = (deleted_by IS NULL)", name="environment_deleted"
+        ),
+        sa.CheckConstraint("active IN (0, 1)", name="environment_active"),
+        sa.CheckConstraint(
+            "length(description) BETWEEN 0 AND 4096", name="environment_description"
+        ),
+        sa.CheckConstraint(
+            "length(kubernetes_namespace) BETWEEN 0 AND 253",
+            name="environment_kubernetes_namespace",
+        ),
+        sa.CheckConstraint("length(name) BETWEEN 1 AND 96", name="environment_name"),
+        sa.CheckConstraint("length(region) BETWEEN 0 AND 96", name="environment_region"),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "environments_by_name",
+        "environments",
+        ["folded"],
+        unique=True,
+        sqlite_where=sa.text("deleted_at IS NULL"),
+        postgresql_where=sa.text("deleted_at IS NULL"),
+    )
+    op.create_index(
+        "environments_by_type",
+        "environments",
+        ["type", "folded", "deleted_at"],
+        unique=False,
+        sqlite_where=sa.text("deleted_at IS NULL"),
+        postgresql_where=sa.text("deleted_at IS NULL"),
+    )
+    op.create_table(
+        "bindings",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("provider_model_id", sa.Text(), nullable=False),
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("region", sa.Text(), nullable=False),
+        sa.Column("config", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("cost_per_1k", sa.Float(), nullable=True),
+        sa.Column("observed_cost_per_1k", sa.Float(), nullable=True),
+        sa.Column("observations", sa.BigInteger(), nullable=False),
+        sa.Column("success_rate", sa.Float(), nullable=True),
+        sa.Column("latency_p50_ms", sa.Float(), nullable=True),
+        sa.Column("latency_p95_ms", sa.Float(), nullable=True),
+        sa.Column("latency_p99_ms", sa.Float(), nullable=True),
+        sa.Column("observed_at", sa.BigInteger(), nullable=True),
+        sa.Column("latencies", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("changes", sa.BigInteger(), server_default="1", nullable=False),
+        sa.CheckConstraint("status IN ('active', 'inactive', 'degraded')", name="binding_status"),
+        sa.CheckConstraint("cost_per_1k >= 0", name="binding_cost_per_1k"),
+        sa.CheckConstraint("length(endpoint) BETWEEN 0 AND 4096", name="binding_endpoint"),
+        sa.CheckConstraint("length(provider) BETWEEN 1 AND 96", name="binding_provider"),
+        sa.CheckConstraint(
+            "length(provider_model_id) BETWEEN 0 AND 400", name="binding_provider_model_id"
+        ),
+        sa.CheckConstraint("length(region) BETWEEN 0 AND 96", name="binding_region"),
+        sa.CheckConstraint("observations >= 0", name="binding_observations"),
+        sa.CheckConstraint("observed_cost_per_1k >= 0", name="binding_observed_cost_per_1k"),
+        sa.CheckConstraint("success_rate BETWEEN 0 AND 1", name="binding_success_rate"),
+        sa.ForeignKeyConstraint(
+            ["model"],
+            ["models.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["version"],
+            ["versions.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("bindings_by_model", "bindings", ["model", "id"], unique=False)
+    op.create_index("bindings_by_observation", "bindings", ["observed_at", "id"], unique=False)
+    op.create_index("bindings_by_provider", "bindings", ["provider", "id"], unique=False)
+    op.create_index("bindings_by_status", "bindings", ["status", "id"], unique=False)
+    op.create_index("bindings_by_success", "bindings", ["success_rate", "id"], unique=False)
+    op.create_index(
+        "bindings_by_version",
+        "bindings",
+        ["version", "provider", "provider_model_id", "region"],
+        unique=True,
+    )
+    op.create_table(
+        "deployments",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("folded", sa.Text(), nullable=False),
+        sa.Column("environment", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("previous_version", sa.Text(), nullable=True),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("replicas", sa.Integer(), nullable=False),
+        sa.Column("cpu", sa.Float(), nullable=True),
+        sa.Column("memory", sa.BigInteger(), nullable=True),
+        sa.Column("gpus", sa.Integer(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("changes", sa.BigInteger(), server_default="1", nullable=False),
+        sa.Column("terminated_at", sa.BigInteger(), nullable=True),
+        sa.Column("terminated_by", sa.Text(), nullable=True),
+        sa.CheckConstraint(
+            "(status = 'terminated') = (terminated_at IS NOT NULL)", name="deployment_terminated"
+        ),
+        sa.CheckConstraint(
+            "status IN ('deploying', 'healthy', 'degraded', 'failed', 'terminated')",
+            name="deployment_status",
+        ),
+        sa.CheckConstraint("cpu >= 0", name="deployment_cpu"),
+        sa.CheckConstraint("gpus >= 0", name="deployment_gpus"),
+        sa.CheckConstraint("length(endpoint) BETWEEN 0 AND 4096", name="deployment_endpoint"),
+        sa.CheckConstraint("length(name) BETWEEN 1 AND 200", name="deployment_name"),
+        sa.CheckConstraint("memory >= 0", name="deployment_memory"),
+        sa.CheckConstraint("replicas BETWEEN 0 AND 100000", name="deployment_replicas"),
+        sa.ForeignKeyConstraint(
+            ["environment"],
+            ["environments.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["model"],
+            ["models.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["previous_version"],
+            ["versions.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["version"],
+            ["versions.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("deployments_by_creation", "deployments", ["created_at", "id"], unique=False)
+    op.create_index(
+        "deployments_by_environment",
+        "deployments",
+        ["environment", "created_at", "id"],
+        unique=False,
+    )
+    op.create_index(
+        "deployments_by_model", "deployments", ["model", "created_at", "id"], unique=False
+    )
+    op.create_index(
+        "deployments_by_name",
+        "deployments",
+        ["environment", "folded"],
+        unique=True,
+        sqlite_where=sa.text("terminated_at IS NULL"),
+        postgresql_where=sa.text("terminated_at IS NULL"),
+    )
+    op.create_index(
+        "deployments_by_previous_version", "deployments", ["previous_version"], unique=False
+    )
+    op.create_index(
+        "deployments_by_status", "deployments", ["status", "created_at", "id"], unique=False
+    )
+    op.create_index(
+        "deployments_by_version", "deployments", ["version", "created_at", "id"], unique=False
+    )
+    op.create_table(
+        "deployment_events",
+        sa.Column("id", sa.Integer().with_variant(sa.BigInteger(), "postgresql"), nullable=False),
+        sa.Column("deployment", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("from_status", sa.Text(), nullable=True),
+        sa.Column("to_status", sa.Text(), nullable=False),
+        sa.Column("from_version", sa.Text(), nullable=True),
+        sa.Column("to_version", sa.Text(), nullable=False),
+        sa.Column("changes", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.CheckConstraint("length(reason) BETWEEN 0 AND 1024", name="deployment_event_reason"),
+        sa.ForeignKeyConstraint(
+            ["deployment"],
+            ["deployments.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "deployment_events_by_deployment", "deployment_events", ["deployment", "id"], unique=False
+    )
