@@ -5,6 +5,7 @@
     RegistryError(code)
       Invalid(field, reason)                something in the request is not what it must be
         BodyMalformed(reason)               the body cannot be read as what it claims to be
+        SecretInConfig(problems)            secrets would be kept where everybody reads
       NotFound(kind, name)                  missing, or hidden from whoever asks
         RouteNotFound(path)
       Gone(kind, name)                      it was here and will not come back
@@ -91,6 +92,19 @@ class BodyMalformed(Invalid):
 
     def __init__(self, reason: str) -> None:
         super().__init__("body", reason)
+
+
+class SecretInConfig(Invalid):
+    """A value stands where a secret would; every such place is a problem."""
+
+    code = "secret_in_config"
+    title = "Secrets are not kept in configuration"
+
+    def __init__(self, problems: Sequence[tuple[str, ...]]) -> None:
+        field, reason = problems[0][:2]
+        super().__init__(
+            field, f"{reason}; write a reference to the secret instead", problems=problems
+        )
 
 
 class NotFound(RegistryError):

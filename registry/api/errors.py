@@ -101,6 +101,7 @@ NATIVE: Final[Table] = {
     # The registry; the code comes with the error.
     ours.Invalid: Rule(400),
     ours.BodyMalformed: Rule(400),
+    ours.SecretInConfig: Rule(422),
     ours.NotFound: Rule(404),
     ours.RouteNotFound: Rule(404),
     ours.Gone: Rule(410),

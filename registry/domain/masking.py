@@ -31,9 +31,14 @@ _LAST: Final = frozenset(("key", "token"))
 """Words that a name must end with: ``key_size`` and ``token_count`` hold none."""
 
 
+def words_of(name: str) -> list[str]:
+    """The words that a name is made of, in small letters: ``hfToken`` is ``hf`` and ``token``."""
+    return [word.lower() for word in _WORDS.findall(name)]
+
+
 def names_secret(name: str) -> bool:
     """Whether what stands under this name is taken for a secret."""
-    words = [word.lower() for word in _WORDS.findall(name)]
+    words = words_of(name)
     return bool(words) and (words[-1] in _LAST or not _ANYWHERE.isdisjoint(words))
 
 

@@ -49,6 +49,7 @@ EXAMPLES: list[Exception] = [
     stored.ChecksumMismatch("upl_1", "sha1"),
     ours.Invalid("name", "is empty"),
     ours.BodyMalformed("not JSON"),
+    ours.SecretInConfig([("config.token", "stands under the name of a secret")]),
     ours.NotFound("model", "bert"),
     ours.RouteNotFound("/nowhere"),
     ours.Gone("version", "3"),

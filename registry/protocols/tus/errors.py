@@ -99,6 +99,7 @@ TUS: Final[Table] = {
     # The registry; code and title come with the error.
     ours.Invalid: Rule(400),
     ours.BodyMalformed: Rule(400),
+    ours.SecretInConfig: Rule(422),
     ours.NotFound: Rule(404),
     ours.RouteNotFound: Rule(404),
     ours.Gone: Rule(410),
