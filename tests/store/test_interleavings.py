@@ -21,7 +21,6 @@ from store.digest import Digest
 from store.errors import CollectionRefused, Unavailable
 from store.index import blobs as rows
 from store.index import claims
-from store.index import claims
 from store.index.transactions import Tx
 from store.ingest import Ingest, Record, StoredBlob
 from store.locks import MoveLock
