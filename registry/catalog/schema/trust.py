@@ -30,21 +30,31 @@ VERDICTS: Final = ("approve", "reject", "comment")
 scores = Table(
     "scores",
     metadata,
+    # Never given out twice, so that the highest of a metric is the latest.
     Column("id", COUNTER, primary_key=True),
+    # What was computed together has one rating.
+    Column("rating", Text, nullable=False),
     Column("version", Text, ForeignKey("versions.id"), nullable=False),
     Column("metric", Text, nullable=False),
-    # NULL: there is no evidence to say anything by.
+    # NULL: there is no evidence to say anything by, and `reason` says which is missing.
     Column("value", Float),
+    Column("reason", Text, nullable=False),
     # What it was computed from, a JSON object.
     Column("evidence", Text, nullable=False),
     Column("seconds", Float, nullable=False),
     *made(),
     within("metric", 40, "score_metric", least=1),
     CheckConstraint("value BETWEEN 0 AND 1", name="score_value"),
+    CheckConstraint("(value IS NULL) = (reason <> '')", name="score_reason"),
+    within("reason", 400, "score_reason_length"),
+    within("evidence", 65536, "score_evidence", least=2),
     CheckConstraint("seconds >= 0", name="score_seconds"),
     sqlite_autoincrement=True,
 )
-Index("scores_by_version", scores.c.version, scores.c.metric, scores.c.id)
+# The latest of each metric is at the end of its part of the first one; histories of all metrics
+# are read along the second.
+Index("scores_by_metric", scores.c.version, scores.c.metric, scores.c.id)
+Index("scores_by_version", scores.c.version, scores.c.id)
 
 reviews = Table(
     "reviews",
