@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -14,6 +14,7 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    literal_column,
 )
 
 from registry.catalog.schema.base import (
@@ -30,6 +31,7 @@ from registry.catalog.schema.base import (
 
 ENVIRONMENT_TYPES: Final = ("development", "staging", "production", "sandbox")
 DEPLOYMENT_STATUSES: Final = ("deploying", "healthy", "degraded", "failed", "terminated")
+DEPLOYMENT_ACTIONS: Final = ("deploy", "status", "scale", "update", "rollback", "terminate")
 BINDING_STATUSES: Final = ("active", "inactive", "degraded")
 
 environments = Table(
@@ -51,14 +53,22 @@ environments = Table(
     within("name", 96, "environment_name", least=1),
     one_of("type", ENVIRONMENT_TYPES, "environment_type"),
     within("region", 96, "environment_region"),
-    within("kubernetes_namespace", 253, "environment_kubernetes_namespace"),
+    within("kubernetes_namespace", 63, "environment_kubernetes_namespace"),
     within("description", 4096, "environment_description"),
+    within("config", 65536, "environment_config"),
     fact("active", "environment_active"),
     CheckConstraint("(deleted_at IS NULL) = (deleted_by IS NULL)", name="environment_deleted"),
     sqlite_with_rowid=False,
 )
 live_index("environments_by_name", environments.c.folded, unique=True)
 live_index("environments_by_type", environments.c.type, environments.c.folded)
+Index(
+    "environments_deleted",
+    environments.c.deleted_at,
+    environments.c.id,
+    sqlite_where=environments.c.deleted_at.is_not(None),
+    postgresql_where=environments.c.deleted_at.is_not(None),
+)
 
 deployments = Table(
     "deployments",
@@ -69,7 +79,7 @@ deployments = Table(
     Column("environment", Text, ForeignKey("environments.id"), nullable=False),
     Column("model", Text, ForeignKey("models.id"), nullable=False),
     Column("version", Text, ForeignKey("versions.id"), nullable=False),
-    # What it ran before: where a rollback goes. Indexed, because purging a version asks.
+    # Where a rollback goes, as the events say; indexed, because purging a version asks.
     Column("previous_version", Text, ForeignKey("versions.id")),
     Column("status", Text, nullable=False),
     Column("endpoint", Text, nullable=False),
@@ -78,6 +88,9 @@ deployments = Table(
     Column("cpu", Float),
     Column("memory", BigInteger),
     Column("gpus", Integer),
+    # When its version came, and by whom.
+    Column("deployed_at", BigInteger, nullable=False),
+    Column("deployed_by", Text, nullable=False),
     *made(),
     *changed(),
     Column("terminated_at", BigInteger),
@@ -86,54 +99,127 @@ deployments = Table(
     one_of("status", DEPLOYMENT_STATUSES, "deployment_status"),
     within("endpoint", 4096, "deployment_endpoint"),
     CheckConstraint("replicas BETWEEN 0 AND 100000", name="deployment_replicas"),
-    CheckConstraint("cpu >= 0", name="deployment_cpu"),
-    CheckConstraint("memory >= 0", name="deployment_memory"),
-    CheckConstraint("gpus >= 0", name="deployment_gpus"),
+    CheckConstraint("cpu BETWEEN 0 AND 100000", name="deployment_cpu"),
+    CheckConstraint("memory BETWEEN 0 AND 1125899906842624", name="deployment_memory"),
+    CheckConstraint("gpus BETWEEN 0 AND 10000", name="deployment_gpus"),
     CheckConstraint(
         "(status = 'terminated') = (terminated_at IS NOT NULL)", name="deployment_terminated"
     ),
+    CheckConstraint(
+        "(terminated_at IS NULL) = (terminated_by IS NULL)", name="deployment_terminator"
+    ),
     sqlite_with_rowid=False,
 )
-_runs = deployments.c.terminated_at.is_(None)
-Index(
-    "deployments_by_name",
-    deployments.c.environment,
-    deployments.c.folded,
-    unique=True,
-    sqlite_where=_runs,
-    postgresql_where=_runs,
+
+
+def _running_index(name: str, *columns: Any, unique: bool = False) -> Index:
+    """An index of the deployments that are not terminated; see `live_index`."""
+    ended = deployments.c.terminated_at
+    kept = columns if unique else (*columns, ended)
+    runs = ended.is_(None)
+    return Index(name, *kept, unique=unique, sqlite_where=runs, postgresql_where=runs)
+
+
+# Every list is newest first, along the filter that leaves the fewest; those of what runs do not
+# pass by what is terminated, of which there may be many more. The model says who may see it.
+_running_index("deployments_by_name", deployments.c.environment, deployments.c.folded, unique=True)
+_running_index(
+    "deployments_running", deployments.c.created_at, deployments.c.id, deployments.c.model
 )
-Index("deployments_by_creation", deployments.c.created_at, deployments.c.id)
+_running_index(
+    "deployments_running_by_environment",
+    deployments.c.environment,
+    deployments.c.created_at,
+    deployments.c.id,
+    deployments.c.status,
+    deployments.c.model,
+)
+_running_index(
+    "deployments_running_by_model",
+    deployments.c.model,
+    deployments.c.created_at,
+    deployments.c.id,
+)
+_running_index(
+    "deployments_running_by_version",
+    deployments.c.version,
+    deployments.c.created_at,
+    deployments.c.id,
+)
+Index(
+    "deployments_by_creation",
+    deployments.c.created_at,
+    deployments.c.id,
+    deployments.c.model,
+)
+Index(
+    "deployments_named",
+    deployments.c.folded,
+    deployments.c.created_at,
+    deployments.c.id,
+    deployments.c.model,
+)
 Index(
     "deployments_by_environment",
     deployments.c.environment,
     deployments.c.created_at,
     deployments.c.id,
+    deployments.c.status,
+    deployments.c.model,
 )
 Index("deployments_by_model", deployments.c.model, deployments.c.created_at, deployments.c.id)
 Index("deployments_by_version", deployments.c.version, deployments.c.created_at, deployments.c.id)
 Index("deployments_by_previous_version", deployments.c.previous_version)
-Index("deployments_by_status", deployments.c.status, deployments.c.created_at, deployments.c.id)
+Index(
+    "deployments_by_status",
+    deployments.c.status,
+    deployments.c.created_at,
+    deployments.c.id,
+    deployments.c.model,
+)
 
 deployment_events = Table(
     "deployment_events",
     metadata,
     Column("id", COUNTER, primary_key=True),
     Column("deployment", Text, ForeignKey("deployments.id"), nullable=False),
-    # deploy, status, scale, update, rollback, terminate
     Column("action", Text, nullable=False),
+    # As it stood before and after; NULL before its first event. Versions are no foreign keys: they
+    # are of the deployment's model, and go with it.
     Column("from_status", Text),
     Column("to_status", Text, nullable=False),
     Column("from_version", Text),
     Column("to_version", Text, nullable=False),
+    # Of a rollback: the event whose version came back.
+    Column("restored", BigInteger),
     # A JSON object of what else changed.
     Column("changes", Text, nullable=False),
     Column("reason", Text, nullable=False),
     *made(),
+    one_of("action", DEPLOYMENT_ACTIONS, "deployment_event_action"),
+    one_of("from_status", DEPLOYMENT_STATUSES, "deployment_event_from_status"),
+    one_of("to_status", DEPLOYMENT_STATUSES, "deployment_event_to_status"),
+    CheckConstraint(
+        "(from_status IS NULL) = (from_version IS NULL)", name="deployment_event_first"
+    ),
+    CheckConstraint(
+        "(restored IS NOT NULL) = (action = 'rollback')", name="deployment_event_restored"
+    ),
     within("reason", 1024, "deployment_event_reason"),
     sqlite_autoincrement=True,
 )
+_brings_version = deployment_events.c.action.in_(
+    (literal_column("'deploy'"), literal_column("'rollback'"))
+)
 Index("deployment_events_by_deployment", deployment_events.c.deployment, deployment_events.c.id)
+# What it ran, in order: statuses that flap are many more.
+Index(
+    "deployment_events_of_versions",
+    deployment_events.c.deployment,
+    deployment_events.c.id,
+    sqlite_where=_brings_version,
+    postgresql_where=_brings_version,
+)
 
 bindings = Table(
     "bindings",

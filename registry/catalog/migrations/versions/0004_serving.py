@@ -34,12 +34,12 @@ def upgrade() -> None:
             "(deleted_at IS NULL) = (deleted_by IS NULL)", name="environment_deleted"
         ),
         sa.CheckConstraint("active IN (0, 1)", name="environment_active"),
+        sa.CheckConstraint("length(config) BETWEEN 0 AND 65536", name="environment_config"),
         sa.CheckConstraint(
             "length(description) BETWEEN 0 AND 4096", name="environment_description"
         ),
         sa.CheckConstraint(
-            "length(kubernetes_namespace) BETWEEN 0 AND 253",
-            name="environment_kubernetes_namespace",
+            "length(kubernetes_namespace) BETWEEN 0 AND 63", name="environment_kubernetes_namespace"
         ),
         sa.CheckConstraint("length(name) BETWEEN 1 AND 96", name="environment_name"),
         sa.CheckConstraint("length(region) BETWEEN 0 AND 96", name="environment_region"),
@@ -61,6 +61,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
+    )
+    op.create_index(
+        "environments_deleted",
+        "environments",
+        ["deleted_at", "id"],
+        unique=False,
+        sqlite_where=sa.text("deleted_at IS NOT NULL"),
+        postgresql_where=sa.text("deleted_at IS NOT NULL"),
     )
     op.create_table(
         "bindings",
@@ -134,6 +142,8 @@ def upgrade() -> None:
         sa.Column("cpu", sa.Float(), nullable=True),
         sa.Column("memory", sa.BigInteger(), nullable=True),
         sa.Column("gpus", sa.Integer(), nullable=True),
+        sa.Column("deployed_at", sa.BigInteger(), nullable=False),
+        sa.Column("deployed_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
@@ -147,11 +157,14 @@ def upgrade() -> None:
             "status IN ('deploying', 'healthy', 'degraded', 'failed', 'terminated')",
             name="deployment_status",
         ),
-        sa.CheckConstraint("cpu >= 0", name="deployment_cpu"),
-        sa.CheckConstraint("gpus >= 0", name="deployment_gpus"),
+        sa.CheckConstraint(
+            "(terminated_at IS NULL) = (terminated_by IS NULL)", name="deployment_terminator"
+        ),
+        sa.CheckConstraint("cpu BETWEEN 0 AND 100000", name="deployment_cpu"),
+        sa.CheckConstraint("gpus BETWEEN 0 AND 10000", name="deployment_gpus"),
         sa.CheckConstraint("length(endpoint) BETWEEN 0 AND 4096", name="deployment_endpoint"),
         sa.CheckConstraint("length(name) BETWEEN 1 AND 200", name="deployment_name"),
-        sa.CheckConstraint("memory >= 0", name="deployment_memory"),
+        sa.CheckConstraint("memory BETWEEN 0 AND 1125899906842624", name="deployment_memory"),
         sa.CheckConstraint("replicas BETWEEN 0 AND 100000", name="deployment_replicas"),
         sa.ForeignKeyConstraint(
             ["environment"],
@@ -172,11 +185,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sqlite_with_rowid=False,
     )
-    op.create_index("deployments_by_creation", "deployments", ["created_at", "id"], unique=False)
+    op.create_index(
+        "deployments_by_creation", "deployments", ["created_at", "id", "model"], unique=False
+    )
     op.create_index(
         "deployments_by_environment",
         "deployments",
-        ["environment", "created_at", "id"],
+        ["environment", "created_at", "id", "status", "model"],
         unique=False,
     )
     op.create_index(
@@ -194,10 +209,48 @@ def upgrade() -> None:
         "deployments_by_previous_version", "deployments", ["previous_version"], unique=False
     )
     op.create_index(
-        "deployments_by_status", "deployments", ["status", "created_at", "id"], unique=False
+        "deployments_by_status",
+        "deployments",
+        ["status", "created_at", "id", "model"],
+        unique=False,
     )
     op.create_index(
         "deployments_by_version", "deployments", ["version", "created_at", "id"], unique=False
+    )
+    op.create_index(
+        "deployments_named", "deployments", ["folded", "created_at", "id", "model"], unique=False
+    )
+    op.create_index(
+        "deployments_running",
+        "deployments",
+        ["created_at", "id", "model", "terminated_at"],
+        unique=False,
+        sqlite_where=sa.text("terminated_at IS NULL"),
+        postgresql_where=sa.text("terminated_at IS NULL"),
+    )
+    op.create_index(
+        "deployments_running_by_environment",
+        "deployments",
+        ["environment", "created_at", "id", "status", "model", "terminated_at"],
+        unique=False,
+        sqlite_where=sa.text("terminated_at IS NULL"),
+        postgresql_where=sa.text("terminated_at IS NULL"),
+    )
+    op.create_index(
+        "deployments_running_by_model",
+        "deployments",
+        ["model", "created_at", "id", "terminated_at"],
+        unique=False,
+        sqlite_where=sa.text("terminated_at IS NULL"),
+        postgresql_where=sa.text("terminated_at IS NULL"),
+    )
+    op.create_index(
+        "deployments_running_by_version",
+        "deployments",
+        ["version", "created_at", "id", "terminated_at"],
+        unique=False,
+        sqlite_where=sa.text("terminated_at IS NULL"),
+        postgresql_where=sa.text("terminated_at IS NULL"),
     )
     op.create_table(
         "deployment_events",
@@ -208,10 +261,29 @@ def upgrade() -> None:
         sa.Column("to_status", sa.Text(), nullable=False),
         sa.Column("from_version", sa.Text(), nullable=True),
         sa.Column("to_version", sa.Text(), nullable=False),
+        sa.Column("restored", sa.BigInteger(), nullable=True),
         sa.Column("changes", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
+        sa.CheckConstraint(
+            "(restored IS NOT NULL) = (action = 'rollback')", name="deployment_event_restored"
+        ),
+        sa.CheckConstraint(
+            "action IN ('deploy', 'status', 'scale', 'update', 'rollback', 'terminate')",
+            name="deployment_event_action",
+        ),
+        sa.CheckConstraint(
+            "from_status IN ('deploying', 'healthy', 'degraded', 'failed', 'terminated')",
+            name="deployment_event_from_status",
+        ),
+        sa.CheckConstraint(
+            "to_status IN ('deploying', 'healthy', 'degraded', 'failed', 'terminated')",
+            name="deployment_event_to_status",
+        ),
+        sa.CheckConstraint(
+            "(from_status IS NULL) = (from_version IS NULL)", name="deployment_event_first"
+        ),
         sa.CheckConstraint("length(reason) BETWEEN 0 AND 1024", name="deployment_event_reason"),
         sa.ForeignKeyConstraint(
             ["deployment"],
@@ -222,4 +294,12 @@ def upgrade() -> None:
     )
     op.create_index(
         "deployment_events_by_deployment", "deployment_events", ["deployment", "id"], unique=False
+    )
+    op.create_index(
+        "deployment_events_of_versions",
+        "deployment_events",
+        ["deployment", "id"],
+        unique=False,
+        sqlite_where=sa.text("action IN ('deploy', 'rollback')"),
+        postgresql_where=sa.text("action IN ('deploy', 'rollback')"),
     )
