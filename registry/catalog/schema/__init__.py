@@ -13,6 +13,7 @@ and only purging a model removes its alias events.
 from __future__ import annotations
 
 from registry.catalog.schema.base import SCHEMA_NUMBER, metadata
+from registry.catalog.schema.bindings import binding_statistics, bindings, observation_marks
 from registry.catalog.schema.content import (
     folder_files,
     folder_uploads,
@@ -41,7 +42,7 @@ from registry.catalog.schema.runs import (
     version_metrics,
 )
 from registry.catalog.schema.search import model_grams, model_words, search_documents
-from registry.catalog.schema.serving import bindings, deployment_events, deployments, environments
+from registry.catalog.schema.serving import deployment_events, deployments, environments
 from registry.catalog.schema.trust import reviews, scores
 from registry.catalog.schema.versions import (
     alias_events,
@@ -59,6 +60,7 @@ __all__ = [
     "aliases",
     "audit",
     "audit_seals",
+    "binding_statistics",
     "bindings",
     "deliveries",
     "deployment_events",
@@ -79,6 +81,7 @@ __all__ = [
     "model_words",
     "models",
     "namespaces",
+    "observation_marks",
     "redirects",
     "reviews",
     "revisions",

@@ -1,4 +1,4 @@
-"""Tables of serving: environments, deployments with their events, and provider bindings."""
+"""Tables of serving: environments, and deployments with their events."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ from registry.catalog.schema.base import (
 ENVIRONMENT_TYPES: Final = ("development", "staging", "production", "sandbox")
 DEPLOYMENT_STATUSES: Final = ("deploying", "healthy", "degraded", "failed", "terminated")
 DEPLOYMENT_ACTIONS: Final = ("deploy", "status", "scale", "update", "rollback", "terminate")
-BINDING_STATUSES: Final = ("active", "inactive", "degraded")
 
 environments = Table(
     "environments",
@@ -220,55 +219,3 @@ Index(
     sqlite_where=_brings_version,
     postgresql_where=_brings_version,
 )
-
-bindings = Table(
-    "bindings",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("model", Text, ForeignKey("models.id"), nullable=False),
-    Column("version", Text, ForeignKey("versions.id"), nullable=False),
-    # As written in small letters: openai, vertex-ai, bedrock, anthropic, azure, self-hosted …
-    Column("provider", Text, nullable=False),
-    Column("provider_model_id", Text, nullable=False),
-    Column("endpoint", Text, nullable=False),
-    Column("region", Text, nullable=False),
-    Column("config", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    # What is agreed, and what was observed, in USD for a thousand tokens.
-    Column("cost_per_1k", Float),
-    Column("observed_cost_per_1k", Float),
-    # What was observed, in total and decayed; NULL while nothing was.
-    Column("observations", BigInteger, nullable=False),
-    Column("success_rate", Float),
-    Column("latency_p50_ms", Float),
-    Column("latency_p95_ms", Float),
-    Column("latency_p99_ms", Float),
-    Column("observed_at", BigInteger),
-    # A histogram of latencies from which the percentiles come: a JSON array of counts.
-    Column("latencies", Text, nullable=False),
-    *made(),
-    *changed(),
-    within("provider", 96, "binding_provider", least=1),
-    within("provider_model_id", 400, "binding_provider_model_id"),
-    within("endpoint", 4096, "binding_endpoint"),
-    within("region", 96, "binding_region"),
-    one_of("status", BINDING_STATUSES, "binding_status"),
-    CheckConstraint("cost_per_1k >= 0", name="binding_cost_per_1k"),
-    CheckConstraint("observed_cost_per_1k >= 0", name="binding_observed_cost_per_1k"),
-    CheckConstraint("observations >= 0", name="binding_observations"),
-    CheckConstraint("success_rate BETWEEN 0 AND 1", name="binding_success_rate"),
-    sqlite_with_rowid=False,
-)
-Index(
-    "bindings_by_version",
-    bindings.c.version,
-    bindings.c.provider,
-    bindings.c.provider_model_id,
-    bindings.c.region,
-    unique=True,
-)
-Index("bindings_by_model", bindings.c.model, bindings.c.id)
-Index("bindings_by_provider", bindings.c.provider, bindings.c.id)
-Index("bindings_by_status", bindings.c.status, bindings.c.id)
-Index("bindings_by_observation", bindings.c.observed_at, bindings.c.id)
-Index("bindings_by_success", bindings.c.success_rate, bindings.c.id)

@@ -71,30 +71,32 @@ def upgrade() -> None:
         postgresql_where=sa.text("deleted_at IS NOT NULL"),
     )
     op.create_table(
+        "observation_marks",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("last", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("name = 'bindings'", name="observation_mark_name"),
+        sa.CheckConstraint("last > 0", name="observation_mark_last"),
+        sa.PrimaryKeyConstraint("name"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "bindings",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("version", sa.Text(), nullable=False),
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("provider_model_id", sa.Text(), nullable=False),
-        sa.Column("endpoint", sa.Text(), nullable=False),
         sa.Column("region", sa.Text(), nullable=False),
+        sa.Column("endpoint", sa.Text(), nullable=False),
         sa.Column("config", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("cost_per_1k", sa.Float(), nullable=True),
-        sa.Column("observed_cost_per_1k", sa.Float(), nullable=True),
-        sa.Column("observations", sa.BigInteger(), nullable=False),
-        sa.Column("success_rate", sa.Float(), nullable=True),
-        sa.Column("latency_p50_ms", sa.Float(), nullable=True),
-        sa.Column("latency_p95_ms", sa.Float(), nullable=True),
-        sa.Column("latency_p99_ms", sa.Float(), nullable=True),
-        sa.Column("observed_at", sa.BigInteger(), nullable=True),
-        sa.Column("latencies", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.Column("changes", sa.BigInteger(), server_default="1", nullable=False),
         sa.CheckConstraint("status IN ('active', 'inactive', 'degraded')", name="binding_status"),
+        sa.CheckConstraint("changes > 0", name="binding_changes"),
         sa.CheckConstraint("cost_per_1k >= 0", name="binding_cost_per_1k"),
         sa.CheckConstraint("length(endpoint) BETWEEN 0 AND 4096", name="binding_endpoint"),
         sa.CheckConstraint("length(provider) BETWEEN 1 AND 96", name="binding_provider"),
@@ -102,9 +104,6 @@ def upgrade() -> None:
             "length(provider_model_id) BETWEEN 0 AND 400", name="binding_provider_model_id"
         ),
         sa.CheckConstraint("length(region) BETWEEN 0 AND 96", name="binding_region"),
-        sa.CheckConstraint("observations >= 0", name="binding_observations"),
-        sa.CheckConstraint("observed_cost_per_1k >= 0", name="binding_observed_cost_per_1k"),
-        sa.CheckConstraint("success_rate BETWEEN 0 AND 1", name="binding_success_rate"),
         sa.ForeignKeyConstraint(
             ["model"],
             ["models.id"],
@@ -117,10 +116,9 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("bindings_by_model", "bindings", ["model", "id"], unique=False)
-    op.create_index("bindings_by_observation", "bindings", ["observed_at", "id"], unique=False)
     op.create_index("bindings_by_provider", "bindings", ["provider", "id"], unique=False)
+    op.create_index("bindings_by_region", "bindings", ["region", "id"], unique=False)
     op.create_index("bindings_by_status", "bindings", ["status", "id"], unique=False)
-    op.create_index("bindings_by_success", "bindings", ["success_rate", "id"], unique=False)
     op.create_index(
         "bindings_by_version",
         "bindings",
@@ -252,6 +250,46 @@ def upgrade() -> None:
         sqlite_where=sa.text("terminated_at IS NULL"),
         postgresql_where=sa.text("terminated_at IS NULL"),
     )
+    op.create_table(
+        "binding_statistics",
+        sa.Column("binding", sa.Text(), nullable=False),
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.Column("failures", sa.BigInteger(), nullable=False),
+        sa.Column("weight", sa.Float(), nullable=False),
+        sa.Column("successes", sa.Float(), nullable=False),
+        sa.Column("tokens", sa.Float(), nullable=False),
+        sa.Column("cost_usd", sa.Float(), nullable=False),
+        sa.Column("latencies", sa.Text(), nullable=False),
+        sa.Column("success_rate", sa.Float(), nullable=False),
+        sa.Column("latency_p50_ms", sa.Float(), nullable=True),
+        sa.Column("latency_p95_ms", sa.Float(), nullable=True),
+        sa.Column("latency_p99_ms", sa.Float(), nullable=True),
+        sa.Column("cost_per_1k", sa.Float(), nullable=True),
+        sa.Column("observed_at", sa.BigInteger(), nullable=False),
+        sa.Column("mark", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("cost_per_1k >= 0", name="binding_statistic_cost_per_1k"),
+        sa.CheckConstraint("cost_usd >= 0", name="binding_statistic_cost_usd"),
+        sa.CheckConstraint("failures BETWEEN 0 AND requests", name="binding_statistic_failures"),
+        sa.CheckConstraint("latency_p50_ms >= 0", name="binding_statistic_latency_p50_ms"),
+        sa.CheckConstraint(
+            "latency_p95_ms >= latency_p50_ms", name="binding_statistic_latency_p95_ms"
+        ),
+        sa.CheckConstraint(
+            "latency_p99_ms >= latency_p95_ms", name="binding_statistic_latency_p99_ms"
+        ),
+        sa.CheckConstraint("requests > 0", name="binding_statistic_requests"),
+        sa.CheckConstraint("success_rate BETWEEN 0 AND 1", name="binding_statistic_success_rate"),
+        sa.CheckConstraint("successes >= 0", name="binding_statistic_successes"),
+        sa.CheckConstraint("tokens >= 0", name="binding_statistic_tokens"),
+        sa.CheckConstraint("weight > 0", name="binding_statistic_weight"),
+        sa.ForeignKeyConstraint(
+            ["binding"],
+            ["bindings.id"],
+        ),
+        sa.PrimaryKeyConstraint("binding"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("binding_statistics_by_mark", "binding_statistics", ["mark"], unique=False)
     op.create_table(
         "deployment_events",
         sa.Column("id", sa.Integer().with_variant(sa.BigInteger(), "postgresql"), nullable=False),
