@@ -6,6 +6,8 @@ deliveries are made from the entries after the last one that was looked at.
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -19,25 +21,33 @@ from sqlalchemy import (
     Text,
 )
 
-from registry.catalog.schema.base import COUNTER, changed, fact, made, metadata, one_of, within
+from registry.catalog.schema.base import changed, fact, made, metadata, one_of, within
+
+DELIVERY_STATES: Final = ("waiting", "delivered", "failed")
 
 webhooks = Table(
     "webhooks",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("namespace", Text, ForeignKey("namespaces.id"), nullable=False),
+    # NULL once it is deleted: nobody sees it any more, and its deliveries go in steps.
+    Column("namespace", Text, ForeignKey("namespaces.id")),
     Column("url", Text, nullable=False),
-    # Kinds of event, a JSON array; empty: all.
+    # Kinds of event, a JSON array.
     Column("events", Text, nullable=False),
     Column("description", Text, nullable=False),
     # Encrypted under a sub-key of the root key; never leaves the server again.
     Column("secret", LargeBinary, nullable=False),
+    Column("secret_set_at", BigInteger, nullable=False),
     Column("active", Integer, nullable=False),
+    # It hears of entries of the audit log behind this one.
+    Column("since", BigInteger, nullable=False),
     *made(),
     *changed(),
     within("url", 2048, "webhook_url", least=1),
+    within("events", 16384, "webhook_events", least=2),
     within("description", 4096, "webhook_description"),
     fact("active", "webhook_active"),
+    CheckConstraint("namespace IS NOT NULL OR active = 0", name="webhook_deleted"),
     sqlite_with_rowid=False,
 )
 Index("webhooks_by_namespace", webhooks.c.namespace, webhooks.c.id)
@@ -45,25 +55,45 @@ Index("webhooks_by_namespace", webhooks.c.namespace, webhooks.c.id)
 deliveries = Table(
     "deliveries",
     metadata,
-    Column("id", COUNTER, primary_key=True),
-    Column("webhook", Text, ForeignKey("webhooks.id"), nullable=False),
-    # The audit entry that it tells of.
-    Column("entry", BigInteger, nullable=False),
+    Column("webhook", Text, ForeignKey("webhooks.id"), primary_key=True),
+    # The audit entry that it tells of, which is never removed; each is told once.
+    Column("entry", BigInteger, primary_key=True),
+    # What its model was called then.
+    Column("model_name", Text),
     Column("state", Text, nullable=False),
+    # Since it was made or asked for again.
     Column("attempts", Integer, nullable=False),
     # When to try next; NULL once it is delivered or given up.
     Column("due_at", BigInteger),
+    # When that was.
+    Column("ended_at", BigInteger),
+    # Of the last attempt: what was answered, what went wrong, how long it took.
+    Column("attempted_at", BigInteger),
     Column("status", Integer),
     Column("error", Text, nullable=False),
     Column("response", Text, nullable=False),
     Column("milliseconds", Float),
     Column("created_at", BigInteger, nullable=False),
-    Column("updated_at", BigInteger, nullable=False),
-    one_of("state", ("waiting", "delivered", "failed"), "delivery_state"),
+    one_of("state", DELIVERY_STATES, "delivery_state"),
+    within("error", 1024, "delivery_error"),
+    within("response", 65536, "delivery_response"),
     CheckConstraint("attempts >= 0", name="delivery_attempts"),
     CheckConstraint("(state = 'waiting') = (due_at IS NOT NULL)", name="delivery_due"),
-    sqlite_autoincrement=True,
+    CheckConstraint("(state = 'waiting') = (ended_at IS NULL)", name="delivery_ended"),
+    sqlite_with_rowid=False,
 )
-Index("deliveries_by_due", deliveries.c.due_at)
-Index("deliveries_by_webhook", deliveries.c.webhook, deliveries.c.id)
-Index("deliveries_once", deliveries.c.webhook, deliveries.c.entry, unique=True)
+Index("deliveries_by_state", deliveries.c.webhook, deliveries.c.state, deliveries.c.entry)
+Index(
+    "deliveries_due",
+    deliveries.c.webhook,
+    deliveries.c.due_at,
+    deliveries.c.entry,
+    sqlite_where=deliveries.c.due_at.is_not(None),
+    postgresql_where=deliveries.c.due_at.is_not(None),
+)
+Index(
+    "deliveries_ended",
+    deliveries.c.ended_at,
+    sqlite_where=deliveries.c.ended_at.is_not(None),
+    postgresql_where=deliveries.c.ended_at.is_not(None),
+)
