@@ -20,6 +20,8 @@ FOLDER_UPLOAD: Final = "fup_"
 LINEAGE: Final = "lin_"
 EXPERIMENT: Final = "exp_"
 RUN: Final = "run_"
+ENVIRONMENT: Final = "env_"
+DEPLOYMENT: Final = "dep_"
 
 PREFIXES: Final = frozenset(
     (
@@ -30,8 +32,8 @@ PREFIXES: Final = frozenset(
         "als_",
         "aud_",
         "bnd_",
-        "dep_",
-        "env_",
+        DEPLOYMENT,
+        ENVIRONMENT,
         EXPERIMENT,
         "grt_",
         "imp_",
