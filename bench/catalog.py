@@ -10,6 +10,7 @@ verifies this log.) Indexes are made once the rows are there, which is what make
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,7 @@ def _names(shape: Shape) -> _Rows:
     )
     named = [f"domain={subject}" for subject in SUBJECTS]
     named += [f"project={number:06d}" for number in range(shape.projects)]
+    tagged = Counter(tag for model in range(shape.models) for _, tag in _tags_of(model))
     yield (
         schema.tags,
         (
@@ -209,6 +211,7 @@ def _names(shape: Shape) -> _Rows:
                 "value": text.partition("=")[2],
                 "folded": text,
                 "description": "",
+                "models": tagged[number],
                 **said,
             }
             for number, text in enumerate(named)
@@ -230,10 +233,7 @@ def _models(shape: Shape) -> _Rows:
                 "created_by": ACTOR,
             }
             for model in range(shape.models)
-            for key, tag in (
-                ("domain", model % len(SUBJECTS)),
-                ("project", len(SUBJECTS) + project(model)),
-            )
+            for key, tag in _tags_of(model)
         ),
     )
     carded = range(0, shape.models, CARD_EVERY)
@@ -263,6 +263,11 @@ def _models(shape: Shape) -> _Rows:
             for model in range(shape.models)
         ),
     )
+
+
+def _tags_of(model: int) -> tuple[tuple[str, int], ...]:
+    """Each key with the number of its tag."""
+    return ("domain", model % len(SUBJECTS)), ("project", len(SUBJECTS) + project(model))
 
 
 def _model(shape: Shape, model: int) -> dict[str, Any]:

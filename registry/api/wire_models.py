@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from registry.api.wire import Urls, VersionAnswer
-from registry.catalog.tags import MOST_COUNTED, MOST_VERSIONS_COUNTED, CountedTag
+from registry.catalog.tags import CountedTag
 from registry.domain.models import Namespace, Redirect, Tagging, Team
 from registry.http.cursors import CountedQuery, PageQuery
 from registry.http.times import rfc3339
@@ -367,7 +367,10 @@ class TagAssigned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TagAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A tag, and how many have it: living models up to 10,000, living versions up to 1,000."""
+    """A tag, and how many living models and living versions have it.
+
+    For a caller who may not see every model, 10,000 models and 1,000 versions stand for more.
+    """
 
     id: str
     key: str
@@ -431,10 +434,9 @@ def tag_answer(counted: CountedTag) -> TagAnswer:
         key=tag.key,
         value=tag.value,
         description=tag.description,
-        models=min(counted.models, MOST_COUNTED),
-        versions=min(counted.versions, MOST_VERSIONS_COUNTED),
-        counts_are_exact=counted.models <= MOST_COUNTED
-        and counted.versions <= MOST_VERSIONS_COUNTED,
+        models=counted.models,
+        versions=counted.versions,
+        counts_are_exact=counted.is_exact,
         created_at=rfc3339(tag.created_at),
         created_by=tag.created_by,
         updated_at=rfc3339(tag.updated_at),

@@ -2,6 +2,12 @@
 
 A tag stays while something has it or somebody described it; one without either goes with its last
 use (`sweep_tag`).
+
+**Counting.** A tag's row says how many living models and how many living versions of living models
+have it, so that a list of tags reads no more than its own rows. Whoever puts a tag somewhere, takes
+it away, or ends or begins a life calls a function here that keeps those numbers in the same
+transaction. Purging does not: what is purged was dead before. Only for callers who may not see
+every model are uses counted one by one, up to a limit.
 """
 
 from __future__ import annotations
@@ -9,9 +15,20 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Table, Text, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy import literal_column as literal
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.elements import BindParameter, ColumnElement
 from sqlalchemy.sql.selectable import ScalarSelect, Select
 
 from registry.catalog.schema import model_tags, models, tags, version_tags, versions
@@ -20,10 +37,10 @@ from registry.domain.names import fold
 from store.index.transactions import Row, Statement, Tx
 
 MOST_COUNTED: Final = 10_000
-"""Models that have one tag are counted exactly up to here."""
+"""Models that have one tag are counted one by one up to here, for those who may not see all."""
 
 MOST_VERSIONS_COUNTED: Final = 1_000
-"""Versions are looked at one by one, so fewer of them."""
+"""Versions cost more to look at, so fewer of them."""
 
 NAMELESS: Final = ""
 """The name under which a deleted model is in lists by tag: before all others, and not counted."""
@@ -64,13 +81,49 @@ _USED = Statement(
 )
 _DELETE = Statement(delete(tags).where(tags.c.id == bindparam("id_")))
 
+_MORE: Final[BindParameter[int]] = bindparam("more", type_=BigInteger())
 
-def _seen(model: ColumnElement[str], *, restricted: bool) -> list[ColumnElement[bool]]:
-    """Of the models that a query is about those that may be seen: all, or owned by the bound."""
-    if not restricted:
-        return []
+
+def _count_use(column: ColumnElement[int]) -> Statement:
+    """One use more, or less, of one tag."""
+    counted = update(tags).where(tags.c.id == bindparam("id_"))
+    return Statement(counted.values({column.name: column + _MORE}))
+
+
+_COUNT_MODEL = _count_use(tags.c.models)
+_COUNT_VERSION = _count_use(tags.c.versions)
+_COUNT_ALL_OF_MODEL = Statement(
+    update(tags)
+    .where(tags.c.id.in_(select(model_tags.c.tag).where(model_tags.c.model == bindparam("model_"))))
+    .values(models=tags.c.models + _MORE)
+)
+_COUNT_ALL_OF_VERSION = Statement(
+    update(tags)
+    .where(
+        tags.c.id.in_(
+            select(version_tags.c.tag).where(version_tags.c.version == bindparam("version_"))
+        )
+    )
+    .values(versions=tags.c.versions + _MORE)
+)
+_uses = (
+    select(version_tags.c.tag, func.count().label("many"))
+    .select_from(versions.join(version_tags, version_tags.c.version == versions.c.id))
+    .where(versions.c.model == bindparam("model_"), versions.c.deleted_at.is_(None))
+    .group_by(version_tags.c.tag)
+    .subquery("uses")
+)
+_COUNT_ALL_VERSIONS_OF_MODEL = Statement(
+    update(tags)
+    .where(tags.c.id == _uses.c.tag)
+    .values(versions=tags.c.versions + _MORE * _uses.c.many)
+)
+
+
+def _seen(model: ColumnElement[str]) -> ColumnElement[bool]:
+    """Of the models that a query is about those that may be seen."""
     owners = func.json_each(bindparam("owners", type_=Text)).table_valued("value", name="seen")
-    return [model.in_(select(owners.c.value))]
+    return model.in_(select(owners.c.value))
 
 
 def _count(counted: Select[Any], name: str, most: int) -> ScalarSelect[int]:
@@ -78,12 +131,14 @@ def _count(counted: Select[Any], name: str, most: int) -> ScalarSelect[int]:
     return select(func.count()).select_from(bounded).scalar_subquery()
 
 
-def _counts(*, restricted: bool) -> tuple[ScalarSelect[int], ScalarSelect[int]]:
+def _counts(*, restricted: bool) -> tuple[ColumnElement[int], ColumnElement[int]]:
     """How many living models and versions have a tag, of those that may be seen."""
+    if not restricted:
+        return tags.c.models, tags.c.versions
     of_models: Select[Any] = select(literal("1")).where(
         model_tags.c.tag == tags.c.id,
         model_tags.c.name > literal("''"),
-        *_seen(model_tags.c.model, restricted=restricted),
+        _seen(model_tags.c.model),
     )
     of_versions: Select[Any] = (
         select(literal("1"))
@@ -96,7 +151,7 @@ def _counts(*, restricted: bool) -> tuple[ScalarSelect[int], ScalarSelect[int]]:
             version_tags.c.tag == tags.c.id,
             versions.c.deleted_at.is_(None),
             models.c.deleted_at.is_(None),
-            *_seen(models.c.id, restricted=restricted),
+            _seen(models.c.id),
         )
     )
     return (
@@ -158,6 +213,12 @@ _RENAME = Statement(
     .where(model_tags.c.model == bindparam("model_"))
     .values(name=bindparam("name"))
 )
+_TAGS_OF_VERSION = Statement(
+    select(version_tags.c.tag).where(version_tags.c.version == bindparam("version_"))
+)
+_DELETE_OF_VERSION = Statement(
+    delete(version_tags).where(version_tags.c.version == bindparam("version_"))
+)
 _BUMP_VERSION = Statement(
     update(versions)
     .where(versions.c.id == bindparam("version_"))
@@ -166,11 +227,12 @@ _BUMP_VERSION = Statement(
 
 
 class CountedTag(msgspec.Struct, frozen=True):
-    """A tag and how many living models and versions have it, each up to one more than its limit."""
+    """A tag and how many living models and versions have it, at least if not exactly."""
 
     tag: Tag
     models: int
     versions: int
+    is_exact: bool = True
 
 
 def _tag(row: Row) -> Tag:
@@ -182,9 +244,16 @@ def _tagging(row: Row) -> Tagging:
     return Tagging(_tag(tuple(tag)), at, by)
 
 
-def _counted(row: Row) -> CountedTag:
+def _counted(row: Row, *, is_restricted: bool) -> CountedTag:
     *tag, of_models, of_versions = row
-    return CountedTag(_tag(tuple(tag)), of_models, of_versions)
+    if not is_restricted:
+        return CountedTag(_tag(tuple(tag)), of_models, of_versions)
+    return CountedTag(
+        _tag(tuple(tag)),
+        min(of_models, MOST_COUNTED),
+        min(of_versions, MOST_VERSIONS_COUNTED),
+        of_models <= MOST_COUNTED and of_versions <= MOST_VERSIONS_COUNTED,
+    )
 
 
 async def find_tag(tx: Tx, folded: str) -> Tag | None:
@@ -202,7 +271,7 @@ async def count_tag(tx: Tx, id: str, *, owners: str | None) -> CountedTag:
     bound = {} if owners is None else {"owners": owners}
     row = await tx.one(_ONE[owners is not None], id=id, **bound)
     assert row is not None, "the tag was read in this transaction"
-    return _counted(row)
+    return _counted(row, is_restricted=owners is not None)
 
 
 async def tags_after(
@@ -218,7 +287,7 @@ async def tags_after(
         limit=limit,
         **bound,
     )
-    return [_counted(row) for row in rows]
+    return [_counted(row, is_restricted=owners is not None) for row in rows]
 
 
 async def insert_tag(tx: Tx, tag: Tag) -> None:
@@ -275,15 +344,35 @@ async def tag_model(tx: Tx, model_id: str, name: str, tag: Tag, actor: str) -> N
         created_at=tx.now,
         created_by=actor,
     )
+    await tx.run(_COUNT_MODEL, id_=tag.id, more=1)
 
 
-async def untag_model(tx: Tx, model_id: str, key: str) -> None:
-    await tx.run(_ON_MODEL.delete, model_=model_id, key_=key)
+async def untag_model(tx: Tx, model_id: str, tag: Tag) -> None:
+    """Take a tag away from a living model that has it."""
+    await tx.run(_ON_MODEL.delete, model_=model_id, key_=fold(tag.key))
+    await tx.run(_COUNT_MODEL, id_=tag.id, more=-1)
 
 
 async def rename_in_tags(tx: Tx, model_id: str, name: str) -> None:
     """Let a model be listed by its tags under its new folded name."""
     await tx.run(_RENAME, model_=model_id, name=name)
+
+
+async def end_in_tags(tx: Tx, model_id: str) -> None:
+    """Count a model that is being deleted no more, nor its versions; its tags stay."""
+    await tx.run(_RENAME, model_=model_id, name=NAMELESS)
+    await _count_life(tx, model_id, -1)
+
+
+async def begin_in_tags(tx: Tx, model_id: str, name: str) -> None:
+    """Count a model that is being restored again, under this folded name, and its versions."""
+    await tx.run(_RENAME, model_=model_id, name=name)
+    await _count_life(tx, model_id, 1)
+
+
+async def _count_life(tx: Tx, model_id: str, more: int) -> None:
+    await tx.run(_COUNT_ALL_OF_MODEL, model_=model_id, more=more)
+    await tx.run(_COUNT_ALL_VERSIONS_OF_MODEL, model_=model_id, more=more)
 
 
 async def tags_of_version(
@@ -315,10 +404,26 @@ async def tag_version(tx: Tx, version_id: str, tag: Tag, actor: str) -> None:
         created_at=tx.now,
         created_by=actor,
     )
+    await tx.run(_COUNT_VERSION, id_=tag.id, more=1)
 
 
-async def untag_version(tx: Tx, version_id: str, key: str) -> None:
-    await tx.run(_ON_VERSION.delete, version_=version_id, key_=key)
+async def untag_version(tx: Tx, version_id: str, tag: Tag) -> None:
+    """Take a tag away from a living version that has it."""
+    await tx.run(_ON_VERSION.delete, version_=version_id, key_=fold(tag.key))
+    await tx.run(_COUNT_VERSION, id_=tag.id, more=-1)
+
+
+async def count_version_in_tags(tx: Tx, version_id: str, more: int) -> None:
+    """Count a version of a living model that is being deleted no more, or a restored one again."""
+    await tx.run(_COUNT_ALL_OF_VERSION, version_=version_id, more=more)
+
+
+async def forget_version_tags(tx: Tx, version_id: str) -> None:
+    """Take all tags away from a version that was deleted, and sweep them."""
+    held = await tx.all(_TAGS_OF_VERSION, version_=version_id)
+    await tx.run(_DELETE_OF_VERSION, version_=version_id)
+    for (tag,) in held:
+        await sweep_tag(tx, tag)
 
 
 async def bump_version(tx: Tx, version_id: str) -> None:

@@ -7,7 +7,8 @@ from typing import Final
 import msgspec
 from sqlalchemy import bindparam, delete, insert, select, update
 
-from registry.catalog.schema import models, revisions, version_details, version_tags, versions
+from registry.catalog.schema import models, revisions, version_details, versions
+from registry.catalog.tags import count_version_in_tags, forget_version_tags
 from registry.domain.facts import ROW_FIELDS
 from registry.domain.models import Source, Version, VersionDetails
 from registry.domain.versions import Candidate, Precedence, precedence
@@ -166,9 +167,6 @@ _SET_PURGED = Statement(
 _DELETE_DETAILS = Statement(
     delete(version_details).where(version_details.c.version == bindparam("version_"))
 )
-_DELETE_TAGS = Statement(
-    delete(version_tags).where(version_tags.c.version == bindparam("version_"))
-)
 _LIVE = (
     select(versions.c.number, versions.c.precedence)
     .where(
@@ -320,11 +318,12 @@ async def update_version(tx: Tx, version: Version, details: VersionDetails | Non
 
 
 async def set_deleted(tx: Tx, version: Version, *, by: str | None) -> Version:
-    """Delete a version softly, or with None bring it back; its model counts it accordingly."""
+    """Delete a version softly, or with None bring it back; its model and its tags count it so."""
     at = None if by is None else tx.now
     await tx.run(_SET_DELETED, id_=version.id, deleted_at=at, deleted_by=by, now=tx.now)
     more = 1 if by is None else -1
     await tx.run(_COUNT_VERSION, model_=version.model_id, more=more, now=tx.now)
+    await count_version_in_tags(tx, version.id, more)
     return msgspec.structs.replace(_touched(tx, version), deleted_at=at)
 
 
@@ -335,7 +334,7 @@ async def set_purged(tx: Tx, version: Version, *, at: int | None) -> Version:
         await tx.run(_INSERT_DETAILS, version=version.id, **msgspec.structs.asdict(NO_DETAILS))
     else:
         await tx.run(_DELETE_DETAILS, version_=version.id)
-        await tx.run(_DELETE_TAGS, version_=version.id)
+        await forget_version_tags(tx, version.id)
     return msgspec.structs.replace(_touched(tx, version), purged_at=at)
 
 

@@ -24,7 +24,12 @@ from registry.catalog.models import (
 )
 from registry.catalog.namespaces import find_namespace_by_id
 from registry.catalog.search import reindex
-from registry.catalog.tags import NAMELESS, rename_in_tags, tags_of_model
+from registry.catalog.tags import (
+    begin_in_tags,
+    end_in_tags,
+    rename_in_tags,
+    tags_of_model,
+)
 from registry.domain.expectations import ANYTHING, Expected
 from registry.domain.ids import MODEL, NAMESPACE, new_id
 from registry.domain.models import Model, Namespace, Tagging, Team
@@ -286,7 +291,7 @@ async def delete_model(
             changes=before.changes + 1,
         )
         await update_model(tx, after)
-        await rename_in_tags(tx, after.id, NAMELESS)
+        await end_in_tags(tx, after.id)
         await record(tx, principal, entry("delete", before, before=said(before)))
         await reindex(tx, after.id)
         return after
@@ -323,7 +328,7 @@ async def restore_model(
             changes=before.changes + 1,
         )
         await update_model(tx, after)
-        await rename_in_tags(tx, after.id, after.folded)
+        await begin_in_tags(tx, after.id, after.folded)
         await record(tx, principal, entry("restore", after, after=said(after)))
         await reindex(tx, after.id)
         return await full_model(tx, after)

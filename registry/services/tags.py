@@ -184,7 +184,7 @@ async def assign(tx: Tx, principal: Principal, holder: Holder, wish: TagWish) ->
     if before is None and await _count(tx, holder) >= MOST_TAGS:
         raise LimitReached("tags", MOST_TAGS)
     if before is not None:
-        await _untag(tx, holder, key)
+        await _untag(tx, holder, before.tag)
         await rows.sweep_tag(tx, before.tag.id)
     if holder.version is None:
         await rows.tag_model(tx, holder.model.id, holder.model.folded, tag, principal.id)
@@ -221,7 +221,7 @@ async def _take(tx: Tx, principal: Principal, holder: Holder, key: str) -> None:
     before = await _find(tx, holder, fold(key))
     if before is None:
         raise NotFound("tag", f"{key} of {holder.name}", code="tag_not_found")
-    await _untag(tx, holder, fold(key))
+    await _untag(tx, holder, before.tag)
     await rows.sweep_tag(tx, before.tag.id)
     await _record(tx, principal, "untag", holder, before=before.tag, after=None)
 
@@ -258,11 +258,11 @@ async def _count(tx: Tx, holder: Holder) -> int:
     return await rows.count_version_tags(tx, holder.version.id)
 
 
-async def _untag(tx: Tx, holder: Holder, key: str) -> None:
+async def _untag(tx: Tx, holder: Holder, tag: Tag) -> None:
     if holder.version is None:
-        await rows.untag_model(tx, holder.model.id, key)
+        await rows.untag_model(tx, holder.model.id, tag)
     else:
-        await rows.untag_version(tx, holder.version.id, key)
+        await rows.untag_version(tx, holder.version.id, tag)
 
 
 async def _record(

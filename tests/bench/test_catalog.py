@@ -71,6 +71,8 @@ async def test_the_database_is_whole_and_has_the_indexes_of_an_empty_one(
     assert rows(root, schema) == rows(empty, schema)
     assert rows(root, "SELECT count(*) FROM models") == [(SHAPE.models,)]
     assert rows(root, "SELECT count(*) FROM versions") == [(SHAPE.versions,)]
+    recount = "SELECT count(*) FROM model_tags AS o WHERE o.tag = t.id"
+    assert rows(root, f"SELECT folded FROM tags AS t WHERE models <> ({recount})") == []
 
 
 @pytest.mark.parametrize("case", CASES)

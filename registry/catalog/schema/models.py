@@ -209,11 +209,16 @@ tags = Table(
     # Folded key and value, joined by '='.
     Column("folded", Text, nullable=False, unique=True),
     Column("description", Text, nullable=False),
+    # How many living models have it, and how many living versions of living models.
+    Column("models", BigInteger, nullable=False, server_default="0"),
+    Column("versions", BigInteger, nullable=False, server_default="0"),
     *made(),
     *changed(),
     within("key", 96, "tag_key", least=1),
     within("value", 200, "tag_value"),
     within("description", 4096, "tag_description"),
+    CheckConstraint("models >= 0", name="tag_models"),
+    CheckConstraint("versions >= 0", name="tag_versions"),
     sqlite_with_rowid=False,
 )
 

@@ -1,0 +1,217 @@
+"""A tag's row says how many living models and versions have it, whatever happens to them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from registry.catalog import tags as rows
+from registry.domain.principals import LOCAL, Visibility
+from registry.services.tags import list_tags
+from store.index.transactions import Tx
+from tests.support.builders import Registry, running_registry
+from tests.support.plans import plan_of
+
+MODELS = ("a", "b", "n/a")
+LABELS = ("1.0.0", "2.0.0", "wip")
+KEYS = ("lang", "gpu", "owner")
+VALUES = ("", "1", "2")
+
+RECOUNT = """
+SELECT t.folded, t.models, t.versions,
+    (SELECT count(*) FROM model_tags AS o JOIN models AS m ON m.id = o.model
+     WHERE o.tag = t.id AND m.deleted_at IS NULL),
+    (SELECT count(*) FROM version_tags AS o JOIN versions AS v ON v.id = o.version
+     JOIN models AS m ON m.id = v.model
+     WHERE o.tag = t.id AND v.deleted_at IS NULL AND m.deleted_at IS NULL)
+FROM tags AS t
+"""
+
+UNUSED = """
+SELECT t.folded FROM tags AS t WHERE t.description = ''
+AND t.id NOT IN (SELECT tag FROM model_tags) AND t.id NOT IN (SELECT tag FROM version_tags)
+"""
+
+
+class Life:
+    """What may happen to models, versions and their tags, drawn from a seed."""
+
+    def __init__(self, registry: Registry, seed: int) -> None:
+        self.registry = registry
+        self.rng = random.Random(seed)
+        self.deleted: list[str] = []
+        self.done = dict[str, int]()
+        self.happenings: list[Callable[[], Any]] = [
+            self.register,
+            self.register,
+            self.publish_draft,
+            self.tag_model,
+            self.tag_version,
+            self.tag_version,
+            self.untag,
+            self.batch,
+            self.delete_version,
+            self.restore_version,
+            self.purge_version,
+            self.rename_model,
+            self.delete_model,
+            self.restore_model,
+            self.purge_model,
+        ]
+
+    async def step(self) -> str:
+        happening = self.rng.choice(self.happenings)
+        await happening()
+        return happening.__name__
+
+    async def send(self, method: str, path: str, json: Any = None) -> int:
+        answer = await self.registry.send(method, path, json=json)
+        assert answer.status < 500, (method, path, answer.body)
+        if answer.status < 300:
+            self.done[path.rpartition("/")[2]] = self.done.get(path.rpartition("/")[2], 0) + 1
+        return answer.status
+
+    def model(self) -> str:
+        return f"/api/v1/models/{self.rng.choice(MODELS).replace('/', '~')}"
+
+    def version(self) -> str:
+        return f"{self.model()}/versions/{self.rng.choice((*LABELS, '1', '2'))}"
+
+    def tags(self) -> dict[str, str]:
+        return {key: self.rng.choice(VALUES) for key in KEYS if self.rng.random() < 0.5}
+
+    async def register(self) -> None:
+        """The same source each time, so that what was purged can come back under its label."""
+        label = self.rng.choice(LABELS)
+        said = {"label": label, "source": {"uri": f"s3://x/{label}"}, "tags": self.tags()}
+        await self.send("POST", f"{self.model()}/versions", said)
+
+    async def publish_draft(self) -> None:
+        model, label = self.model(), f"draft-{self.rng.randrange(3)}"
+        path = model.replace("/api/v1", "")
+        await self.registry.put(f"{path}/{label}/f", b"bytes")
+        await self.send("POST", f"{model}/versions/{label}/publish", {"tags": self.tags()})
+
+    async def tag_model(self) -> None:
+        path = f"{self.model()}/tags/{self.rng.choice(KEYS)}"
+        await self.send("PUT", path, {"value": self.rng.choice(VALUES)})
+
+    async def tag_version(self) -> None:
+        path = f"{self.version()}/tags/{self.rng.choice(KEYS)}"
+        await self.send("PUT", path, {"value": self.rng.choice(VALUES)})
+
+    async def untag(self) -> None:
+        holder = self.rng.choice((self.model, self.version))()
+        await self.send("DELETE", f"{holder}/tags/{self.rng.choice(KEYS)}")
+
+    async def batch(self) -> None:
+        model = self.rng.choice(MODELS)
+        steps = [{"model": model, "key": key} for key in KEYS]
+        said = {"assign": steps[:1], "remove": [*steps[1:], {**steps[1], "version": "1"}]}
+        await self.send("POST", "/api/v1/tags/batch", said)
+
+    async def delete_version(self) -> None:
+        await self.send("DELETE", self.version())
+
+    async def restore_version(self) -> None:
+        await self.send("POST", f"{self.version()}/restore")
+
+    async def purge_version(self) -> None:
+        await self.send("POST", f"{self.version()}/purge")
+
+    async def rename_model(self) -> None:
+        await self.send("POST", f"{self.model()}/rename", {"name": self.rng.choice(MODELS)})
+
+    async def delete_model(self) -> None:
+        model = self.model()
+        found = await self.registry.get(model)
+        if found.status == 200 and await self.send("DELETE", model) == 204:
+            self.deleted.append(found.json["id"])
+
+    async def restore_model(self) -> None:
+        if self.deleted:
+            id = self.deleted.pop(self.rng.randrange(len(self.deleted)))
+            said = {"name": self.rng.choice(MODELS)}
+            if await self.send("POST", f"/api/v1/models/{id}/restore", said) != 200:
+                self.deleted.append(id)
+
+    async def purge_model(self) -> None:
+        if self.deleted:
+            id = self.deleted.pop(self.rng.randrange(len(self.deleted)))
+            assert await self.send("POST", f"/api/v1/models/{id}/purge") == 204
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_counts_are_a_recount_whatever_happens(seed: int) -> None:
+    async with running_registry(None) as registry:
+        life = Life(registry, seed)
+        happened: list[str] = []
+        for _ in range(150):
+            happened.append(await life.step())
+
+            counted = await registry.rows(RECOUNT)
+            wrong = [row for row in counted if (row[1], row[2]) != (row[3], row[4])]
+            assert wrong == [], happened
+            assert await registry.rows(UNUSED) == [], happened
+        for name in ("versions", "publish", "batch", "gpu", "restore", "purge", "rename"):
+            assert life.done.get(name), (name, life.done)
+        await registry.check()
+
+
+async def test_the_tags_of_a_purged_version_go_with_their_last_use(registry: Registry) -> None:
+    said = {"source": {"uri": "s3://x"}, "tags": {"gpu": "", "lang": "en"}}
+    await registry.send("POST", "/api/v1/models/a/versions", json=said)
+    await registry.send("PUT", "/api/v1/models/a/tags/gpu", json={})
+    await registry.send("DELETE", "/api/v1/models/a/versions/1")
+    deleted = (await registry.get("/api/v1/tags")).json["items"]
+
+    await registry.send("POST", "/api/v1/models/a/versions/1/purge")
+
+    purged = (await registry.get("/api/v1/tags")).json["items"]
+    told = [
+        [(tag["key"], tag["models"], tag["versions"]) for tag in one] for one in (deleted, purged)
+    ]
+    assert told == [[("gpu", 1, 0), ("lang", 0, 0)], [("gpu", 1, 0)]]
+
+
+async def test_who_may_not_see_all_is_told_of_what_they_may_see(registry: Registry) -> None:
+    ids = []
+    for name in ("a", "b"):
+        said = {"source": {"uri": "s3://x"}, "tags": {"gpu": ""}}
+        await registry.send("POST", f"/api/v1/models/{name}/versions", json=said)
+        await registry.send("PUT", f"/api/v1/models/{name}/tags/gpu", json={})
+        ids.append((await registry.get(f"/api/v1/models/{name}")).json["id"])
+
+    [all_of_it] = await list_tags(registry.store, LOCAL)
+    seeing = Visibility(everything=False, owners=frozenset(ids[:1]))
+
+    async def unit(tx: Tx) -> list[rows.CountedTag]:
+        return await rows.tags_after(tx, "", "", 10, owners=seeing.owners_json)
+
+    [some_of_it] = await registry.store.index.read(unit)
+
+    assert (all_of_it.models, all_of_it.versions, all_of_it.is_exact) == (2, 2, True)
+    assert (some_of_it.models, some_of_it.versions, some_of_it.is_exact) == (1, 1, True)
+
+
+async def test_a_page_of_tags_reads_nothing_but_its_rows(registry: Registry) -> None:
+    plan = await plan_of(registry.store.index, rows._PAGE[False])
+
+    assert len(plan) == 1, plan
+    assert plan[0].startswith("SEARCH tags USING INDEX"), plan
+
+
+async def test_what_ends_with_a_model_or_version_is_found_by_it(registry: Registry) -> None:
+    for statement in (
+        rows._COUNT_ALL_OF_MODEL,
+        rows._COUNT_ALL_OF_VERSION,
+        rows._COUNT_ALL_VERSIONS_OF_MODEL,
+    ):
+        plan = await plan_of(registry.store.index, statement)
+
+        scans = [step for step in plan if step.startswith("SCAN") and step != "SCAN uses"]
+        assert scans == [], plan
+        assert any(step.startswith("SEARCH tags USING PRIMARY KEY") for step in plan), plan
