@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -109,42 +109,34 @@ deployments = Table(
     ),
     sqlite_with_rowid=False,
 )
-
-
-def _running_index(name: str, *columns: Any, unique: bool = False) -> Index:
-    """An index of the deployments that are not terminated; see `live_index`."""
-    ended = deployments.c.terminated_at
-    kept = columns if unique else (*columns, ended)
-    runs = ended.is_(None)
-    return Index(name, *kept, unique=unique, sqlite_where=runs, postgresql_where=runs)
-
-
-# Every list is newest first, along the filter that leaves the fewest; those of what runs do not
-# pass by what is terminated, of which there may be many more. The model says who may see it.
-_running_index("deployments_by_name", deployments.c.environment, deployments.c.folded, unique=True)
-_running_index(
-    "deployments_running", deployments.c.created_at, deployments.c.id, deployments.c.model
-)
-_running_index(
-    "deployments_running_by_environment",
+_runs = deployments.c.terminated_at.is_(None)
+Index(
+    "deployments_by_name",
     deployments.c.environment,
+    deployments.c.folded,
+    unique=True,
+    sqlite_where=_runs,
+    postgresql_where=_runs,
+)
+# Every list is newest first, along the filter that leaves the fewest. What runs is listed without
+# passing by what is terminated, of which there may be many more: NULL is a value to search for.
+# Partial indexes would do as well, but SQLite takes them or the whole ones as it pleases. The model
+# says who may see a deployment.
+Index(
+    "deployments_running",
+    deployments.c.terminated_at,
     deployments.c.created_at,
     deployments.c.id,
-    deployments.c.status,
     deployments.c.model,
 )
-_running_index(
-    "deployments_running_by_model",
-    deployments.c.model,
-    deployments.c.created_at,
-    deployments.c.id,
-)
-_running_index(
-    "deployments_running_by_version",
-    deployments.c.version,
-    deployments.c.created_at,
-    deployments.c.id,
-)
+for _column in (deployments.c.environment, deployments.c.model, deployments.c.version):
+    Index(
+        f"deployments_running_by_{_column.name}",
+        _column,
+        deployments.c.terminated_at,
+        deployments.c.created_at,
+        deployments.c.id,
+    )
 Index(
     "deployments_by_creation",
     deployments.c.created_at,

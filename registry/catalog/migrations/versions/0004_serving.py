@@ -221,34 +221,26 @@ def upgrade() -> None:
     op.create_index(
         "deployments_running",
         "deployments",
-        ["created_at", "id", "model", "terminated_at"],
+        ["terminated_at", "created_at", "id", "model"],
         unique=False,
-        sqlite_where=sa.text("terminated_at IS NULL"),
-        postgresql_where=sa.text("terminated_at IS NULL"),
     )
     op.create_index(
         "deployments_running_by_environment",
         "deployments",
-        ["environment", "created_at", "id", "status", "model", "terminated_at"],
+        ["environment", "terminated_at", "created_at", "id"],
         unique=False,
-        sqlite_where=sa.text("terminated_at IS NULL"),
-        postgresql_where=sa.text("terminated_at IS NULL"),
     )
     op.create_index(
         "deployments_running_by_model",
         "deployments",
-        ["model", "created_at", "id", "terminated_at"],
+        ["model", "terminated_at", "created_at", "id"],
         unique=False,
-        sqlite_where=sa.text("terminated_at IS NULL"),
-        postgresql_where=sa.text("terminated_at IS NULL"),
     )
     op.create_index(
         "deployments_running_by_version",
         "deployments",
-        ["version", "created_at", "id", "terminated_at"],
+        ["version", "terminated_at", "created_at", "id"],
         unique=False,
-        sqlite_where=sa.text("terminated_at IS NULL"),
-        postgresql_where=sa.text("terminated_at IS NULL"),
     )
     op.create_table(
         "binding_statistics",
