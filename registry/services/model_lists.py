@@ -13,9 +13,9 @@ from registry.catalog.model_lists import (
     TagFilter,
     count_models,
     models_after,
+    place_of,
 )
 from registry.catalog.tags import find_tag
-from registry.domain.models import Model
 from registry.domain.names import fold
 from registry.domain.principals import Principal
 from registry.domain.tags import folded_tag
@@ -74,18 +74,10 @@ async def list_models(
         found = await models_after(tx, filters, order, place, limit + 1)
         page = [await full_model(tx, model) for model in found[:limit]]
         total = await count_models(tx, filters) if is_counted else None
-        return ModelsFound(page, _place(order, found[limit - 1 : limit + 1]), total)
+        following = place_of(order, found[limit - 1]) if len(found) > limit else None
+        return ModelsFound(page, following, total)
 
     return await store.index.read(unit)
-
-
-def _place(order: Order, last: list[Model]) -> tuple[Any, ...] | None:
-    """Behind the last model of the page, if another one follows it."""
-    if len(last) < 2:
-        return None
-    if order == "name":
-        return (last[0].folded,)
-    return (last[0].deleted_at if order == "deleted" else last[0].created_at, last[0].id)
 
 
 async def _filters(tx: Tx, principal: Principal, asked: ModelsAsked) -> ModelFilters | None:

@@ -1,0 +1,131 @@
+"""A substring finds the same models in the same order, whichever way they are looked for."""
+
+from __future__ import annotations
+
+import random
+from itertools import product
+from typing import Any
+
+import pytest
+
+from registry.catalog import model_lists, substrings
+from registry.domain.names import fold
+from registry.domain.principals import LOCAL
+from registry.services.model_lists import ModelsAsked, list_models
+from tests.support.builders import Registry, running_registry
+
+PARTS = ("an", "na", "AN", "ß", "ss", "é", "Straße", "-", " ", "x", "İ", "0")
+QUESTIONS = (
+    "ana",
+    "nan",
+    "ANA",
+    "ass",
+    "aß",
+    "é-a",
+    "straße",
+    "STRASSE",
+    "0 x",
+    "zzz",
+    "nnn",
+    "=an",
+)
+
+
+def words(rng: random.Random, least: int, most: int) -> str:
+    return "".join(rng.choices(PARTS, k=rng.randrange(least, most)))
+
+
+async def made(registry: Registry) -> list[dict[str, Any]]:
+    """Sixty models with text that overlaps much; some of them are of no use."""
+    rng = random.Random(3)
+    said: list[dict[str, Any]] = [
+        {
+            "name": f"{rng.choice('mnk')}{words(rng, 1, 4)}{number}".replace(" ", ""),
+            "description": words(rng, 0, 8),
+            "active": rng.random() < 0.7,
+            "task_type": rng.choice(("one", "two")),
+            "tags": {key: words(rng, 1, 3).strip() for key in ("lang", "an")},
+        }
+        for number in range(60)
+    ]
+    answer = await registry.send("POST", "/api/v1/models/batch", json={"models": said})
+    assert answer.status == 201, answer.body
+    found: list[dict[str, Any]] = answer.json["models"]
+    return found
+
+
+def plainly(said: list[dict[str, Any]], asked: ModelsAsked) -> list[str]:
+    """What a look at everything finds, in order."""
+    text = fold(asked.text)
+    found = []
+    for model in said:
+        tags = [fold(f"{tag['key']}={tag['value']}") for tag in model["tags"]]
+        texts = [fold(model["name"]), fold(model["description"]), *tags]
+        is_wanted = asked.active in (None, model["active"]) and asked.task_type in (
+            None,
+            model["task_type"],
+        )
+        if is_wanted and any(text in one for one in texts):
+            found.append(model)
+    if asked.order == "name":
+        found.sort(key=lambda model: fold(model["name"]))
+    else:
+        found.sort(key=lambda model: (model["created_at"], model["id"]), reverse=True)
+    return [model["name"] for model in found]
+
+
+async def paged(registry: Registry, asked: ModelsAsked, limit: int) -> list[str]:
+    found, place = [], None
+    while True:
+        page = await list_models(
+            registry.store, LOCAL, asked, place=place, limit=limit, is_counted=True
+        )
+        assert len(page.items) == limit or page.place is None
+        found += [full.model.name for full in page.items]
+        if page.place is None:
+            assert page.total == len(found)
+            return found
+        place = page.place
+
+
+WAYS = {
+    "as it comes": {},
+    "looked up": {"RARE": 1000},
+    "looked at, then skipping": {"RARE": 2, "FEW": 2, "MOST_ROWS": 9},
+    "looked at, then looked up": {"RARE": 2, "MOST_ROWS": 12, "ROWS_FOR_A_PACE": 5},
+    "looked at to the end": {"RARE": 0, "MOST_ROWS": 1000, "ROWS_FOR_A_PACE": 1000},
+    "never looked at": {"RARE": 0, "FEW": 0, "MOST_ROWS": 0},
+}
+
+
+async def test_pages_and_totals_are_those_of_a_look_at_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    questions = list(product(QUESTIONS, (None, True), (None, "two"), ("name", "created")))
+    async with running_registry(None) as registry:
+        said = await made(registry)
+        for way, values in WAYS.items():
+            for name, value in {"FIRST_ROWS": 2, **values}.items():
+                module = model_lists if hasattr(model_lists, name) else substrings
+                monkeypatch.setattr(module, name, value)
+            tried = 0
+            for text, active, task, order in questions:
+                asked = ModelsAsked(text=text, active=active, task_type=task, order=order)  # type: ignore[arg-type]  # the loop's words
+                expected = plainly(said, asked)
+                tried += len(expected) > 8
+                for limit in (3, 100):
+                    found = await paged(registry, asked, limit)
+                    assert found == expected, (way, asked, limit)
+            assert tried > 10
+            monkeypatch.undo()
+
+
+async def test_a_look_ends_where_its_pace_fills_no_page() -> None:
+    """Rows that have nothing are looked at a bounded number of times."""
+    look = substrings.Look("zzz", 11)
+    rows = 0
+    while size := look.next_size:
+        rows += size
+        look._rows = rows
+
+    assert substrings.ROWS_FOR_A_PACE <= rows <= 2 * substrings.ROWS_FOR_A_PACE
