@@ -28,10 +28,10 @@ from registry.api.wire_lineage import (
     ParentBody,
     UriQuestion,
     WalkQuestion,
+    parent_of,
 )
 from registry.domain.lineage import Direction, Edge, Node, parse_uri
 from registry.domain.references import parse_model, parse_reference
-from registry.errors import Invalid
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
 from registry.http.once import answer_once
@@ -166,23 +166,8 @@ def _address(request: web.Request) -> str:
 def _wish(
     request: web.Request, relation: str, parent: ParentBody, description: str, field: str
 ) -> EdgeWish:
-    named = _parent(parent, field)
+    named = parent_of(parent, field)
     return EdgeWish.fresh(request.app[STORE].clock(), relation, named, description)
-
-
-def _parent(parent: ParentBody, field: str) -> NamedVersion | NamedUri:
-    if parent.uri is not None:
-        if parent.model is not None or parent.version is not None:
-            raise Invalid(field, "is either a version, by model and version, or a uri")
-        return NamedUri(parse_uri(parent.uri, field=f"{field}.uri"), parent.kind or "external")
-    if parent.model is None or parent.version is None:
-        raise Invalid(field, "needs model and version, or a uri")
-    if parent.kind is not None:
-        raise Invalid(f"{field}.kind", "is said of a uri; a version's model has a kind already")
-    return NamedVersion(
-        parse_model(parent.model, field=f"{field}.model"),
-        parse_reference(parent.version, field=f"{field}.version"),
-    )
 
 
 async def _walk(

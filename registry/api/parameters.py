@@ -52,6 +52,8 @@ TAGS: Final[Mapping[str, str]] = {
     "metrics": "What was measured of versions, per split.",
     "downloads": "Who fetched what, and how much.",
     "audit": "Who changed what, sealed so that edits are found.",
+    "analytics": "Models, teams and the registry at a glance, and over time.",
+    "webhooks": "Addresses that are told of what happens, signed, until they have heard it.",
     "operations": "Work on the whole store: collection, scrub, check.",
     "server": "Health, metrics and counts.",
 }
@@ -72,6 +74,8 @@ PATH: Final[Mapping[str, Parameter]] = {
         "An experiment: its `exp_` id, `namespace~name`, or a name in `default`.",
         "nlp~learning rates",
     ),
+    "webhook": Parameter("The id of a webhook.", "whk_01kagz6y5n8s3v0c4t7x9b2d1f"),
+    "delivery": Parameter("The number of the audit entry that it tells of.", "4711"),
     "session": Parameter("The id of an upload session.", "upl_0123456789abcdef"),
     "operation": Parameter("The id of an operation.", "op_0123456789abcdef"),
     "namespace": Parameter("The first segment of models' names.", "nlp"),
@@ -277,10 +281,22 @@ BODIES: Final[Mapping[str, Any]] = {
         "framework_version": "2.9.1",
         "parameters": {"layers": 12},
         "eval_score": 0.93,
+        "lineage": [
+            {
+                "relation": "trained-on",
+                "parent": {"uri": "hf:datasets/allenai/c4", "kind": "dataset"},
+            }
+        ],
         "reason": "the weekly training",
     },
     "ScrubQuestion": {"rate_bytes_per_second": 100 << 20},
     "TeamCreate": {"name": "speech", "department": "research", "cost_center": "4711"},
+    "WebhookBody": {
+        "url": "https://ci.example.com/hooks/registry",
+        "namespace": "nlp",
+        "events": ["version.publish", "alias.*"],
+    },
+    "WebhookPatchBody": {"events": ["*"], "active": True},
     "TeamUpdate": {"department": "research", "cost_center": "4712"},
 }
 """Examples of whole bodies, by the name of their struct, where fields exclude each other."""

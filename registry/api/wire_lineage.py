@@ -7,9 +7,14 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from registry.domain.lineage import Relation
+from registry.domain.lineage import Relation, parse_uri
+from registry.domain.references import parse_model, parse_reference
+from registry.errors import Invalid
+from registry.services.lineage import EdgeSaid, NamedUri, NamedVersion
 
 MOST_AT_ONCE: Final = 1000
+MOST_OF_ONE: Final = 100
+"""A version that is being made says of no more than so many parents."""
 
 ModelText = Annotated[
     str, Meta(min_length=1, max_length=400, description="A model's name, or its `mdl_` id.")
@@ -42,6 +47,12 @@ class EdgeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     relation: Relation
     parent: ParentBody
     description: Description = ""
+
+
+Lineage = Annotated[
+    list[EdgeBody],
+    Meta(max_length=MOST_OF_ONE, description="What the version came from, and how."),
+]
 
 
 class ChildBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -164,3 +175,36 @@ class ImpactAnswer(msgspec.Struct, frozen=True, kw_only=True):
     items: list[AffectedVersion]
     truncated: bool
     counts_are_exact: bool
+
+
+def parent_of(parent: ParentBody, field: str) -> NamedVersion | NamedUri:
+    """The parent that a body names; raises `Invalid` for both ways at once, or none."""
+    if parent.uri is not None:
+        if parent.model is not None or parent.version is not None:
+            raise Invalid(field, "is either a version, by model and version, or a uri")
+        return NamedUri(parse_uri(parent.uri, field=f"{field}.uri"), parent.kind or "external")
+    if parent.model is None or parent.version is None:
+        raise Invalid(field, "needs model and version, or a uri")
+    if parent.kind is not None:
+        raise Invalid(f"{field}.kind", "is said of a uri; a version's model has a kind already")
+    return NamedVersion(
+        parse_model(parent.model, field=f"{field}.model"),
+        parse_reference(parent.version, field=f"{field}.version"),
+    )
+
+
+def edges_said(bodies: list[EdgeBody], field: str = "lineage") -> tuple[EdgeSaid, ...]:
+    """What is said of a version that is being made; raises `Invalid` with every bad parent."""
+    found: list[EdgeSaid] = []
+    problems: list[tuple[str, ...]] = []
+    code: str | None = None
+    for index, body in enumerate(bodies):
+        try:
+            parent = parent_of(body.parent, f"{field}[{index}].parent")
+            found.append(EdgeSaid(body.relation, parent, body.description))
+        except Invalid as error:
+            code = code or error.code
+            problems += error.problems
+    if problems:
+        raise Invalid(problems[0][0], problems[0][1], code=code, problems=problems)
+    return tuple(found)

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from registry.api.wire import DraftAnswer, Urls, VersionAnswer, draft_answer, version_facts
+from registry.api.wire_lineage import Lineage, edges_said
 from registry.api.wire_models import TagOfModel, Tags
 from registry.catalog.version_lists import Latest, VersionFilter
 from registry.domain.facts import FRAMEWORKS, OBJECTS, Facts, require_numbers
@@ -96,6 +97,7 @@ class SaidBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     status: Status | None = None
     reason: Reason = ""
     tags: Tags = {}
+    lineage: Lineage = []
 
 
 class PatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -308,6 +310,7 @@ def stated_in(body: SaidBody, source: SourceBody | None = None) -> Stated:
         status=body.status,
         reason=body.reason,
         tags=_tags(body.tags),
+        lineage=edges_said(body.lineage),
     )
 
 

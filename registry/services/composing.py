@@ -23,6 +23,7 @@ from registry.domain.references import ModelReference, VersionReference
 from registry.domain.trees import TreeFile, TreeHasher, sorted_files
 from registry.errors import Conflict, ContentMissing, Invalid, NotFound
 from registry.services.drafts import model_to_write
+from registry.services.lineage import EdgeWish
 from registry.services.publish import UNSTATED, Ids, Stated
 from registry.services.resolve import DraftFiles, follow
 from registry.services.tags import TagWish
@@ -82,6 +83,7 @@ class Prepared(msgspec.Struct, frozen=True):
     folder_id: str
     ids: Ids
     tags: tuple[TagWish, ...]
+    lineage: tuple[EdgeWish, ...] = ()
 
 
 async def prepare(
@@ -126,6 +128,7 @@ async def prepare(
         new_id(FOLDER, now),
         Ids.fresh(now),
         tuple(TagWish.fresh(now, key, value) for key, value in wish.stated.tags),
+        tuple(EdgeWish.of(now, said) for said in wish.stated.lineage),
     )
 
 
@@ -141,7 +144,7 @@ def require_coherent(wish: Registration, arrived: Arrived = NOTHING_ARRIVED) -> 
     if wish.label is None:
         raise Invalid("label", "is what a draft is called by; it needs one")
     said = [*stated.facts.given(), *(["source"] if stated.source is not None else [])]
-    said += [name for name in ("status", "tags") if getattr(stated, name)]
+    said += [name for name in ("status", "tags", "lineage") if getattr(stated, name)]
     if said:
         raise Invalid(
             said[0],

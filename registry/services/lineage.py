@@ -66,6 +66,14 @@ class NamedUri(msgspec.Struct, frozen=True):
 Parent: TypeAlias = NamedVersion | NamedUri
 
 
+class EdgeSaid(msgspec.Struct, frozen=True):
+    """What is said of where a version came from, when the version is made."""
+
+    relation: str
+    parent: Parent
+    description: str = ""
+
+
 class EdgeWish(msgspec.Struct, frozen=True):
     """An edge to add to a child that is named elsewhere. The id is for the edge, if it is new."""
 
@@ -77,6 +85,10 @@ class EdgeWish(msgspec.Struct, frozen=True):
     @classmethod
     def fresh(cls, now: int, relation: str, parent: Parent, description: str = "") -> EdgeWish:
         return cls(new_id(LINEAGE, now), relation, parent, description)
+
+    @classmethod
+    def of(cls, now: int, said: EdgeSaid) -> EdgeWish:
+        return cls.fresh(now, said.relation, said.parent, said.description)
 
 
 class ToldEdge(msgspec.Struct, frozen=True):
@@ -132,17 +144,34 @@ async def add_edges(
     ]
 
 
-async def _add(
-    tx: Tx, principal: Principal, model: Model, child: Version, wish: EdgeWish, index: int
-) -> ToldEdge:
+async def require_parents(tx: Tx, principal: Principal, said: Sequence[EdgeSaid]) -> None:
+    """Refuse what names a version that is not there; raises `NotFound` or `Conflict`."""
+    for one in said:
+        if isinstance(one.parent, NamedVersion):
+            await _require_version(tx, principal, one.parent)
+
+
+async def are_told(
+    tx: Tx, principal: Principal, child: Version, wishes: Sequence[EdgeWish]
+) -> bool:
+    """Whether each edge is there already and described just so."""
+    for wish in wishes:
+        edge = await _edge(tx, principal, child, wish)
+        same = await find_same_edge(tx, edge)
+        if same is None or (same.kind, same.description) != (edge.kind, edge.description):
+            return False
+    return True
+
+
+async def _edge(tx: Tx, principal: Principal, child: Version, wish: EdgeWish) -> Edge:
+    """The edge that is wished for; raises `NotFound` for an unknown parent."""
     parent, uri, kind = None, None, "version"
     if isinstance(wish.parent, NamedVersion):
         _, found = await _require_version(tx, principal, wish.parent)
         parent = found.id
-        await _refuse_circle(tx, principal, child.id, parent, index)
     else:
         uri, kind = wish.parent.uri, wish.parent.kind
-    edge = Edge(
+    return Edge(
         id=wish.id,
         child=child.id,
         relation=wish.relation,
@@ -153,6 +182,14 @@ async def _add(
         created_at=tx.now,
         created_by=principal.id,
     )
+
+
+async def _add(
+    tx: Tx, principal: Principal, model: Model, child: Version, wish: EdgeWish, index: int
+) -> ToldEdge:
+    edge = await _edge(tx, principal, child, wish)
+    if edge.parent is not None:
+        await _refuse_circle(tx, principal, child.id, edge.parent, index)
     same = await find_same_edge(tx, edge)
     if same is None:
         await insert_edge(tx, edge)

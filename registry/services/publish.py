@@ -48,6 +48,7 @@ from registry.domain.statuses import Status
 from registry.domain.trees import TreeHasher
 from registry.domain.versions import choose_latest
 from registry.errors import Conflict, ContentMissing, NotFound
+from registry.services.lineage import EdgeSaid
 from registry.services.moves import move_alias, move_status
 from store.digest import Digest
 from store.index.transactions import Tx
@@ -92,6 +93,7 @@ class Stated(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     tags: tuple[tuple[str, str], ...] = ()
     """Keys and values."""
+    lineage: tuple[EdgeSaid, ...] = ()
 
 
 UNSTATED = Stated()

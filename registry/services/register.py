@@ -12,7 +12,8 @@ nothing, so that a retry is safe:
 - with a label: the live version of that label holds the same tree, or the same source with the same
   declared digest and size. What people say of it may have changed since and plays no part;
 - without a label: the newest live version that has none holds the same content, and nothing is said
-  of it that is not true of it now. Other facts make the next number: nothing names the first one;
+  of it that is not true of it now, lineage included. Other facts make the next number: nothing
+  names the first one;
 - a draft: it holds the same files.
 
 The same label with other content is a `Conflict`.
@@ -65,6 +66,7 @@ from registry.services.composing import (
 )
 from registry.services.drafts import label_holder, make_model, model_to_write, refuse_reserved
 from registry.services.gathering import gathering
+from registry.services.lineage import EdgeWish, add_edges, are_told, require_parents
 from registry.services.publish import (
     UNPROVEN,
     UNSTATED,
@@ -206,6 +208,7 @@ async def admit(
 
     async def unit(tx: Tx) -> None:
         found = await model_to_write(tx, principal, model)
+        await require_parents(tx, principal, wish.stated.lineage)
         if label is not None:
             refuse_reserved(label)
         if found is None or label is None:
@@ -229,12 +232,14 @@ async def publish_labelled(
     now = store.clock()
     ids = Ids.fresh(now)
     tags = [TagWish.fresh(now, key, value) for key, value in stated.tags]
+    edges = [EdgeWish.of(now, said) for said in stated.lineage]
 
     async def unit(tx: Tx) -> Registered:
         found = await require_model(tx, principal, model)
         done = await publish_in(tx, principal, found, label, ids, complete, stated)
         if done.is_new:
             await _tag(tx, principal, found, done.version, tags)
+            await add_edges(tx, principal, found, done.version, edges)
         full = await full_version(tx, found, done.version)
         return Registered(model=found, version=full, is_new=done.is_new)
 
@@ -247,7 +252,7 @@ async def register_in(tx: Tx, principal: Principal, on: Prepared) -> Registered:
     if model is None:
         assert isinstance(on.reference, ModelName), "an id that names no model was refused"
         model = await make_model(tx, principal, on.model_id, on.reference)
-    done = await _find_repeated(tx, model, on)
+    done = await _find_repeated(tx, principal, model, on)
     if done is None:
         done = await (_make_draft if on.wish.is_draft else _make_version)(tx, principal, model, on)
     if on.claimant.holder:
@@ -255,11 +260,13 @@ async def register_in(tx: Tx, principal: Principal, on: Prepared) -> Registered:
     return done
 
 
-async def _find_repeated(tx: Tx, model: Model, on: Prepared) -> Registered | None:
+async def _find_repeated(
+    tx: Tx, principal: Principal, model: Model, on: Prepared
+) -> Registered | None:
     """What the same request has made before; raises `Conflict` if another one was first."""
     label = on.wish.label
     if label is None:
-        return await _find_unlabelled(tx, model, on)
+        return await _find_unlabelled(tx, principal, model, on)
     refuse_reserved(label)
     version, draft = await label_holder(tx, model, label)
     if version is not None:
@@ -287,7 +294,9 @@ def _draft_exists(model: Model, label: str, uploads: list[str]) -> Conflict:
     )
 
 
-async def _find_unlabelled(tx: Tx, model: Model, on: Prepared) -> Registered | None:
+async def _find_unlabelled(
+    tx: Tx, principal: Principal, model: Model, on: Prepared
+) -> Registered | None:
     stated = on.wish.stated
     version = await find_repeated_version(tx, model.id, on.content.tree, stated.source)
     if version is None or stated.status not in (None, version.status):
@@ -297,6 +306,8 @@ async def _find_unlabelled(tx: Tx, model: Model, on: Prepared) -> Registered | N
     if not tags.issuperset(stated.tags):
         return None
     if not says_the_same(facts_of(version, full.details), stated.facts):
+        return None
+    if not await are_told(tx, principal, version, on.lineage):
         return None
     return Registered(model=model, version=full, is_new=False)
 
@@ -335,6 +346,7 @@ async def _make_version(tx: Tx, principal: Principal, model: Model, on: Prepared
         tx, principal, model, wish.label, content.tree, totals, on.ids, wish.stated
     )
     await _tag(tx, principal, model, publication.version, on.tags)
+    await add_edges(tx, principal, model, publication.version, on.lineage)
     full = await full_version(tx, model, publication.version)
     return Registered(model=model, version=full, is_new=True)
 
