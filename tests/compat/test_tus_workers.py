@@ -7,6 +7,7 @@ a connection is read from the kernel's tables.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import random
@@ -41,7 +42,11 @@ class Connection:
         self.open()
 
     def open(self) -> None:
-        with contextlib.nullcontext() if self.avoiding is None else stopped(self.avoiding):
+        with (
+            contextlib.nullcontext()
+            if self.avoiding is None
+            else stopped(self.server, self.avoiding)
+        ):
             self.socket = socket.create_connection(("127.0.0.1", self.server.port), timeout=20)
             self.worker = int(wait_until(self._worker, "a worker that accepts"))
         assert self.worker != self.avoiding
@@ -99,9 +104,38 @@ def holds(pid: int, inode: int) -> bool:
     return False
 
 
+def stands_still(pid: int) -> bool:
+    """Whether every thread has stopped: a signal is sent before it has arrived."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
+
+
+def is_free(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
 @contextlib.contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
+def stopped(server: Server, pid: int) -> Iterator[None]:
+    """A worker that hangs between two transactions and two batches of bytes.
+
+    One that hangs inside holds ``writer.lock`` or the upload's file, and others wait until it goes
+    on or is killed; that is the nature of locks, not what these tests are about.
+    """
+
+    def stops_without_locks() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: stands_still(pid), "every thread's stop")
+        if all(map(is_free, [server.data / "writer.lock", *(server.data / "uploads").iterdir()])):
+            return True
+        os.kill(pid, signal.SIGCONT)
+        return False
+
+    wait_until(stops_without_locks, "a moment at which the worker holds no lock")
     try:
         yield
     finally:
@@ -180,7 +214,7 @@ def test_a_retry_takes_over_while_the_old_worker_hangs(server: Server) -> None:
     session = begin(server)
     old = stalled_upload(server, session, 4 << 20)
 
-    with stopped(old.worker):
+    with stopped(server, old.worker):
         new = Connection(server)
         resume(new, session, CONTENT)
         assert_stored(server, CONTENT)
