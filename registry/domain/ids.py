@@ -20,6 +20,10 @@ FOLDER_UPLOAD: Final = "fup_"
 LINEAGE: Final = "lin_"
 EXPERIMENT: Final = "exp_"
 RUN: Final = "run_"
+REVIEW: Final = "rev_"
+RATING: Final = "scr_"
+BINDING: Final = "bnd_"
+WEBHOOK: Final = "whk_"
 ENVIRONMENT: Final = "env_"
 DEPLOYMENT: Final = "dep_"
 
@@ -31,7 +35,7 @@ PREFIXES: Final = frozenset(
         FOLDER_UPLOAD,
         "als_",
         "aud_",
-        "bnd_",
+        BINDING,
         DEPLOYMENT,
         ENVIRONMENT,
         EXPERIMENT,
@@ -40,15 +44,15 @@ PREFIXES: Final = frozenset(
         LINEAGE,
         NAMESPACE,
         "pol_",
-        "rev_",
+        REVIEW,
         RUN,
-        "scr_",
+        RATING,
         TAG,
         TEAM,
         "tok_",
         "upl_",
         "usr_",
-        "whk_",
+        WEBHOOK,
     )
 )
 """Every prefix in use or set aside; no model's name may start with one."""
