@@ -141,7 +141,7 @@ async def test_a_repeat_says_the_same_and_adds_nothing(base: Registry) -> None:
 
 
 async def test_versions_of_a_batch_come_from_those_before_them(registry: Registry) -> None:
-    batch = [
+    batch: list[dict[str, Any]] = [
         {"model": "a", "label": "v1", "source": source("a")},
         {
             "model": "b",
