@@ -16,6 +16,7 @@ from sqlalchemy import bindparam, delete, null, select, tuple_, update
 from sqlalchemy.sql.elements import BindParameter, ColumnElement
 
 from registry.catalog.cards import keep_place
+from registry.catalog.deployment_purges import purge_some_deployments
 from registry.catalog.run_purges import purge_some_training
 from registry.catalog.schema import (
     alias_events,
@@ -154,6 +155,8 @@ async def first_marked(tx: Tx) -> str | None:
 async def purge_some(tx: Tx, model: Model) -> bool:
     """Remove some of what a marked model held; says whether anything was left to remove."""
     if await _release(tx, model.id) or await purge_some_training(tx, model.id):
+        return True
+    if await purge_some_deployments(tx, model.id):
         return True
     for statement in (_FOLDER_FILES, _FOLDERS, _DOWNLOADS, _DETAILS, _EDGES):
         if await tx.run(statement, model_=model.id, limit=AT_ONCE):

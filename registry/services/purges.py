@@ -16,13 +16,14 @@ from registry.catalog.purges import first_marked, mark_purged, purge_some
 from registry.domain.principals import Principal
 from registry.errors import Conflict
 from registry.services.change import change
+from registry.services.deployment_purges import refuse_running_model
 from registry.services.models import entry, refuse_held, require_deleted, said
 from store.index.transactions import Tx
 from store.opening import Store
 
 
 async def purge_model(store: Store, principal: Principal, id: str) -> None:
-    """Remove a deleted model; raises `Conflict` for one that lives or is held, `NotFound`."""
+    """Remove a deleted model; raises `Conflict` for one that lives, runs or is held, `NotFound`."""
 
     async def unit(tx: Tx) -> None:
         living = await find_model_by_id(tx, id)
@@ -32,6 +33,7 @@ async def purge_model(store: Store, principal: Principal, id: str) -> None:
             )
         model = await require_deleted(tx, principal, id)
         refuse_held(model)
+        await refuse_running_model(tx, model)
         await record(tx, principal, entry("purge", model, before=said(model)))
         await mark_purged(tx, id)
 

@@ -31,6 +31,7 @@ from registry.domain.references import (
 )
 from registry.errors import Conflict, Invalid, NotFound
 from registry.services.change import change
+from registry.services.deployment_purges import forget_deployments, refuse_running_version
 from registry.services.models import refuse_held
 from registry.services.moves import move_alias
 from registry.services.publish import let_aliases_follow, record_version
@@ -175,7 +176,7 @@ async def purge_version(
 ) -> FullVersion:
     """Let go of a deleted version for good; repeating it changes nothing.
 
-    Raises `Conflict` for one that lives, and while its model is under a legal hold.
+    Raises `Conflict` for one that lives or runs, and while its model is under a legal hold.
     """
 
     async def unit(tx: Tx) -> FullVersion:
@@ -190,6 +191,7 @@ async def purge_version(
             )
         if version.purged_at is None:
             refuse_held(found)
+            await refuse_running_version(tx, found, version)
             await release_tree(tx, version.tree.raw, found.id)
             await record_version(tx, principal, found, version, "purge", reason=reason)
             version = await set_purged(tx, version, at=tx.now)
@@ -197,6 +199,7 @@ async def purge_version(
 
     purged = await change(store, principal, unit)
     await forget_training(store, purged.version.id)
+    await forget_deployments(store, purged.version.id)
     return purged
 
 
