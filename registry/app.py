@@ -33,6 +33,7 @@ from registry.keys import (
     CONFIG,
     DOWNLOADS,
     DRAIN,
+    GROWTH,
     METRICS,
     OPERATIONS,
     RUNNING_KEYS,
@@ -53,6 +54,7 @@ from registry.protocols.tus import handlers as tus
 from registry.services.blobs import BlobLimits, Blobs
 from registry.services.condition import Condition
 from registry.services.downloads import DownloadLog
+from registry.services.growth import Growth
 from registry.services.operations import Operations
 from registry.services.seals import Seals
 from registry.services.series import Turnstile
@@ -112,6 +114,7 @@ def create_app(
     )
     app[RUNNING_KEYS] = set()
     app[SEALS] = Seals(store)
+    app[GROWTH] = Growth(store)
     app[TURNSTILE] = Turnstile()
     app[DOCUMENT] = Document()
     app[DOWNLOADS] = downloads = DownloadLog(store)

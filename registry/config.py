@@ -100,6 +100,11 @@ class DraftsConfig(msgspec.Struct, frozen=True, kw_only=True):
     expire_days: Annotated[int, Meta(ge=1, le=36500)] = 30
 
 
+class HealthConfig(msgspec.Struct, frozen=True, kw_only=True):
+    sample_seconds: Annotated[int, Meta(ge=15, le=86400)] = 60
+    keep_days: Annotated[int, Meta(ge=1, le=36500)] = 365
+
+
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -113,6 +118,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     uploads: UploadsConfig = UploadsConfig()
     collection: CollectionConfig = CollectionConfig()
     drafts: DraftsConfig = DraftsConfig()
+    health: HealthConfig = HealthConfig()
     log: LogConfig = LogConfig()
 
 

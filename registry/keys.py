@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from registry.services.blobs import Blobs
     from registry.services.condition import Condition
     from registry.services.downloads import DownloadLog
+    from registry.services.growth import Growth
     from registry.services.operations import Operations
     from registry.services.seals import Seals
     from registry.services.series import Turnstile
@@ -38,6 +39,7 @@ LOCAL_SECRET: Final[web.AppKey[LocalSecret]] = web.AppKey("local_secret")
 DOWNLOADS: Final[web.AppKey[DownloadLog]] = web.AppKey("downloads")
 OPERATIONS: Final[web.AppKey[Operations]] = web.AppKey("operations")
 SEALS: Final[web.AppKey[Seals]] = web.AppKey("seals")
+GROWTH: Final[web.AppKey[Growth]] = web.AppKey("growth")
 TURNSTILE: Final[web.AppKey[Turnstile]] = web.AppKey("turnstile")
 RUNNING_KEYS: Final[web.AppKey[set[Scope]]] = web.AppKey("running_keys")
 """Keys of ``Idempotency-Key`` whose first request this process has in hand."""

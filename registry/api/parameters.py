@@ -54,6 +54,7 @@ TAGS: Final[Mapping[str, str]] = {
     "audit": "Who changed what, sealed so that edits are found.",
     "analytics": "Models, teams and the registry at a glance, and over time.",
     "webhooks": "Addresses that are told of what happens, signed, until they have heard it.",
+    "analytics": "Models, teams and the registry at a glance, and over time.",
     "operations": "Work on the whole store: collection, scrub, check.",
     "server": "Health, metrics and counts.",
 }

@@ -27,6 +27,7 @@ module                                  addresses
 `registry.api.tags`                     ``/api/v1/tags`` ``/api/v1/models/{model}/…/tags``
 `registry.api.teams`                    ``/api/v1/teams``
 `registry.api.namespaces`               ``/api/v1/namespaces``
+`registry.api.analytics`                ``/api/v1/analytics``
 `registry.api.operations`               ``/api/v1/gc`` ``scrub`` ``fsck`` ``operations``
 ======================================  ===========================================================
 
@@ -39,6 +40,7 @@ from typing import Final
 
 from registry.api import (
     aliases,
+    analytics,
     audit,
     blobs,
     cards,
@@ -92,6 +94,7 @@ ROUTES: Final[list[Route]] = [
     *tags.ROUTES,
     *teams.ROUTES,
     *namespaces.ROUTES,
+    *analytics.ROUTES,
     *operations.ROUTES,
 ]
 

@@ -41,7 +41,10 @@ from registry.metrics import DIRECTORY_VARIABLE, shared
 from registry.middlewares.access_log import AccessLog
 from registry.services.cards import follow_cards
 from registry.services.change import expire_answers
+from registry.services.condition import Condition
 from registry.services.drafts import expire_drafts
+from registry.services.growth import EVERY_SECONDS, Growth
+from registry.services.health_samples import HealthSampler
 from registry.services.housekeeping import Housekeeping, Job, Leadership, first_jobs, jobs
 from registry.services.purges import finish_purges
 from registry.services.seals import Seals
@@ -193,7 +196,16 @@ def housekeeping(config: Config, store: Store, seals: Seals) -> Housekeeping:
     sealing = Job("seal audit log", 1, seals.seal)
     cards = Job("follow cards", 1, partial(follow_cards, store))
     purges = Job("finish purges", 60, partial(finish_purges, store))
-    catalog = [sealing, drafts, answers, cards, purges]
+    condition = Condition(
+        store,
+        reserve_bytes=config.store.reserve_bytes,
+        reserve_share=config.store.reserve_share,
+    )
+    sampler = HealthSampler(store, condition, keep_days=config.health.keep_days)
+    health = Job("sample health", config.health.sample_seconds, sampler.sample)
+    thinning = Job("thin health samples", 3600, sampler.thin)
+    growth = Job("sample growth", EVERY_SECONDS, Growth(store).sample)
+    catalog = [sealing, drafts, answers, cards, purges, health, thinning, growth]
     return Housekeeping(leadership, first_jobs(store), [*jobs(store), *catalog])
 
 

@@ -1,0 +1,364 @@
+"""How the parts of the registry were over time: sampled by the leader, kept, thinned, and read.
+
+**Sampling.** Each turn every part is looked at and one row kept for each, all with one time. What
+cannot be looked at has failed, and the error is its detail. If the index itself cannot be written
+there is no sample, and the log says why.
+
+==============  ========================================  ==========================================
+component       ``degraded``                              ``failed``
+==============  ========================================  ==========================================
+``index``       the WAL is above 256 MiB, or a look-up    it cannot be read
+                takes above a second
+``disk``        less than twice the reserve is free       no room above the reserve, or the
+                                                          directory cannot be written
+``blobs``       some are damaged
+``uploads``     one that expired was not removed within
+                ten minutes
+``collection``  it is off until somebody confirms
+``audit``       an entry has waited for its seal for a
+                minute
+``event-loop``  a timer came 0.1 s late                   a timer came a second late
+==============  ========================================  ==========================================
+
+Degraded means that somebody should look, failed that work is refused. The event loop is that of the
+leading worker, the only one that samples.
+
+**Keeping.** All samples are kept for `WHOLE_DAYS`; then of each hour the first of each component
+and status, so that what was wrong stays known; after the configured days nothing. Thinning reads on
+from where it was, in bounded transactions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any, Final
+
+import msgspec
+
+from registry.catalog.audit import count_between, entries_between, last_id
+from registry.catalog.health_samples import (
+    Sample,
+    Status,
+    delete_samples,
+    delete_samples_before,
+    put_samples,
+    samples_before,
+    spans_after,
+    unsettled_blobs,
+)
+from registry.catalog.seals import last_seal
+from registry.services.condition import Condition
+from store.clock import SECOND
+from store.errors import StoreError
+from store.index.transactions import Tx
+from store.index.uploads import expired_uploads, upload_totals
+from store.opening import Store
+
+HOUR: Final = 3600 * SECOND
+DAY: Final = 86400 * SECOND
+
+WHOLE_DAYS: Final = 7
+STEP: Final = 1000
+"""Rows that one transaction looks at or removes; it took 8 ms."""
+
+PAUSE_SECONDS: Final = 0.05
+
+LONG_WAL_BYTES: Final = 256 << 20
+SLOW_SECONDS: Final = 1.0
+LATE_SECONDS: Final = 0.1
+VERY_LATE_SECONDS: Final = 1.0
+OVERDUE: Final = 600 * SECOND
+UNSEALED_SECONDS: Final = 60.0
+TIMERS: Final = 5
+TIMER_SECONDS: Final = 0.02
+
+MOST_READ: Final = 50_000
+"""Samples that one page of summaries is made of at most."""
+
+COMPONENTS: Final = ("audit", "blobs", "collection", "disk", "event-loop", "index", "uploads")
+
+_WORSE: Final[Mapping[str, int]] = {"ok": 0, "degraded": 1, "failed": 2}
+
+Sleep = Callable[[float], Awaitable[Any]]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """How one part is now."""
+
+    status: Status
+    detail: str = ""
+    numbers: Mapping[str, float] = {}
+
+
+class HealthSampler:
+    """Looks at the parts of one store, and keeps what it saw. For the leader."""
+
+    def __init__(
+        self,
+        store: Store,
+        condition: Condition,
+        *,
+        keep_days: int,
+        sleep: Sleep = asyncio.sleep,
+        seconds: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._store = store
+        self._condition = condition
+        self._keep = keep_days * DAY
+        self._sleep = sleep
+        self._seconds = seconds
+        self._thinned = (0, "")
+
+    async def sample(self) -> None:
+        """Look at every part and keep one sample of each."""
+        faults = await self._condition.faults()
+        looks: Mapping[str, Callable[[], Awaitable[Finding]]] = {
+            "audit": self._audit,
+            "blobs": self._blobs,
+            "collection": self._collection,
+            "disk": partial(self._disk, faults),
+            "event-loop": self._event_loop,
+            "index": partial(self._index, faults),
+            "uploads": self._uploads,
+        }
+        found = {name: await _looked(look) for name, look in looks.items()}
+        now = self._store.clock()
+        samples = [
+            Sample(now, name, one.status, one.detail, one.numbers) for name, one in found.items()
+        ]
+        await self._store.index.run(lambda tx: put_samples(tx, samples))
+
+    async def _index(self, faults: Mapping[str, str]) -> Finding:
+        if "index" in faults:
+            return Finding("failed", faults["index"])
+        begun = self._seconds()
+        await self._store.index.look(_nothing)
+        took = self._seconds() - begun
+        wal = self._store.index.wal_bytes()
+        numbers = {"wal_bytes": wal, "look_up_seconds": took}
+        if wal > LONG_WAL_BYTES:
+            return Finding("degraded", "the WAL is long: checkpoints do not keep up", numbers)
+        if took > SLOW_SECONDS:
+            return Finding("degraded", f"a look-up took {took:.1f} s", numbers)
+        return Finding("ok", "", numbers)
+
+    async def _disk(self, faults: Mapping[str, str]) -> Finding:
+        faulty = [faults[name] for name in ("storage", "space") if name in faults]
+        space = await self._condition.space()
+        numbers = {
+            "free_bytes": space.free_bytes,
+            "total_bytes": space.total_bytes,
+            "reserve_bytes": space.reserve_bytes,
+        }
+        if faulty:
+            return Finding("failed", "; ".join(faulty), numbers)
+        if space.free_bytes < 2 * space.reserve_bytes:
+            return Finding("degraded", "less than twice the reserve is free", numbers)
+        return Finding("ok", "", numbers)
+
+    async def _blobs(self) -> Finding:
+        by_state = await self._store.index.read(unsettled_blobs)
+        damaged, moving = by_state.get("damaged", 0), by_state.get("moving", 0)
+        numbers = {"damaged": damaged, "moving": moving}
+        if damaged:
+            return Finding("degraded", "damaged blobs wait to be uploaded again", numbers)
+        return Finding("ok", "", numbers)
+
+    async def _uploads(self) -> Finding:
+        running, staged, oldest = await self._store.index.read(_running_uploads)
+        numbers = {"running": running, "staged_bytes": staged}
+        if oldest is not None and self._store.clock() - oldest > OVERDUE:
+            return Finding("degraded", "expired uploads are not removed", numbers)
+        return Finding("ok", "", numbers)
+
+    async def _collection(self) -> Finding:
+        status = await self._store.collector.status()
+        numbers = {
+            "collected": status.collected,
+            "collected_bytes": status.collected_bytes,
+        }
+        if status.off is not None:
+            return Finding("degraded", f"it is off: {status.off}", numbers)
+        return Finding("ok", "", numbers)
+
+    async def _audit(self) -> Finding:
+        unsealed, oldest = await self._store.index.read(_unsealed)
+        lag = 0.0 if oldest is None else max(self._store.clock() - oldest, 0) / SECOND
+        numbers = {"unsealed": unsealed, "lag_seconds": lag}
+        if lag > UNSEALED_SECONDS:
+            return Finding("degraded", "entries wait for their seal", numbers)
+        return Finding("ok", "", numbers)
+
+    async def _event_loop(self) -> Finding:
+        latest = 0.0
+        for _ in range(TIMERS):
+            begun = self._seconds()
+            await self._sleep(TIMER_SECONDS)
+            latest = max(latest, self._seconds() - begun - TIMER_SECONDS)
+        numbers = {"late_seconds": max(latest, 0.0)}
+        if latest > LATE_SECONDS:
+            status: Status = "failed" if latest > VERY_LATE_SECONDS else "degraded"
+            return Finding(status, f"a timer came {latest:.2f} s late", numbers)
+        return Finding("ok", "", numbers)
+
+    async def thin(self) -> int:
+        """Remove what need not be kept any more; says how much."""
+        now = self._store.clock()
+        removed = 0
+        before = now - self._keep
+        while count := await self._store.index.run(
+            partial(delete_samples_before, before=before, limit=STEP)
+        ):
+            removed += count
+            await self._sleep(PAUSE_SECONDS)
+        whole_since = now - WHOLE_DAYS * DAY
+        whole_since -= whole_since % HOUR
+        return removed + await self._thin_before(whole_since)
+
+    async def _thin_before(self, before: int) -> int:
+        removed = 0
+        kept: set[tuple[int, str, str]] = set()
+        while page := await self._store.index.read(
+            partial(spans_after, place=self._thinned, before=before, limit=STEP)
+        ):
+            surplus = list(_surplus(page, kept))
+            if surplus:
+                await self._store.index.run(partial(delete_samples, places=surplus))
+            removed += len(surplus)
+            self._thinned = page[-1][:2]
+            await self._sleep(PAUSE_SECONDS)
+        return removed
+
+
+def _surplus(
+    page: Iterable[tuple[int, str, str]], kept: set[tuple[int, str, str]]
+) -> Iterator[tuple[int, str]]:
+    """The places of samples that follow one of the same hour, component and status.
+
+    `kept` says which were seen in the hour that is going on, from page to page.
+    """
+    for moment, component, status in page:
+        hour = moment - moment % HOUR
+        if kept and next(iter(kept))[0] != hour:
+            kept.clear()
+        if (hour, component, status) in kept:
+            yield moment, component
+        else:
+            kept.add((hour, component, status))
+
+
+async def _looked(look: Callable[[], Awaitable[Finding]]) -> Finding:
+    try:
+        return await look()
+    except (StoreError, OSError) as error:
+        return Finding("failed", str(error))
+
+
+async def _nothing(tx: Tx) -> None:
+    await upload_totals(tx)
+
+
+async def _unsealed(tx: Tx) -> tuple[int, int | None]:
+    """How many entries of the audit log wait for a seal, and when the oldest was made."""
+    seal = await last_seal(tx)
+    sealed, last = 0 if seal is None else seal.last, await last_id(tx)
+    oldest = await entries_between(tx, sealed, last, 1)
+    return await count_between(tx, sealed, last), oldest[0].created_at if oldest else None
+
+
+async def _running_uploads(tx: Tx) -> tuple[int, int, int | None]:
+    """How many, how many bytes, and when the longest expired one did."""
+    expired = await expired_uploads(tx, 1)
+    return *await upload_totals(tx), expired[0].expires_at if expired else None
+
+
+# Reading.
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """A component from a time on, for as long as was asked for.
+
+    `status` is the worst there was and `detail` that of its newest sample; `numbers` are means.
+    """
+
+    time: int
+    component: str
+    status: Status
+    detail: str
+    numbers: dict[str, float]
+    highest: dict[str, float]
+    samples: int
+    by_status: dict[str, int]
+
+
+class HealthPage(msgspec.Struct, frozen=True):
+    """Summaries, the newest first; `next` is the place of the last where more follow."""
+
+    items: list[Summary]
+    next: tuple[int, str] | None
+
+
+async def read_health(
+    store: Store,
+    *,
+    component: str | None,
+    since: int,
+    until: int,
+    every: int | None,
+    after: tuple[int, str] | None,
+    limit: int,
+) -> HealthPage:
+    """Samples as they are, or of each span of `every` microseconds one summary a component."""
+    span = every or 1
+    upper = until if after is None else min(until, after[0] + span)
+    most = MOST_READ if every is not None else limit + 2 * len(COMPONENTS) + 1
+    unit = partial(samples_before, before=upper, since=since, component=component, limit=most)
+    found = await store.index.read(unit)
+    items = list[Summary]()
+    for begin, group in groupby(found, key=lambda sample: sample.time - sample.time % span):
+        of_span = _summaries(begin, group)
+        items += [one for one in of_span if after is None or (begin, one.component) < after]
+    if len(found) == most and items:  # the last span may go on
+        last = items[-1].time
+        whole = [one for one in items if one.time != last]
+        items, is_cut = whole or items, True
+    else:
+        is_cut = False
+    page = items[:limit]
+    has_more = is_cut or len(items) > limit
+    return HealthPage(page, (page[-1].time, page[-1].component) if page and has_more else None)
+
+
+def _summaries(begin: int, samples: Iterable[Sample]) -> list[Summary]:
+    by_component: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_component.setdefault(sample.component, []).append(sample)
+    return [
+        _summary(begin, component, by_component[component])
+        for component in sorted(by_component, reverse=True)
+    ]
+
+
+def _summary(begin: int, component: str, samples: Sequence[Sample]) -> Summary:
+    """`samples` are the newest first."""
+    worst = max(samples, key=lambda sample: _WORSE[sample.status])
+    values: dict[str, list[float]] = {}
+    by_status: dict[str, int] = {}
+    for sample in samples:
+        by_status[sample.status] = by_status.get(sample.status, 0) + 1
+        for name, value in sample.numbers.items():
+            values.setdefault(name, []).append(value)
+    return Summary(
+        time=begin,
+        component=component,
+        status=worst.status,
+        detail=worst.detail,
+        numbers={name: sum(each) / len(each) for name, each in values.items()},
+        highest={name: max(each) for name, each in values.items()},
+        samples=len(samples),
+        by_status=by_status,
+    )
