@@ -16,11 +16,14 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from registry import __version__
 from registry.api.documentation import DOCUMENT, Document
 from registry.api.errors import ADAPTER
 from registry.api.health import measure_store
 from registry.api.routes import ROUTES, UNMATCHED
+from registry.auth.encryption import Vault
 from registry.config import Config
+from registry.domain.addresses import Reach
 from registry.http.addresses import Addresses
 from registry.http.draining import Drain
 from registry.http.malformed import server_logger
@@ -31,16 +34,19 @@ from registry.keys import (
     BLOBS,
     CONDITION,
     CONFIG,
+    DELIVERER,
     DOWNLOADS,
     DRAIN,
     GROWTH,
     METRICS,
     OPERATIONS,
+    ROUTER,
     RUNNING_KEYS,
     SEALS,
     STORE,
     TURNSTILE,
     UPLOAD_SESSIONS,
+    WEBHOOKS,
 )
 from registry.metrics import Metrics, sampling
 from registry.middlewares.access_log import AccessLog, access_log_middleware
@@ -50,15 +56,19 @@ from registry.middlewares.request_id import request_id_middleware
 from registry.middlewares.response_headers import response_headers
 from registry.middlewares.sources import sources_middleware
 from registry.middlewares.unread import unread_middleware
+from registry.outbound import Outbound
 from registry.protocols.tus import handlers as tus
 from registry.services.blobs import BlobLimits, Blobs
 from registry.services.condition import Condition
+from registry.services.delivering import Deliverer
 from registry.services.downloads import DownloadLog
 from registry.services.growth import Growth
 from registry.services.operations import Operations
 from registry.services.seals import Seals
 from registry.services.series import Turnstile
+from registry.services.standings import Router
 from registry.services.uploads import UploadLimits, UploadSessions
+from registry.services.webhooks import VAULT_LABEL, Webhooks
 from store.opening import Store
 
 LINGER_SECONDS: Final = 2.0
@@ -116,11 +126,13 @@ def create_app(
     app[SEALS] = Seals(store)
     app[GROWTH] = Growth(store)
     app[TURNSTILE] = Turnstile()
+    app[ROUTER] = Router(store)
     app[DOCUMENT] = Document()
     app[DOWNLOADS] = downloads = DownloadLog(store)
     app.on_cleanup.append(lambda _: downloads.close())
     app[OPERATIONS] = operations = Operations(store)
     app.on_cleanup.append(lambda _: operations.close())
+    _add_webhooks(app, config, store, metrics)
     metrics.gauge("digestry_requests_in_flight", "Requests in hand.", lambda: drain.in_flight)
     measure_store(metrics, store, app[CONDITION])
     app.cleanup_ctx.append(sampling(metrics))
@@ -128,6 +140,30 @@ def create_app(
     if access_log is not None:
         app.on_cleanup.append(lambda _: access_log.close())
     return app
+
+
+def _add_webhooks(app: web.Application, config: Config, store: Store, metrics: Metrics) -> None:
+    """Webhooks, and what delivers to them where this process leads."""
+    reach = Reach.of(config.outbound.allow_private)
+    vault = Vault(app[SEALS].root_key, VAULT_LABEL)
+    outbound = Outbound(reach)
+    app.on_cleanup.append(lambda _: outbound.close())
+    app[WEBHOOKS] = Webhooks(store, vault, reach)
+    app[DELIVERER] = deliverer = Deliverer(
+        store, vault, outbound.send, user_agent=f"digestry/{__version__}"
+    )
+    for name, help_, read in (
+        ("delivered", "Deliveries that arrived.", lambda: deliverer.delivered),
+        ("failed_attempts", "Attempts to deliver that failed.", lambda: deliverer.failed),
+        ("given_up", "Deliveries given up.", lambda: deliverer.given_up),
+    ):
+        metrics.counter(f"digestry_webhooks_{name}", help_, read)
+    metrics.gauge(
+        "digestry_webhooks_waiting",
+        "Deliveries waiting, up to 10,000.",
+        lambda: deliverer.waiting,
+        across="livemax",
+    )
 
 
 def runner_settings(config: Config) -> dict[str, Any]:

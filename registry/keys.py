@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from registry.metrics import Metrics
     from registry.services.blobs import Blobs
     from registry.services.condition import Condition
+    from registry.services.delivering import Deliverer
     from registry.services.downloads import DownloadLog
     from registry.services.growth import Growth
     from registry.services.operations import Operations
     from registry.services.seals import Seals
     from registry.services.series import Turnstile
+    from registry.services.standings import Router
     from registry.services.uploads import UploadSessions
+    from registry.services.webhooks import Webhooks
     from store.opening import Store
 
 CONFIG: Final[web.AppKey[Config]] = web.AppKey("config")
@@ -39,8 +42,11 @@ LOCAL_SECRET: Final[web.AppKey[LocalSecret]] = web.AppKey("local_secret")
 DOWNLOADS: Final[web.AppKey[DownloadLog]] = web.AppKey("downloads")
 OPERATIONS: Final[web.AppKey[Operations]] = web.AppKey("operations")
 SEALS: Final[web.AppKey[Seals]] = web.AppKey("seals")
+WEBHOOKS: Final[web.AppKey[Webhooks]] = web.AppKey("webhooks")
+DELIVERER: Final[web.AppKey[Deliverer]] = web.AppKey("deliverer")
 GROWTH: Final[web.AppKey[Growth]] = web.AppKey("growth")
 TURNSTILE: Final[web.AppKey[Turnstile]] = web.AppKey("turnstile")
+ROUTER: Final[web.AppKey[Router]] = web.AppKey("router")
 RUNNING_KEYS: Final[web.AppKey[set[Scope]]] = web.AppKey("running_keys")
 """Keys of ``Idempotency-Key`` whose first request this process has in hand."""
 

@@ -18,6 +18,10 @@ module                                  addresses
 `registry.api.runs`                     ``/api/v1/runs``, ``/api/v1/runs/costs``
 `registry.api.series`                   ``/api/v1/runs/{run}/metrics``
 `registry.api.metrics`                  ``/api/v1/metrics`` and under a version
+`registry.api.scores`                   ``…/rate`` ``…/scores`` under a version, ``/api/v1/scores``
+`registry.api.reviews`                  ``…/reviews`` under a version
+`registry.api.bindings`                 ``/api/v1/bindings`` with ``observations``
+`registry.api.resolve`                  ``/api/v1/resolve``
 `registry.api.audit`                    ``/api/v1/audit`` with ``head`` and ``verify``
 `registry.api.downloads`                ``…/downloads`` under a model and a version
 `registry.api.documentation`            ``/openapi.json`` ``/docs`` ``/redoc``
@@ -27,6 +31,7 @@ module                                  addresses
 `registry.api.tags`                     ``/api/v1/tags`` ``/api/v1/models/{model}/…/tags``
 `registry.api.teams`                    ``/api/v1/teams``
 `registry.api.namespaces`               ``/api/v1/namespaces``
+`registry.api.webhooks`                 ``/api/v1/webhooks`` with ``deliveries``
 `registry.api.analytics`                ``/api/v1/analytics``
 `registry.api.operations`               ``/api/v1/gc`` ``scrub`` ``fsck`` ``operations``
 ======================================  ===========================================================
@@ -42,6 +47,7 @@ from registry.api import (
     aliases,
     analytics,
     audit,
+    bindings,
     blobs,
     cards,
     diff,
@@ -58,7 +64,10 @@ from registry.api import (
     operations,
     pins,
     registering,
+    resolve,
+    reviews,
     runs,
+    scores,
     search,
     series,
     tags,
@@ -66,6 +75,7 @@ from registry.api import (
     unmatched,
     version_lists,
     versions,
+    webhooks,
 )
 from registry.http.routing import Route
 
@@ -89,11 +99,16 @@ ROUTES: Final[list[Route]] = [
     *runs.ROUTES,
     *series.ROUTES,
     *metrics.ROUTES,
+    *scores.ROUTES,
+    *reviews.ROUTES,
+    *bindings.ROUTES,
+    *resolve.ROUTES,
     *audit.ROUTES,
     *search.ROUTES,
     *tags.ROUTES,
     *teams.ROUTES,
     *namespaces.ROUTES,
+    *webhooks.ROUTES,
     *analytics.ROUTES,
     *operations.ROUTES,
 ]

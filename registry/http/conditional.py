@@ -25,7 +25,7 @@ ETAG: Final = "ETag"
 """Spelled as everybody spells it; aiohttp's constant is ``Etag``."""
 
 _TAG: Final = re.compile(r'[ \t]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,|\Z)')
-_OF_ROW: Final = re.compile(r'"([a-z]{3}_[0-9a-z]{26})\.([1-9][0-9]{0,17})"\Z')
+_OF_ROW: Final = re.compile(r'"([a-z]{3}_[0-9a-z]{26})\.([1-9][0-9]{0,17})(?:\.[0-9]{1,18})?"\Z')
 _SHA256: Final = re.compile(r"(?:^|,)[ \t]*sha-256[ \t]*=[ \t]*:([A-Za-z0-9+/=]*):", re.IGNORECASE)
 
 
@@ -46,9 +46,13 @@ def etag_of(digest: Digest) -> str:
     return f'"{digest}"'
 
 
-def etag_of_row(id: str, changes: int) -> str:
-    """The strong entity tag of a row that changed so often."""
-    return f'"{id}.{changes}"'
+def etag_of_row(id: str, changes: int, seen: int = 0) -> str:
+    """The strong entity tag of a row that changed so often.
+
+    `seen` moves with what is shown beside the row and no change of it, such as observations;
+    ``If-Match`` does not ask for it.
+    """
+    return f'"{id}.{changes}.{seen}"' if seen else f'"{id}.{changes}"'
 
 
 def expected_rows(request: web.Request) -> Expected:
