@@ -297,6 +297,8 @@ BODIES: Final[Mapping[str, Any]] = {
         ],
         "reason": "the weekly training",
     },
+    "RateBody": {"metrics": ["licence", "size"]},
+    "ReviewBody": {"verdict": "approve", "comment": "checked on the holdout set"},
     "ScrubQuestion": {"rate_bytes_per_second": 100 << 20},
     "TeamCreate": {"name": "speech", "department": "research", "cost_center": "4711"},
     "WebhookBody": {

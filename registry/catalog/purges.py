@@ -29,7 +29,9 @@ from registry.catalog.schema import (
     model_tags,
     models,
     redirects,
+    reviews,
     revisions,
+    scores,
     tree_files,
     trees,
     version_details,
@@ -87,6 +89,8 @@ _FOLDERS = _some(folders, folders.c.model == _MODEL)
 _DOWNLOADS = _some(downloads, downloads.c.version.in_(_of_versions))
 _DETAILS = _some(version_details, version_details.c.version.in_(_of_versions))
 _EDGES = _some(lineage, lineage.c.child.in_(_of_versions))
+_SCORES = _some(scores, scores.c.version.in_(_of_versions))
+_REVIEWS = _some(reviews, reviews.c.version.in_(_of_versions))
 _ALIASES = _some(aliases, aliases.c.model == _MODEL)
 _EVENTS = _some(alias_events, alias_events.c.model == _MODEL)
 _REDIRECTS = _some(redirects, redirects.c.model == _MODEL)
@@ -158,7 +162,7 @@ async def purge_some(tx: Tx, model: Model) -> bool:
         return True
     if await purge_some_deployments(tx, model.id):
         return True
-    for statement in (_FOLDER_FILES, _FOLDERS, _DOWNLOADS, _DETAILS, _EDGES):
+    for statement in (_FOLDER_FILES, _FOLDERS, _DOWNLOADS, _DETAILS, _EDGES, _SCORES, _REVIEWS):
         if await tx.run(statement, model_=model.id, limit=AT_ONCE):
             return True
     if await _disinherit(tx, model) or await _untag(tx, model.id):

@@ -37,6 +37,7 @@ from registry.services.moves import move_alias
 from registry.services.publish import let_aliases_follow, record_version
 from registry.services.resolve import DraftFiles, follow, require_model
 from registry.services.run_purges import forget_training
+from registry.services.scoring import forget_judgement
 from registry.services.versions import FullVersion, full_version
 from store.index.transactions import Tx
 from store.opening import Store
@@ -200,6 +201,7 @@ async def purge_version(
     purged = await change(store, principal, unit)
     await forget_training(store, purged.version.id)
     await forget_deployments(store, purged.version.id)
+    await forget_judgement(store, purged.version.id)
     return purged
 
 

@@ -99,6 +99,7 @@ class ExampleWorld:
             "namespace": space,
             "experiment": self.made("experiments", {"name": "learning rates", "namespace": space}),
             "run": self.new_run(model),
+            "review": self.made(f"models/{model}/versions/1.4.0/reviews", {"verdict": "approve"}),
             "id": self.api("GET", f"models/{model}/versions/1.4.0")["id"],
             "operation": self._ended_operation(),
             "session": self._new_session(),
