@@ -15,6 +15,7 @@ from urllib.parse import quote
 from sqlalchemy import bindparam, delete, null, select, tuple_, update
 from sqlalchemy.sql.elements import BindParameter, ColumnElement
 
+from registry.catalog.bindings import purge_some_bindings
 from registry.catalog.cards import keep_place
 from registry.catalog.deployment_purges import purge_some_deployments
 from registry.catalog.run_purges import purge_some_training
@@ -161,6 +162,8 @@ async def purge_some(tx: Tx, model: Model) -> bool:
     if await _release(tx, model.id) or await purge_some_training(tx, model.id):
         return True
     if await purge_some_deployments(tx, model.id):
+        return True
+    if await purge_some_bindings(tx, model.id, AT_ONCE):
         return True
     for statement in (_FOLDER_FILES, _FOLDERS, _DOWNLOADS, _DETAILS, _EDGES, _SCORES, _REVIEWS):
         if await tx.run(statement, model_=model.id, limit=AT_ONCE):

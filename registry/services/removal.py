@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from registry.catalog.aliases import aliases_of_revision
 from registry.catalog.audit import Entry, record
+from registry.catalog.bindings import purge_bindings_of_version
 from registry.catalog.claims import release_folder, release_tree
 from registry.catalog.folders import delete_draft, draft_totals, find_draft, running_uploads
 from registry.catalog.versions import (
@@ -194,6 +195,7 @@ async def purge_version(
             refuse_held(found)
             await refuse_running_version(tx, found, version)
             await release_tree(tx, version.tree.raw, found.id)
+            await purge_bindings_of_version(tx, version.id)
             await record_version(tx, principal, found, version, "purge", reason=reason)
             version = await set_purged(tx, version, at=tx.now)
         return await full_version(tx, found, version)
