@@ -18,6 +18,8 @@ module                                  addresses
 `registry.api.runs`                     ``/api/v1/runs``, ``/api/v1/runs/costs``
 `registry.api.series`                   ``/api/v1/runs/{run}/metrics``
 `registry.api.metrics`                  ``/api/v1/metrics`` and under a version
+`registry.api.environments`             ``/api/v1/environments``
+`registry.api.deployments`              ``/api/v1/deployments`` with their ``events``
 `registry.api.scores`                   ``…/rate`` ``…/scores`` under a version, ``/api/v1/scores``
 `registry.api.reviews`                  ``…/reviews`` under a version
 `registry.api.bindings`                 ``/api/v1/bindings`` with ``observations``
@@ -50,9 +52,11 @@ from registry.api import (
     bindings,
     blobs,
     cards,
+    deployments,
     diff,
     documentation,
     downloads,
+    environments,
     experiments,
     files,
     health,
@@ -99,6 +103,8 @@ ROUTES: Final[list[Route]] = [
     *runs.ROUTES,
     *series.ROUTES,
     *metrics.ROUTES,
+    *environments.ROUTES,
+    *deployments.ROUTES,
     *scores.ROUTES,
     *reviews.ROUTES,
     *bindings.ROUTES,

@@ -24,6 +24,7 @@ EMPTY: Final = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7
 _VERSION: Final = "/api/v1/models/{model}/versions/{version}"
 _RUN: Final = "/api/v1/runs/{run}"
 _EXPERIMENT: Final = "/api/v1/experiments/{experiment}"
+_ENVIRONMENT: Final = "/api/v1/environments/{environment}"
 
 _HEADERS: Final[Mapping[str, Mapping[str, str]]] = {
     # What tus demands by method, where the document cannot say so.
@@ -99,6 +100,8 @@ class ExampleWorld:
             "namespace": space,
             "experiment": self.made("experiments", {"name": "learning rates", "namespace": space}),
             "run": self.new_run(model),
+            "environment": self._new_environment(space),
+            "deployment": self._new_deployment(space),
             "review": self.made(f"models/{model}/versions/1.4.0/reviews", {"verdict": "approve"}),
             "id": self.api("GET", f"models/{model}/versions/1.4.0")["id"],
             "operation": self._ended_operation(),
@@ -130,6 +133,8 @@ class ExampleWorld:
                 return {"key": "train/loss"}
             case "/api/v1/metrics/compare":
                 return {"version": self.known["id"]}
+            case "/api/v1/environments/{environment}" if method == "DELETE":
+                return {"environment": self._new_environment(f"{space}-empty")}
             case "/api/v1/tags/{tag}" if method == "DELETE":
                 self._leave_tag_unused()
         if method == "DELETE" and path in ("/models/{model}/{version}", _VERSION):
@@ -153,6 +158,12 @@ class ExampleWorld:
             experiment = self.made("experiments", named)
             self.api("DELETE", f"experiments/{experiment}")
             return {"experiment": experiment}
+        if "{model}" in path:  # what runs is not purged
+            self.api("POST", f"deployments/{self.known['deployment']}/terminate")
+        if path == _ENVIRONMENT:
+            environment = self._new_environment(f"{self.known['namespace']}-over")
+            self.api("DELETE", f"environments/{environment}")
+            return {"environment": environment}
         name, place = (
             ("team", f"teams/{team}") if "{team}" in path else ("model", f"models/{model}")
         )
@@ -184,6 +195,16 @@ class ExampleWorld:
     def new_run(self, model: str) -> str:
         wish = {"model": model.replace("~", "/"), "started_at": "2026-11-20T10:00:00Z"}
         return self.made("runs", wish)
+
+    def _new_environment(self, name: str) -> str:
+        return self.made("environments", {"name": name, "type": "staging"})
+
+    def _new_deployment(self, space: str) -> str:
+        """Into the environment of that name, of a model that has run another version before."""
+        wish = {"name": "first", "environment": space, "model": f"{space}/bert"}
+        deployment = self.made("deployments", {**wish, "version": "1.3.0"})
+        self.api("POST", f"deployments/{deployment}/deploy", {"version": "1.4.0"})
+        return deployment
 
     def made(self, path: str, content: object) -> str:
         """The id of something new."""
