@@ -198,7 +198,8 @@ def made_answer(urls: Urls, done: Registered) -> web.Response:
 
 
 def _headers(full: FullVersion) -> dict[str, str]:
-    return {ETAG: etag_of_row(full.version.id, full.version.changes)}
+    """What is answered names the model, so a rename makes it another answer."""
+    return {ETAG: etag_of_row(full.version.id, full.version.changes, under=full.model.name)}
 
 
 _VERSION: Final = "/api/v1/models/{model:[^/]+}/versions/{version:[^/]+}"

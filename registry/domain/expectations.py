@@ -2,10 +2,15 @@
 
 Every row that may change counts its changes. A caller who read it can say so (``If-Match``), and is
 refused if it changed since; the comparison is made inside the transaction of the change.
+
+What is said of some rows holds the name of what they belong to, as a version's holds its model's.
+Renaming that one changes no row of theirs, however many there are, and yet what is said of them.
+Such a row's state is told by a mark of that name too.
 """
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -14,20 +19,25 @@ from registry.errors import PreconditionFailed
 
 
 class Expected(msgspec.Struct, frozen=True):
-    """States that would do, each an id and a number of changes; None where any will."""
+    """States that would do: id, number of changes, mark of a name; None where any will."""
 
-    states: frozenset[tuple[str, int]] | None = None
+    states: frozenset[tuple[str, int, str]] | None = None
 
-    def require(self, id: str, changes: int) -> None:
-        """Raise `PreconditionFailed` unless the row is as expected."""
-        if self.states is not None and (id, changes) not in self.states:
+    def require(self, id: str, changes: int, *, under: str = "") -> None:
+        """Raise `PreconditionFailed` unless the row is as expected, `under` the name it shows."""
+        if self.states is not None and (id, changes, mark_of(under)) not in self.states:
             raise PreconditionFailed("If-Match")
 
     def changes_of(self, id: str) -> int | None:
         """The number of changes expected of one row: None if any will do, 0 if none will."""
         if self.states is None:
             return None
-        return max((changes for found, changes in self.states if found == id), default=0)
+        return max((changes for found, changes, _ in self.states if found == id), default=0)
+
+
+def mark_of(name: str) -> str:
+    """Tells one name from another; none for no name."""
+    return sha256(name.encode()).hexdigest()[:8] if name else ""
 
 
 ANYTHING: Final = Expected()

@@ -1,7 +1,8 @@
 """Entity tags, digests in headers, and the preconditions of RFC 9110 section 13.
 
 Every blob, tree and version has a strong tag made of its digest, so only strong tags are made here.
-A row that may change has one made of its id and of how often it changed.
+A row that may change has one made of its id and of how often it changed, and where what is said of
+it holds the name of what it belongs to, of a mark of that name.
 The functions are pure; who calls them knows the resource's tag, or None where nothing exists yet.
 
 **Changes** are compared where they are made: a handler hands `expected_changes` down, and the
@@ -18,14 +19,16 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from registry.domain.expectations import ANYTHING, Expected
+from registry.domain.expectations import ANYTHING, Expected, mark_of
 from store.digest import Digest
 
 ETAG: Final = "ETag"
 """Spelled as everybody spells it; aiohttp's constant is ``Etag``."""
 
 _TAG: Final = re.compile(r'[ \t]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,|\Z)')
-_OF_ROW: Final = re.compile(r'"([a-z]{3}_[0-9a-z]{26})\.([1-9][0-9]{0,17})(?:\.[0-9]{1,18})?"\Z')
+_OF_ROW: Final = re.compile(
+    r'"([a-z]{3}_[0-9a-z]{26})\.([1-9][0-9]{0,17})(?:\.[0-9]{1,18})?(?:-([0-9a-f]{8}))?"\Z'
+)
 _SHA256: Final = re.compile(r"(?:^|,)[ \t]*sha-256[ \t]*=[ \t]*:([A-Za-z0-9+/=]*):", re.IGNORECASE)
 
 
@@ -46,13 +49,15 @@ def etag_of(digest: Digest) -> str:
     return f'"{digest}"'
 
 
-def etag_of_row(id: str, changes: int, seen: int = 0) -> str:
+def etag_of_row(id: str, changes: int, seen: int = 0, *, under: str = "") -> str:
     """The strong entity tag of a row that changed so often.
 
     `seen` moves with what is shown beside the row and no change of it, such as observations;
-    ``If-Match`` does not ask for it.
+    ``If-Match`` does not ask for it. `under` is the name of what the row belongs to, where that
+    name is shown.
     """
-    return f'"{id}.{changes}.{seen}"' if seen else f'"{id}.{changes}"'
+    mark = mark_of(under)
+    return f'"{id}.{changes}{f".{seen}" if seen else ""}{f"-{mark}" if mark else ""}"'
 
 
 def expected_rows(request: web.Request) -> Expected:
@@ -65,7 +70,7 @@ def expected_rows(request: web.Request) -> Expected:
         return ANYTHING
     return Expected(
         frozenset(
-            (match[1], int(match[2]))
+            (match[1], int(match[2]), match[3] or "")
             for tag, is_weak in tags_in(header)
             if not is_weak and (match := _OF_ROW.match(tag)) is not None
         )

@@ -73,7 +73,7 @@ async def delete_version(
                 "is named by an alias or a revision; name the version itself",
                 code="label_required",
             )
-        expected.require(target.version.id, target.version.changes)
+        expected.require(target.version.id, target.version.changes, under=found.name)
         return await _delete(tx, principal, found, target.version, reason)
 
     return await change(store, principal, unit)

@@ -144,7 +144,7 @@ async def change_version(
         if isinstance(place, DraftFiles) or place.version is None:
             raise _missing(found, place.name)
         version = place.version
-        expected.require(version.id, version.changes)
+        expected.require(version.id, version.changes, under=found.name)
         version = await _say(tx, principal, found, version, wish)
         if wish.status is not None:
             version = await move_status(

@@ -7,7 +7,7 @@ from base64 import urlsafe_b64encode
 import msgspec
 import pytest
 
-from registry.domain.expectations import ANYTHING, Expected
+from registry.domain.expectations import ANYTHING, Expected, mark_of
 from registry.errors import Invalid, PreconditionFailed
 from registry.http.conditional import etag_of_row
 from registry.http.cursors import PageQuery, cursor, place_after
@@ -57,7 +57,7 @@ def test_what_is_no_cursor_is_refused(text: str) -> None:
 
 
 def test_expectations_compare_id_and_changes() -> None:
-    expected = Expected(frozenset((("mdl_a", 3), ("mdl_a", 5))))
+    expected = Expected(frozenset((("mdl_a", 3, ""), ("mdl_a", 5, ""))))
 
     expected.require("mdl_a", 5)
     ANYTHING.require("mdl_b", 1)
@@ -67,3 +67,13 @@ def test_expectations_compare_id_and_changes() -> None:
     assert (expected.changes_of("mdl_a"), expected.changes_of("mdl_b")) == (5, 0)
     assert ANYTHING.changes_of("mdl_a") is None
     assert etag_of_row("mdl_a", 5) == '"mdl_a.5"'
+
+
+def test_what_shows_a_name_is_expected_under_it() -> None:
+    seen = Expected(frozenset((("ver_a", 1, mark_of("bert")),)))
+
+    seen.require("ver_a", 1, under="bert")
+    for under in ("Bert", ""):
+        with pytest.raises(PreconditionFailed):
+            seen.require("ver_a", 1, under=under)
+    assert etag_of_row("ver_a", 1, under="bert") == f'"ver_a.1-{mark_of("bert")}"'
