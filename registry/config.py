@@ -96,6 +96,10 @@ class CollectionConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_share: Share = 0.5
 
 
+class OutboundConfig(msgspec.Struct, frozen=True, kw_only=True):
+    allow_private: tuple[str, ...] = ()
+
+
 class DraftsConfig(msgspec.Struct, frozen=True, kw_only=True):
     expire_days: Annotated[int, Meta(ge=1, le=36500)] = 30
 
@@ -118,6 +122,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     uploads: UploadsConfig = UploadsConfig()
     collection: CollectionConfig = CollectionConfig()
     drafts: DraftsConfig = DraftsConfig()
+    outbound: OutboundConfig = OutboundConfig()
     health: HealthConfig = HealthConfig()
     log: LogConfig = LogConfig()
 
@@ -295,7 +300,9 @@ def _check_together(config: Config) -> None:
     if config.store.backend == "memory" and server.workers != 1:
         raise ConfigError("store.backend 'memory' is one process; server.workers must be 1")
     for proxy in server.trusted_proxies:
-        _check_network(proxy)
+        _check_network("server.trusted_proxies", proxy)
+    for network in config.outbound.allow_private:
+        _check_network("outbound.allow_private", network)
     for origin in server.cors_origins:
         scheme, separator, host = origin.partition("://")
         if scheme not in ("http", "https") or not separator or not host or set(host) & set("/*?#@"):
@@ -305,12 +312,12 @@ def _check_together(config: Config) -> None:
             )
 
 
-def _check_network(proxy: str) -> None:
-    import ipaddress  # only where proxies are named: start-up time is counted in imports
+def _check_network(key: str, network: str) -> None:
+    import ipaddress  # only where networks are named: start-up time is counted in imports
 
     try:
-        ipaddress.ip_network(proxy)
+        ipaddress.ip_network(network)
     except ValueError as error:
         raise ConfigError(
-            f"server.trusted_proxies: {proxy!r} is not an address or a network like 10.0.0.0/8"
+            f"{key}: {network!r} is not an address or a network like 10.0.0.0/8"
         ) from error

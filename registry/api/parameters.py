@@ -85,6 +85,8 @@ PATH: Final[Mapping[str, Parameter]] = {
     "delivery": Parameter("The number of the audit entry that it tells of.", "4711"),
     "environment": Parameter("An environment, by its name or its `env_` id.", "production-eu"),
     "deployment": Parameter("The id of a deployment.", "dep_01kagz6y5n8s3v0c4t7x9b2d1f"),
+    "webhook": Parameter("The id of a webhook.", "whk_01kagz6y5n8s3v0c4t7x9b2d1f"),
+    "delivery": Parameter("The number of the audit entry that it tells of.", "4711"),
     "session": Parameter("The id of an upload session.", "upl_0123456789abcdef"),
     "operation": Parameter("The id of an operation.", "op_0123456789abcdef"),
     "namespace": Parameter("The first segment of models' names.", "nlp"),
@@ -325,6 +327,12 @@ BODIES: Final[Mapping[str, Any]] = {
     "TeamCreate": {"name": "speech", "department": "research", "cost_center": "4711"},
     "WebhookBody": {
         "url": "https://ci.example.com/hooks/registry",
+        "namespace": "nlp",
+        "events": ["version.publish", "alias.*"],
+    },
+    "WebhookPatchBody": {"events": ["*"], "active": True},
+    "WebhookBody": {
+        "url": "https://ci.example/hooks/registry",
         "namespace": "nlp",
         "events": ["version.publish", "alias.*"],
     },

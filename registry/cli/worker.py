@@ -36,16 +36,18 @@ from registry.cli.serve import Assignment
 from registry.cli.settings import store_settings
 from registry.config import Config
 from registry.http.draining import Drain
-from registry.keys import DRAIN, LOCAL_SECRET, SEALS
+from registry.keys import DELIVERER, DRAIN, LOCAL_SECRET, SEALS, WEBHOOKS
 from registry.metrics import DIRECTORY_VARIABLE, shared
 from registry.middlewares.access_log import AccessLog
 from registry.services.cards import follow_cards
 from registry.services.change import expire_answers
 from registry.services.condition import Condition
+from registry.services.deliveries import expire as expire_deliveries
 from registry.services.drafts import expire_drafts
 from registry.services.growth import EVERY_SECONDS, Growth
 from registry.services.health_samples import HealthSampler
 from registry.services.housekeeping import Housekeeping, Job, Leadership, first_jobs, jobs
+from registry.services.outbox import follow_audit_log
 from registry.services.purges import finish_purges
 from registry.services.seals import Seals
 from store import layout
@@ -170,9 +172,7 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
         assignment.listener.listen(BACKLOG)
         _settle_memory()
         channel.say("ready")
-        keeper = asyncio.create_task(
-            housekeeping(config, store, app[SEALS]).run(), name="housekeeping"
-        )
+        keeper = asyncio.create_task(housekeeping(config, store, app).run(), name="housekeeping")
         try:
             await channel.stop.wait()
             app[DRAIN].begin()
@@ -186,14 +186,14 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
             await _finish(runner.server, app[DRAIN], channel, config.server.drain_seconds)
 
 
-def housekeeping(config: Config, store: Store, seals: Seals) -> Housekeeping:
+def housekeeping(config: Config, store: Store, app: web.Application) -> Housekeeping:
     """The leader's work, done by one worker of all that share the directory."""
     root = store.settings.root
     leadership = Leadership(None if root is None else root / layout.LEADER_LOCK)
     idle_seconds = config.drafts.expire_days * 86400
     drafts = Job("expire drafts", 3600, partial(expire_drafts, store, idle_seconds=idle_seconds))
     answers = Job("expire kept answers", 600, partial(expire_answers, store))
-    sealing = Job("seal audit log", 1, seals.seal)
+    sealing = Job("seal audit log", 1, app[SEALS].seal)
     cards = Job("follow cards", 1, partial(follow_cards, store))
     purges = Job("finish purges", 60, partial(finish_purges, store))
     condition = Condition(
@@ -206,7 +206,13 @@ def housekeeping(config: Config, store: Store, seals: Seals) -> Housekeeping:
     thinning = Job("thin health samples", 3600, sampler.thin)
     growth = Job("sample growth", EVERY_SECONDS, Growth(store).sample)
     catalog = [sealing, drafts, answers, cards, purges, health, thinning, growth]
-    return Housekeeping(leadership, first_jobs(store), [*jobs(store), *catalog])
+    telling = [
+        Job("follow audit log", 1, partial(follow_audit_log, store)),
+        Job("deliver to webhooks", 1, app[DELIVERER].run),
+        Job("expire deliveries", 600, partial(expire_deliveries, store)),
+        Job("remove deleted webhooks", 10, app[WEBHOOKS].remove_deleted),
+    ]
+    return Housekeeping(leadership, first_jobs(store), [*jobs(store), *catalog, *telling])
 
 
 def _settle_memory() -> None:

@@ -20,6 +20,7 @@ from registry.catalog.namespaces import (
     namespaces_after,
     update_namespace,
 )
+from registry.catalog.webhooks import webhooks_held
 from registry.domain.expectations import ANYTHING, Expected
 from registry.domain.ids import MODEL, NAMESPACE, is_id, new_id
 from registry.domain.models import Namespace
@@ -174,18 +175,21 @@ async def remove_namespace(
             raise Conflict("namespace", found.slug, "is always there", code="namespace_is_default")
         live, deleted = await models_held(tx, found.id)
         experiments, deleted_experiments = await experiments_held(tx, found.id)
-        if live or deleted or experiments or deleted_experiments:
+        webhooks = await webhooks_held(tx, found.id)
+        if live or deleted or experiments or deleted_experiments or webhooks:
             raise Conflict(
                 "namespace",
                 found.slug,
                 f"holds {live} models and {experiments} experiments, {deleted} and "
-                f"{deleted_experiments} deleted ones, which could be restored",
+                f"{deleted_experiments} deleted ones, which could be restored, and "
+                f"{webhooks} webhooks",
                 code="namespace_not_empty",
                 details={
                     "models": live,
                     "deleted_models": deleted,
                     "experiments": experiments,
                     "deleted_experiments": deleted_experiments,
+                    "webhooks": webhooks,
                 },
             )
         await delete_namespace(tx, found.id)

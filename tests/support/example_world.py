@@ -107,6 +107,7 @@ class ExampleWorld:
             "operation": self._ended_operation(),
             "session": self._new_session(),
             "uri": "hf:squad",
+            **self._webhook(),
             "q": "bert",
         }
 
@@ -186,6 +187,13 @@ class ExampleWorld:
             return found["state"] != "running" and found["id"]
 
         return str(wait_until(last, "end of the check"))
+
+    def _webhook(self) -> dict[str, str]:
+        """A webhook with a delivery, at a name that nobody has."""
+        wish = {"url": "https://hooks.invalid/", "events": ["*"], "namespace": f"nlp-{self.space}"}
+        webhook = self.made("webhooks", wish)
+        ping = self.api("POST", f"webhooks/{webhook}/ping")
+        return {"webhook": webhook, "delivery": str(ping["entry"])}
 
     def _new_session(self) -> str:
         headers = {"Tus-Resumable": "1.0.0", "Upload-Length": "99999"}

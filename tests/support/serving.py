@@ -17,6 +17,7 @@ from multidict import CIMultiDictProxy
 from registry.app import create_app, runner_settings
 from registry.catalog.migrations import CHAINS
 from registry.config import Config
+from store.clock import Clock, system_clock
 from store.opening import Store, StoreSettings, initialize, open_store
 
 
@@ -114,13 +115,15 @@ async def serving(store: Store, config: Config | None = None) -> AsyncIterator[S
 
 
 @asynccontextmanager
-async def opened(root: Path | None, **settings: Any) -> AsyncIterator[Store]:
+async def opened(
+    root: Path | None, *, clock: Clock = system_clock, **settings: Any
+) -> AsyncIterator[Store]:
     """A fresh store in `root`, or in memory; without a reserve, so that any disk will do."""
     if root is not None:
         root.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(initialize, root, CHAINS)
     choices = {"reserve_bytes": 0, "reserve_share": 0.0, "chains": CHAINS, **settings}
-    store = await open_store(StoreSettings(root=root, **choices))
+    store = await open_store(StoreSettings(root=root, **choices), clock=clock)
     try:
         yield store
     finally:

@@ -1,0 +1,19 @@
+"""Times as everybody outside wants them: RFC 3339 in UTC with ``Z``, of microseconds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def microseconds(moment: datetime) -> int:
+    """A moment with its zone as we keep times."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def rfc3339(microseconds: int) -> str:
+    """``2026-11-20T08:15:00.123456Z``, always with six decimals, so that text sorts like time."""
+    moment = _EPOCH + timedelta(microseconds=microseconds)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
