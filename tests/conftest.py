@@ -18,8 +18,9 @@ from aiohttp import web
 from registry.app import create_app, runner_settings
 from registry.catalog.migrations import CHAINS
 from registry.config import Config, StoreConfig
-from store.opening import Store, StoreSettings, initialize, open_store
+from store.opening import Store, StoreSettings, open_store
 from tests.support.clock import ManualClock
+from tests.support.fresh import initialize_like_new
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background of a shell: processes of the tests would inherit deafness to Ctrl-C.
@@ -47,7 +48,7 @@ async def store(backend: str, tmp_path: Path, clock: ManualClock) -> AsyncIterat
     if backend == "local":
         root = tmp_path / "data"
         root.mkdir()
-        await asyncio.to_thread(initialize, root, CHAINS)
+        await asyncio.to_thread(initialize_like_new, root, CHAINS)
     settings = StoreSettings(root=root, reserve_bytes=0, reserve_share=0, chains=CHAINS)
     opened = await open_store(settings, clock=clock)
     yield opened

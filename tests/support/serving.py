@@ -18,7 +18,8 @@ from registry.app import create_app, runner_settings
 from registry.catalog.migrations import CHAINS
 from registry.config import Config
 from store.clock import Clock, system_clock
-from store.opening import Store, StoreSettings, initialize, open_store
+from store.opening import Store, StoreSettings, open_store
+from tests.support.fresh import initialize_like_new
 
 
 class Answer(msgspec.Struct):
@@ -121,7 +122,7 @@ async def opened(
     """A fresh store in `root`, or in memory; without a reserve, so that any disk will do."""
     if root is not None:
         root.mkdir(parents=True, exist_ok=True)
-        await asyncio.to_thread(initialize, root, CHAINS)
+        await asyncio.to_thread(initialize_like_new, root, CHAINS)
     choices = {"reserve_bytes": 0, "reserve_share": 0.0, "chains": CHAINS, **settings}
     store = await open_store(StoreSettings(root=root, **choices), clock=clock)
     try:
