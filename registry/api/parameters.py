@@ -326,12 +326,6 @@ BODIES: Final[Mapping[str, Any]] = {
     "ScrubQuestion": {"rate_bytes_per_second": 100 << 20},
     "TeamCreate": {"name": "speech", "department": "research", "cost_center": "4711"},
     "WebhookBody": {
-        "url": "https://ci.example.com/hooks/registry",
-        "namespace": "nlp",
-        "events": ["version.publish", "alias.*"],
-    },
-    "WebhookPatchBody": {"events": ["*"], "active": True},
-    "WebhookBody": {
         "url": "https://ci.example/hooks/registry",
         "namespace": "nlp",
         "events": ["version.publish", "alias.*"],

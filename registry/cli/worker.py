@@ -49,7 +49,6 @@ from registry.services.health_samples import HealthSampler
 from registry.services.housekeeping import Housekeeping, Job, Leadership, first_jobs, jobs
 from registry.services.outbox import follow_audit_log
 from registry.services.purges import finish_purges
-from registry.services.seals import Seals
 from store import layout
 from store.errors import StoreError
 from store.opening import Store, open_store
