@@ -43,10 +43,10 @@ from registry.services.cards import follow_cards
 from registry.services.change import expire_answers
 from registry.services.condition import Condition
 from registry.services.deliveries import expire as expire_deliveries
-from registry.services.drafts import expire_drafts
 from registry.services.growth import EVERY_SECONDS, Growth
 from registry.services.health_samples import HealthSampler
 from registry.services.housekeeping import Housekeeping, Job, Leadership, first_jobs, jobs
+from registry.services.idle_drafts import expire_drafts
 from registry.services.outbox import follow_audit_log
 from registry.services.purges import finish_purges
 from store import layout

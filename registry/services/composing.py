@@ -22,11 +22,11 @@ from registry.domain.principals import Principal
 from registry.domain.references import ModelReference, VersionReference
 from registry.domain.trees import TreeFile, TreeHasher, sorted_files
 from registry.errors import Conflict, ContentMissing, Invalid, NotFound
-from registry.services.drafts import model_to_write
 from registry.services.lineage import EdgeWish
 from registry.services.publish import UNSTATED, Ids, Stated
 from registry.services.resolve import DraftFiles, follow
 from registry.services.tags import TagWish
+from registry.services.writable import model_to_write
 from store.digest import Digest
 from store.index.transactions import Tx
 from store.opening import Store

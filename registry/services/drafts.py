@@ -1,49 +1,38 @@
 """Put files under a label: the draft they gather in, and what happens where a version is already.
 
-An upload registers before its first byte, so that nobody publishes around it; the registration is
-renewed while bytes arrive and lapses if its worker dies. Model and draft are made by the
-transaction that makes the file visible: an upload that fails leaves neither.
+An upload registers before its first byte, so that nobody publishes around it. Model and draft are
+made by the transaction that makes the file visible: an upload that fails leaves neither.
 
 A path of a published version never changes: equal bytes are welcome again, others are refused.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
-from registry.catalog.aliases import find_alias
 from registry.catalog.audit import Entry, record
 from registry.catalog.claims import FOLDER
 from registry.catalog.folders import (
     delete_draft_file,
     file_in_the_way,
-    find_draft,
     find_draft_file,
-    idle_drafts,
     insert_draft,
     put_draft_file,
     register_upload,
-    renew_upload,
     unregister_upload,
 )
-from registry.catalog.models import find_model_by_id
 from registry.catalog.trees import find_tree_file
-from registry.catalog.versions import find_version_by_label
 from registry.domain.ids import FOLDER as FOLDER_ID
 from registry.domain.ids import FOLDER_UPLOAD, MODEL, new_id
 from registry.domain.models import Draft, Model, Version
-from registry.domain.names import RESERVED_ALIASES, ModelName, fold
-from registry.domain.principals import HOUSEKEEPING, Principal
+from registry.domain.names import ModelName, fold
+from registry.domain.principals import Principal
 from registry.domain.references import ModelId, ModelReference
 from registry.domain.trees import TreeFile
 from registry.errors import BodyTooLarge, Conflict, NotFound
-from registry.services import models
 from registry.services.blobs import known
 from registry.services.change import change
 from registry.services.publish import (
@@ -54,8 +43,9 @@ from registry.services.publish import (
     require_same,
     why_not_publish,
 )
-from registry.services.removal import discard_draft
-from registry.services.resolve import find_named, require_model
+from registry.services.registrations import LAPSE_SECONDS, registered
+from registry.services.resolve import require_model
+from registry.services.writable import label_holder, make_model, model_to_write, refuse_reserved
 from store.batches import Source
 from store.clock import SECOND
 from store.digest import Digest
@@ -64,12 +54,6 @@ from store.index.claims import add_ref, drop_ref
 from store.index.transactions import Tx
 from store.ingest import StoredBlob
 from store.opening import Store
-
-LAPSE_SECONDS: Final = 600
-"""How long a registered upload is believed to run after it was last renewed."""
-
-EXPIRED_AT_ONCE: Final = 100
-"""How many idle drafts go in one transaction."""
 
 Outcome: TypeAlias = Literal["created", "replaced", "unchanged"]
 
@@ -148,7 +132,7 @@ async def put_file(
     frozen = await _admit(store, making)
     if frozen is not None:
         return await _compare(store, making, frozen, body)
-    async with _registered(store, making.upload):
+    async with registered(store, making.upload):
         recorded = await _receive(store, making, body)
     return _settled(recorded)
 
@@ -233,60 +217,6 @@ def _folded(reference: ModelReference) -> str:
     return reference.id if isinstance(reference, ModelId) else reference.folded
 
 
-async def model_to_write(tx: Tx, principal: Principal, reference: ModelReference) -> Model | None:
-    """The model if it is there; a name that differs from it in case only is refused.
-
-    A former name of a renamed model leads to it, in any spelling.
-    """
-    if isinstance(reference, ModelId):
-        return await require_model(tx, principal, reference)
-    model = await find_named(tx, reference)
-    if model is not None and model.folded == reference.folded and model.name != reference.text:
-        raise Conflict(
-            "model",
-            reference.text,
-            f"is taken: there is {model.name}, and names that differ only in case are one",
-            code="model_name_taken",
-            details={"existing": model.name},
-        )
-    return model
-
-
-async def label_holder(tx: Tx, model: Model, label: str) -> tuple[Version | None, Draft | None]:
-    """The live version or the draft under a label; raises `Conflict` if an alias has the name."""
-    folded = fold(label)
-    version = await find_version_by_label(tx, model.id, folded)
-    draft = await find_draft(tx, model.id, folded)
-    holder = version or draft
-    if holder is not None and holder.label != label:
-        raise Conflict(
-            "label",
-            label,
-            f"is taken: there is {holder.label}, and labels that differ only in case are one",
-            code="label_taken",
-            details={"existing": holder.label},
-        )
-    alias = await find_alias(tx, model.id, folded)
-    if alias is not None:
-        raise _is_alias(alias.name)
-    return (None if version is None or version.deleted_at is not None else version), draft
-
-
-def refuse_reserved(label: str) -> None:
-    """`latest` and `main` are aliases even before they exist; raises `Conflict`."""
-    if fold(label) in RESERVED_ALIASES:
-        raise _is_alias(fold(label))
-
-
-def _is_alias(name: str) -> Conflict:
-    return Conflict(
-        "label",
-        name,
-        "is an alias; files are put under the label of a version",
-        code="label_is_alias",
-    )
-
-
 async def _frozen_file(tx: Tx, model: Model, version: Version, path: str) -> _Frozen:
     file = await find_tree_file(tx, version.tree, path)
     if file is None:
@@ -339,32 +269,6 @@ def _other_bytes(frozen: _Frozen) -> Conflict:
     )
 
 
-@asynccontextmanager
-async def _registered(store: Store, upload: str) -> AsyncIterator[None]:
-    """Keep a registration alive; take it back if the upload fails.
-
-    An upload that succeeds took it back itself, in the transaction that made its file visible.
-    """
-    renewal = asyncio.create_task(_renew(store, upload))
-    try:
-        yield
-    except asyncio.CancelledError:
-        store.ingest.later(store.index.run(partial(unregister_upload, id=upload)))
-        raise
-    except BaseException:
-        await store.index.run(partial(unregister_upload, id=upload))
-        raise
-    finally:
-        renewal.cancel()
-
-
-async def _renew(store: Store, upload: str) -> None:
-    while True:
-        await asyncio.sleep(LAPSE_SECONDS / 4)
-        expires_at = store.clock() + LAPSE_SECONDS * SECOND
-        await store.index.run(partial(renew_upload, id=upload, expires_at=expires_at))
-
-
 async def _receive(store: Store, making: _Making, body: Body) -> _Recorded:
     try:
         _, recorded = await store.ingest.receive(
@@ -409,11 +313,6 @@ async def _record(tx: Tx, stored: StoredBlob, *, making: _Making) -> _Recorded:
     if making.publish is None:
         return _Recorded(put, None)
     return await _publish_along(tx, making, put, draft, making.publish)
-
-
-async def make_model(tx: Tx, principal: Principal, id: str, name: ModelName) -> Model:
-    """Make the model whose name was used first by putting something into it."""
-    return await models.make_model(tx, principal, models.ModelWish(id=id, name=name))
 
 
 async def _put_into(
@@ -491,36 +390,3 @@ async def remove_draft_file(store: Store, principal: Principal, target: Target) 
             await _record_file(tx, principal, model, draft, "update", file, None)
 
     await change(store, principal, unit)
-
-
-async def list_idle_drafts(store: Store, *, idle_seconds: int, limit: int = 1000) -> list[Draft]:
-    """What `expire_drafts` would remove now, longest idle first."""
-    before = store.clock() - idle_seconds * SECOND
-    return await store.index.read(partial(idle_drafts, before=before, limit=limit))
-
-
-async def expire_drafts(store: Store, *, idle_seconds: int) -> int:
-    """Discard drafts that nobody touched for so long; those with running uploads stay."""
-    before = store.clock() - idle_seconds * SECOND
-    done, skipped = 0, set[str]()
-
-    async def unit(tx: Tx) -> tuple[int, list[str]]:
-        removed, kept = 0, []
-        for draft in await idle_drafts(tx, before, EXPIRED_AT_ONCE + len(skipped)):
-            model = await find_model_by_id(tx, draft.model_id)
-            if draft.id in skipped or model is None:
-                kept.append(draft.id)
-                continue
-            try:
-                await discard_draft(tx, HOUSEKEEPING, model, draft, reason="expired")
-                removed += 1
-            except Conflict:
-                kept.append(draft.id)
-        return removed, kept
-
-    while True:
-        removed, kept = await store.index.run(unit)
-        done += removed
-        skipped.update(kept)
-        if not removed:
-            return done

@@ -64,7 +64,6 @@ from registry.services.composing import (
     require_once,
     too_many,
 )
-from registry.services.drafts import label_holder, make_model, model_to_write, refuse_reserved
 from registry.services.gathering import gathering
 from registry.services.lineage import EdgeWish, add_edges, are_told, require_parents
 from registry.services.publish import (
@@ -80,6 +79,7 @@ from registry.services.publish import (
 from registry.services.resolve import require_model
 from registry.services.tags import Holder, TagWish, assign
 from registry.services.versions import FullVersion, full_version
+from registry.services.writable import label_holder, make_model, model_to_write, refuse_reserved
 from store.digest import Digest
 from store.index.claims import drop_leases
 from store.index.transactions import Tx

@@ -26,10 +26,10 @@ from registry.domain.references import ModelReference
 from registry.domain.trees import TreeFile, TreeHasher
 from registry.errors import Conflict, ContentMissing, Invalid
 from registry.services.change import change
-from registry.services.drafts import label_holder, make_model, model_to_write, refuse_reserved
 from registry.services.gathering import Gathering, gathering
 from registry.services.publish import Ids, Publication, make_version, why_not_return
 from registry.services.unpack import TarLimits, TarReader
+from registry.services.writable import label_holder, make_model, model_to_write, refuse_reserved
 from store.batches import Source
 from store.digest import Digest
 from store.index.claims import drop_leases

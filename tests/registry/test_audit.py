@@ -21,7 +21,7 @@ from registry.catalog.audit import (
 )
 from registry.domain.principals import HOUSEKEEPING, LOCAL, Principal
 from registry.http.times import rfc3339
-from registry.services.drafts import expire_drafts
+from registry.services.idle_drafts import expire_drafts
 from store.clock import SECOND
 from store.digest import Digest
 from store.index.claims import expire_leases

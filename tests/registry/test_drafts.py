@@ -12,7 +12,7 @@ from aiohttp import ClientError
 from registry.domain.ids import FOLDER_UPLOAD, new_id
 from registry.domain.principals import LOCAL
 from registry.domain.trees import TreeFile, tree_digest
-from registry.services.drafts import expire_drafts, list_idle_drafts
+from registry.services.idle_drafts import expire_drafts, list_idle_drafts
 from store.clock import SECOND
 from store.digest import Digest
 from store.index.transactions import Tx
