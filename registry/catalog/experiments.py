@@ -10,6 +10,7 @@ from sqlalchemy import Text, bindparam, delete, func, insert, select, tuple_, up
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
+from registry.catalog.namespaces import count_held, held
 from registry.catalog.schema import experiments, runs
 from registry.domain.runs import Experiment
 from store.index.transactions import Row, Statement, Tx
@@ -45,11 +46,7 @@ _UPDATE = Statement(
     .values({name: value for name, value in _WRITTEN.items() if name != "id"})
 )
 _DELETE = Statement(delete(experiments).where(experiments.c.id == bindparam("id_")))
-_HELD = Statement(
-    select(experiments.c.deleted_at.is_(None).label("lives"), func.count())
-    .where(experiments.c.namespace == bindparam("namespace"))
-    .group_by(literal("lives"))
-)
+_HELD = held(experiments)
 _HAS_RUNS = Statement(
     select(runs.c.id).where(runs.c.experiment == bindparam("experiment")).limit(1)
 )
@@ -111,9 +108,8 @@ async def experiment_has_runs(tx: Tx, id: str) -> bool:
 
 
 async def experiments_held(tx: Tx, namespace_id: str) -> tuple[int, int]:
-    """How many experiments a namespace holds: living ones, deleted ones."""
-    found = {bool(row[0]): row[1] for row in await tx.all(_HELD, namespace=namespace_id)}
-    return found.get(True, 0), found.get(False, 0)
+    """How many experiments a namespace holds: living ones, deleted ones, each up to a limit."""
+    return await count_held(tx, _HELD, namespace_id)
 
 
 async def experiments_before(

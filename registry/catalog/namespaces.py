@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Text, bindparam, delete, func, insert, select, update
+from sqlalchemy import Table, Text, bindparam, delete, func, insert, select, update
 from sqlalchemy import literal_column as literal
 
 from registry.catalog.schema import models, namespaces
 from registry.domain.models import Namespace
 from store.index.transactions import Row, Statement, Tx
+
+MOST_COUNTED: Final = 1_000
+"""What a namespace holds is counted up to here: that it holds something is what matters."""
 
 _FIELDS = {
     "id": namespaces.c.id,
@@ -51,11 +54,21 @@ _UPDATE = Statement(
     )
 )
 _DELETE = Statement(delete(namespaces).where(namespaces.c.id == bindparam("id_")))
-_HELD = Statement(
-    select(models.c.deleted_at.is_(None).label("lives"), func.count())
-    .where(models.c.namespace == bindparam("namespace"))
-    .group_by(literal("lives"))
-)
+
+
+def held(table: Table) -> tuple[Statement, Statement]:
+    """How many rows of a namespace live, and how many are deleted, up to `MOST_COUNTED`."""
+    at = table.c.deleted_at
+    of_it = table.c.namespace == bindparam("namespace")
+    found = [
+        select(literal("1")).where(of_it, state).limit(literal(str(MOST_COUNTED))).subquery("held")
+        for state in (at.is_(None), at.is_not(None))
+    ]
+    living, deleted = (Statement(select(func.count()).select_from(one)) for one in found)
+    return living, deleted
+
+
+_HELD = held(models)
 
 
 def _namespace(row: Row) -> Namespace:
@@ -106,6 +119,13 @@ async def delete_namespace(tx: Tx, id: str) -> None:
 
 
 async def models_held(tx: Tx, id: str) -> tuple[int, int]:
-    """How many models a namespace holds: living ones, deleted ones."""
-    found = {bool(row[0]): row[1] for row in await tx.all(_HELD, namespace=id)}
-    return found.get(True, 0), found.get(False, 0)
+    """How many models a namespace holds: living ones, deleted ones, each up to `MOST_COUNTED`."""
+    return await count_held(tx, _HELD, id)
+
+
+async def count_held(tx: Tx, statements: tuple[Statement, Statement], id: str) -> tuple[int, int]:
+    """The answers to what `held` asks."""
+    living, deleted = [await tx.one(statement, namespace=id) for statement in statements]
+    assert living is not None, "a count"
+    assert deleted is not None, "a count"
+    return int(living[0]), int(deleted[0])

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
+import pytest
+from sqlalchemy import Column, Table, UniqueConstraint
+
+from registry.catalog import experiments, namespaces
+from registry.catalog import schema as catalog_schema
+from store.index import schema as store_schema
 from tests.support.builders import Registry
+from tests.support.plans import plan_of
 
 URL = "/api/v1/namespaces"
 
@@ -113,3 +120,43 @@ async def test_what_is_not_there_is_named(registry: Registry, path: str) -> None
 
     assert (missing.status, missing.code) == (404, "namespace_not_found")
     assert path in missing.json["detail"]
+
+
+# What a deletion looks at
+
+
+async def test_what_a_namespace_holds_is_counted_inside_an_index_and_no_further_than_needed(
+    registry: Registry,
+) -> None:
+    for statement in (*namespaces._HELD, *experiments._HELD):
+        plan = await plan_of(registry.store.index, statement)
+
+        [step] = [step for step in plan if "_by_namespace" in step]
+        assert "USING COVERING INDEX" in step, plan
+        assert "(namespace=? AND deleted_at" in step, plan
+        assert "LIMIT 1000" in statement.sqlite
+        assert not any("TEMP B-TREE" in step for step in plan), plan
+
+
+def test_every_row_that_may_go_is_asked_for_through_an_index() -> None:
+    """Without one, removing a row reads whole tables that might refer to it."""
+    without = {
+        f"{table.name}.{column.name}"
+        for metadata in (catalog_schema.metadata, store_schema.metadata)
+        for table in metadata.tables.values()
+        for column in table.columns
+        if column.foreign_keys and not is_indexed(table, column)
+    }
+
+    assert without == {"models.team"}, "teams are only deleted softly"
+
+
+def is_indexed(table: Table, column: Column[Any]) -> bool:
+    """Whether rows are found by this column, whatever else is in them."""
+    keys = [table.primary_key.columns]
+    keys += [rule.columns for rule in table.constraints if isinstance(rule, UniqueConstraint)]
+    for index in table.indexes:
+        where = index.dialect_options["sqlite"]["where"]
+        if where is None or str(where) == f"{table.name}.{column.name} IS NOT NULL":
+            keys.append(index.columns)
+    return any(next(iter(key)) is column for key in keys)

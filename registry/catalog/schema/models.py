@@ -147,7 +147,8 @@ models = Table(
 # Lists run in order of folded name or of making; each filter has an index in the order of names.
 live_index("models_by_name", models.c.folded, unique=True)
 live_index("models_by_creation", models.c.created_at, models.c.id)
-live_index("models_by_namespace", models.c.namespace, models.c.folded)
+# Of deleted ones too, so that removing a namespace need not look at every model.
+Index("models_by_namespace", models.c.namespace, models.c.deleted_at, models.c.folded)
 live_index("models_by_team", models.c.team, models.c.folded)
 live_index("models_by_task", models.c.task_type, models.c.folded)
 live_index("models_by_subject", models.c.subject_domain, models.c.folded)

@@ -51,9 +51,11 @@ experiments = Table(
 )
 live_index("experiments_by_name", experiments.c.namespace, experiments.c.folded, unique=True)
 live_index("experiments_by_creation", experiments.c.created_at, experiments.c.id)
-live_index(
+# Of deleted ones too, so that removing a namespace need not look at every experiment.
+Index(
     "experiments_by_namespace",
     experiments.c.namespace,
+    experiments.c.deleted_at,
     experiments.c.created_at,
     experiments.c.id,
 )

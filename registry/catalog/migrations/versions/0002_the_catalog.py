@@ -239,10 +239,8 @@ def _models() -> None:
     op.create_index(
         "models_by_namespace",
         "models",
-        ["namespace", "folded", "deleted_at"],
+        ["namespace", "deleted_at", "folded"],
         unique=False,
-        sqlite_where=sa.text("deleted_at IS NULL"),
-        postgresql_where=sa.text("deleted_at IS NULL"),
     )
     op.create_index(
         "models_by_risk",

@@ -58,10 +58,8 @@ def upgrade() -> None:
     op.create_index(
         "experiments_by_namespace",
         "experiments",
-        ["namespace", "created_at", "id", "deleted_at"],
+        ["namespace", "deleted_at", "created_at", "id"],
         unique=False,
-        sqlite_where=sa.text("deleted_at IS NULL"),
-        postgresql_where=sa.text("deleted_at IS NULL"),
     )
     op.create_index(
         "experiments_deleted",
