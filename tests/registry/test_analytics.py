@@ -234,7 +234,7 @@ async def test_bad_questions_name_the_field(registry: Registry) -> None:
 
 
 def count(registry: Registry) -> int:
-    found: int = registry.store.index.statement_count()  # type: ignore[attr-defined]  # of the one
+    found: int = registry.store.index.statement_count()
     return found
 
 
