@@ -63,11 +63,12 @@ async def post_binding(request: web.Request) -> web.StreamResponse:
 async def get_bindings(request: web.Request) -> web.StreamResponse:
     """Bindings by model, version, provider, region, status and success rate, the newest first."""
     query = read_query(request, BindingsQuery)
+    place = place_after(query, tuple[str])
     page = await list_bindings(
         request.app[STORE],
         request[PRINCIPAL],
         query.question(),
-        after=place_after(query, str),
+        after=None if place is None else place[0],
         limit=query.limit,
         is_counted=query.total,
     )
