@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from registry.api.wire import DraftAnswer, Urls, VersionAnswer, draft_answer, version_facts
 from registry.api.wire_lineage import Lineage, edges_said
-from registry.api.wire_models import TagOfModel, Tags
+from registry.api.wire_models import Kind, TagOfModel, Tags
 from registry.catalog.version_lists import Latest, VersionFilter
 from registry.domain.facts import FRAMEWORKS, OBJECTS, Facts, require_numbers
 from registry.domain.models import Source
@@ -139,8 +139,8 @@ class ReasonQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: Reason = ""
 
 
-class VersionsQuery(CountedQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which versions to list. A range of scores or costs is the order of the list, best first."""
+class FactsQuery(CountedQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is said of the versions to list."""
 
     status: Status | None = None
     region: Region | None = None
@@ -149,6 +149,12 @@ class VersionsQuery(CountedQuery, frozen=True, kw_only=True, forbid_unknown_fiel
     slo_met: bool | None = None
     min_eval_score: Score | None = None
     max_cost_per_1k: Cost | None = None
+
+
+class VersionsQuery(FactsQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which versions to list. A range of scores or costs is the order of the list, best first."""
+
+    kind: Annotated[Kind | None, Meta(description="Of models of this kind.")] = None
 
 
 RangeText = Annotated[
@@ -161,7 +167,7 @@ RangeText = Annotated[
 ]
 
 
-class ModelVersionsQuery(VersionsQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModelVersionsQuery(FactsQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which versions of a model to list."""
 
     range: RangeText | None = None
@@ -267,8 +273,10 @@ def registered_answer(urls: Urls, done: Registered) -> RegisteredAnswer:
     )
 
 
-def filter_of(query: VersionsQuery | LatestQuery) -> VersionFilter:
-    return VersionFilter(**{name: getattr(query, name) for name in VersionFilter.__struct_fields__})
+def filter_of(query: FactsQuery | LatestQuery) -> VersionFilter:
+    """The filter in a query; only some ask for a kind."""
+    asked = [name for name in VersionFilter.__struct_fields__ if hasattr(query, name)]
+    return VersionFilter(**{name: getattr(query, name) for name in asked})
 
 
 def change_of(body: PatchBody) -> Change:

@@ -34,6 +34,7 @@ Order: TypeAlias = Literal["created", "score", "cost"]
 Latest: TypeAlias = Literal["created", "number", "semver"]
 
 _EQUAL: Final = {
+    "kind": versions.c.kind,
     "tier": versions.c.tier,
     "status": versions.c.status,
     "region": versions.c.region,
@@ -46,6 +47,7 @@ _LIVE: Final = versions.c.deleted_at.is_(None)
 class VersionFilter(msgspec.Struct, frozen=True, kw_only=True):
     """What versions must be like; None where anything will do."""
 
+    kind: str | None = None
     status: str | None = None
     region: str | None = None
     framework: str | None = None
@@ -72,7 +74,7 @@ class VersionFilter(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def along(self) -> str | None:
         """The equality whose index a list in order of creation runs along."""
-        common = {"status": "registered", "tier": "hot", "slo_met": True}
+        common = {"kind": "model", "status": "registered", "tier": "hot", "slo_met": True}
         given = [name for name in _EQUAL if getattr(self, name) is not None]
         given.sort(key=lambda name: getattr(self, name) == common.get(name))
         return given[0] if given else None

@@ -120,6 +120,7 @@ _INSERT = Statement(
         created_at=bindparam("now"),
         created_by=bindparam("actor"),
         updated_at=bindparam("now"),
+        kind=select(models.c.kind).where(models.c.id == bindparam("model")).scalar_subquery(),
         **{name: bindparam(name) for name in _SAID},
     )
 )

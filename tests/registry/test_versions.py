@@ -422,6 +422,38 @@ async def test_versions_of_all_models_are_listed_in_the_order_asked_for(
     assert models == ["b", "c", "b", "a"]
 
 
+async def test_versions_are_listed_by_the_kind_of_their_models(registry: Registry) -> None:
+    """A model's kind is free until its first version, and stays since."""
+    for name in ("a", "b"):
+        await registry.send("POST", "/api/v1/models", json={"name": name, "kind": "dataset"})
+    await registry.send("PATCH", "/api/v1/models/b", json={"kind": "generic"})
+    for model in ("a", "b", "c"):
+        await external(registry, model=model, label=f"{model}1", eval_score=0.5)
+    await external(registry, model="a", label="a2", region="eu")
+    await registry.put("/models/a/a3/f", b"1")
+    await registry.send("POST", "/api/v1/models/a/versions/a3/publish")
+
+    for query, expected in {
+        "kind=dataset": ["a3", "a2", "a1"],
+        "kind=generic": ["b1"],
+        "kind=model": ["c1"],
+        "kind=dataset&region=eu": ["a2"],
+        "kind=dataset&min_eval_score=0.1": ["a1"],
+        "kind=model&status=production": [],
+    }.items():
+        assert await names(registry, f"/api/v1/versions?{query}") == expected, query
+        counted = await registry.get(f"/api/v1/versions?{query}&total=true&limit=1")
+        assert counted.json["total"] == len(expected), query
+    wrong = await registry.get("/api/v1/versions?kind=space")
+    assert (wrong.status, wrong.json["errors"][0]["field"]) == (400, "kind")
+    assert (await registry.get(f"{AT}?kind=model")).status == 400
+    plan = await plan_of(
+        registry.store.index,
+        version_lists._question(VersionFilter(kind="dataset"), Visibility(True), is_first=True)[0],
+    )
+    assert "versions_by_kind (kind=?" in plan[0]
+
+
 async def test_versions_of_deleted_models_are_not_listed(registry: Registry) -> None:
     made = await external(registry, model="a", label="a1")
     await registry.rows("SELECT 1")
@@ -447,6 +479,7 @@ async def test_no_list_sorts_and_each_runs_along_an_index(registry: Registry) ->
         "framework": "jax",
         "tier": "hot",
         "slo_met": True,
+        "kind": "dataset",
         "min_eval_score": 0.5,
         "max_cost_per_1k": 1.0,
     }

@@ -26,6 +26,7 @@ from registry.catalog.schema.base import (
     within,
 )
 
+KINDS: Final = ("model", "dataset", "generic")
 STATUSES: Final = ("registered", "validated", "production", "archived", "deprecated")
 RELATIONS: Final = (
     "fine-tuned",
@@ -61,6 +62,8 @@ versions = Table(
     Column("purged_at", BigInteger),
     # Whoever looks at many versions reads this row; what is long is in `version_details`.
     Column("status", Text, nullable=False, server_default="registered"),
+    # Its model's, which stays once it has had a version: what lists over all models go by.
+    Column("kind", Text, nullable=False, server_default="model"),
     # External bytes, which the server never opens: where they are, and what they claim to be.
     Column("source", Text),
     Column("source_digest", LargeBinary(32)),
@@ -92,6 +95,7 @@ versions = Table(
     CheckConstraint("(deleted_at IS NULL) = (deleted_by IS NULL)", name="version_deleted"),
     CheckConstraint("purged_at IS NULL OR deleted_at IS NOT NULL", name="version_purged"),
     one_of("status", STATUSES, "version_status"),
+    one_of("kind", KINDS, "version_kind"),
     within("source", 4096, "version_source", least=1),
     CheckConstraint("length(source_digest) = 32", name="version_source_digest"),
     CheckConstraint("source_size >= 0", name="version_source_size"),
@@ -134,6 +138,9 @@ Index(
 live_index("versions_by_creation", versions.c.created_at, versions.c.id, versions.c.model)
 live_index(
     "versions_by_status", versions.c.status, versions.c.created_at, versions.c.id, versions.c.model
+)
+live_index(
+    "versions_by_kind", versions.c.kind, versions.c.created_at, versions.c.id, versions.c.model
 )
 live_index(
     "versions_by_region", versions.c.region, versions.c.created_at, versions.c.id, versions.c.model

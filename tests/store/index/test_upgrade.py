@@ -159,7 +159,7 @@ def test_what_an_index_held_before_the_catalog_is_there_after_it(path: Path) -> 
         for id, name, folded in (("a", "Bert", "bert"), ("b", "NLP/gpt", "nlp/gpt")):
             connection.execute(
                 "INSERT INTO models (id, name, folded, kind, visibility, last_number, created_at, "
-                "created_by, updated_at) VALUES (?, ?, ?, 'model', 'private', 1, 5, 'u', 6)",
+                "created_by, updated_at) VALUES (?, ?, ?, 'dataset', 'private', 1, 5, 'u', 6)",
                 (id, name, folded),
             )
         connection.execute("INSERT INTO trees VALUES (zeroblob(32), 0, 0, 5)")
@@ -185,8 +185,8 @@ def test_what_an_index_held_before_the_catalog_is_there_after_it(path: Path) -> 
             ("Bert", "default", 0, "medium", 1, 6),
             ("NLP/gpt", "NLP", 1, "medium", 1, 6),
         ]
-        assert ask("SELECT status, tier, updated_at FROM versions").fetchall() == [
-            ("registered", "hot", 7)
+        assert ask("SELECT status, tier, kind, updated_at FROM versions").fetchall() == [
+            ("registered", "hot", "dataset", 7)
         ]
         assert ask("SELECT version, metadata FROM version_details").fetchall() == [("v", "{}")]
         found = "SELECT d.model FROM search_documents AS d JOIN {0} ON {0}.rowid = d.document "

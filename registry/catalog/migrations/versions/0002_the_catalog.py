@@ -60,7 +60,10 @@ def _fill() -> None:
         "UPDATE models SET version_count = (SELECT count(*) FROM versions AS v "
         "WHERE v.model = models.id AND v.deleted_at IS NULL)"
     )
-    op.execute("UPDATE versions SET updated_at = created_at")
+    op.execute(
+        "UPDATE versions SET updated_at = created_at, "
+        "kind = (SELECT m.kind FROM models AS m WHERE m.id = versions.model)"
+    )
     op.execute(
         "INSERT INTO version_details "
         "(version, description, parameters, standardisation, performance, metadata) "
@@ -321,6 +324,7 @@ def _versions() -> None:
         sa.Column("deleted_by", sa.Text(), nullable=True),
         sa.Column("purged_at", sa.BigInteger(), nullable=True),
         sa.Column("status", sa.Text(), server_default="registered", nullable=False),
+        sa.Column("kind", sa.Text(), server_default="model", nullable=False),
         sa.Column("source", sa.Text(), nullable=True),
         sa.Column("source_digest", sa.LargeBinary(length=32), nullable=True),
         sa.Column("source_size", sa.BigInteger(), nullable=True),
@@ -343,6 +347,7 @@ def _versions() -> None:
         sa.CheckConstraint(
             "standing IN ('plain', 'release', 'prerelease')", name="version_standing"
         ),
+        sa.CheckConstraint("kind IN ('model', 'dataset', 'generic')", name="version_kind"),
         sa.CheckConstraint(
             "status IN ('registered', 'validated', 'production', 'archived', 'deprecated')",
             name="version_status",
@@ -431,6 +436,14 @@ def _versions() -> None:
         "versions_by_slo",
         "versions",
         ["slo_met", "created_at", "id", "model", "deleted_at"],
+        unique=False,
+        sqlite_where=sa.text("deleted_at IS NULL"),
+        postgresql_where=sa.text("deleted_at IS NULL"),
+    )
+    op.create_index(
+        "versions_by_kind",
+        "versions",
+        ["kind", "created_at", "id", "model", "deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
