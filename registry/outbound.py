@@ -112,7 +112,7 @@ class Outbound:
         target = call.target
         url = URL.build(
             scheme=target.scheme,
-            host=str(address),
+            host=f"[{address}]" if address.version == 6 else str(address),
             port=target.port,
             path=target.path,
             query_string=target.query,
@@ -139,7 +139,7 @@ class Outbound:
             raise CallFailed("untrusted", f"TLS with {target.host} failed") from error
         except aiohttp.ClientConnectorError as error:
             raise CallFailed("unreachable", f"no connection to {target.authority}") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             kind = type(error).__name__
             raise CallFailed("broken", f"the exchange with {target.host} broke: {kind}") from error
 
