@@ -34,10 +34,11 @@ async def model(registry: Registry, name: str = "bert", **said: Any) -> Any:
         if key in said
     }
     status = said.pop("status", "production")
+    if said:
+        made = await registry.send("POST", "/api/v1/models", json={"name": name, **said})
+        assert made.status == 201, made.body
     version = await registry.publish(name.replace("/", "~"), "v1", {"f": name.encode()})
     path = f"/api/v1/models/{name.replace('/', '~')}"
-    if said:
-        await patched(registry, path, **said)
     if of_version:
         await patched(registry, f"{path}/versions/1", **of_version)
     if status != "registered":
