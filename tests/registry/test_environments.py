@@ -101,70 +101,61 @@ async def test_a_repeated_key_makes_one(registry: Registry) -> None:
     assert await registry.count("environments") == 1
 
 
-@pytest.mark.parametrize(
-    ("said", "field"),
-    [
-        ({"name": ""}, "name"),
-        ({"name": "x" * 97}, "name"),
-        ({"name": "a/b"}, "name"),
-        ({"name": " a"}, "name"),
-        ({"name": "env_01kagz6y5n8s3v0c4t7x9b2d1f"}, "name"),
-        ({"type": "test"}, "type"),
-        ({"type": None}, "type"),
-        ({"kubernetes_namespace": "ML"}, "kubernetes_namespace"),
-        ({"kubernetes_namespace": "-a"}, "kubernetes_namespace"),
-        ({"kubernetes_namespace": "a-"}, "kubernetes_namespace"),
-        ({"kubernetes_namespace": "a.b"}, "kubernetes_namespace"),
-        ({"kubernetes_namespace": "a" * 64}, "kubernetes_namespace"),
-        ({"kubernetes_namespace": "a\n"}, "kubernetes_namespace"),
-        ({"region": "x" * 97}, "region"),
-        ({"description": "x" * 4097}, "description"),
-        ({"config": []}, "config"),
-        ({"config": {"a": "x" * 65536}}, "config"),
-        ({"config": {"a": [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}}, "config"),
-        ({"active": 1}, "active"),
-        ({"namespace": "x"}, "namespace"),
-    ],
-)
-async def test_what_an_environment_cannot_be_is_refused(
-    registry: Registry, said: dict[str, Any], field: str
-) -> None:
-    body = {"name": "prod", "type": "production", **said}
-    answer = await registry.send("POST", ENVIRONMENTS, json=body)
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"name": ""}, "name"),
+    ({"name": "x" * 97}, "name"),
+    ({"name": "a/b"}, "name"),
+    ({"name": " a"}, "name"),
+    ({"name": "env_01kagz6y5n8s3v0c4t7x9b2d1f"}, "name"),
+    ({"type": "test"}, "type"),
+    ({"type": None}, "type"),
+    ({"kubernetes_namespace": "ML"}, "kubernetes_namespace"),
+    ({"kubernetes_namespace": "-a"}, "kubernetes_namespace"),
+    ({"kubernetes_namespace": "a-"}, "kubernetes_namespace"),
+    ({"kubernetes_namespace": "a.b"}, "kubernetes_namespace"),
+    ({"kubernetes_namespace": "a" * 64}, "kubernetes_namespace"),
+    ({"kubernetes_namespace": "a\n"}, "kubernetes_namespace"),
+    ({"region": "x" * 97}, "region"),
+    ({"description": "x" * 4097}, "description"),
+    ({"config": []}, "config"),
+    ({"config": {"a": "x" * 65536}}, "config"),
+    ({"config": {"a": [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}}, "config"),
+    ({"active": 1}, "active"),
+    ({"namespace": "x"}, "namespace"),
+]
 
-    assert answer.status == 400
-    assert [one["field"] for one in answer.json["errors"]] == [field]
+
+async def test_what_an_environment_cannot_be_is_refused(registry: Registry) -> None:
+    for said, field in BAD:
+        body = {"name": "prod", "type": "production", **said}
+        answer = await registry.send("POST", ENVIRONMENTS, json=body)
+        assert answer.status == 400, said
+        assert [one["field"] for one in answer.json["errors"]] == [field]
     assert await registry.count("environments") == 0
 
 
-@pytest.mark.parametrize("name", ["a", "0", "a-b", "a" * 63, ""])
-async def test_a_kubernetes_namespace_is_a_label(registry: Registry, name: str) -> None:
-    one = await make_environment(registry, kubernetes_namespace=name)
+async def test_a_kubernetes_namespace_is_a_label(registry: Registry) -> None:
+    for number, name in enumerate(("a", "0", "a-b", "a" * 63, "")):
+        one = await make_environment(registry, str(number), kubernetes_namespace=name)
+        assert one["kubernetes_namespace"] == name
 
-    assert one["kubernetes_namespace"] == name
 
-
-@pytest.mark.parametrize(
-    "values",
-    [
+async def test_the_index_holds_no_environment_that_cannot_be(registry: Registry) -> None:
+    await make_environment(registry)
+    for values in (
         "type = 'test'",
         "active = 2",
         "name = ''",
-        "kubernetes_namespace = '" + "x" * 64 + "'",
+        f"kubernetes_namespace = '{'x' * 64}'",
         "deleted_at = 1",
-    ],
-)
-async def test_the_index_holds_no_environment_that_cannot_be(
-    registry: Registry, values: str
-) -> None:
-    await make_environment(registry)
-    statement = Statement(text(f"UPDATE environments SET {values}"))
+    ):
+        statement = Statement(text(f"UPDATE environments SET {values}"))
 
-    async def unit(tx: Tx) -> None:
-        await tx.run(statement)
+        async def unit(tx: Tx, statement: Statement = statement) -> None:
+            await tx.run(statement)
 
-    with pytest.raises(IndexConflict):
-        await registry.store.index.run(unit)
+        with pytest.raises(IndexConflict):
+            await registry.store.index.run(unit)
 
 
 # Secrets
@@ -389,15 +380,16 @@ async def test_deleted_ones_are_listed_the_last_deleted_first(registry: Registry
     assert (alien.status, alien.code) == (400, "invalid_cursor")
 
 
-@pytest.mark.parametrize("given", [(), ("type",), ("active",), ("type", "active")])
-@pytest.mark.parametrize("is_deleted", [False, True])
-async def test_lists_run_along_an_index(
-    registry: Registry, given: tuple[str, ...], is_deleted: bool
-) -> None:
-    for statement in (
-        _page(given, is_deleted=is_deleted, has_place=True),
-        _count(given, is_deleted=is_deleted),
-    ):
-        plan = await plan_of(registry.store.index, statement)
-        assert not [step for step in plan if "environments" in step and "INDEX" not in step], plan
-        assert not [step for step in plan if "TEMP B-TREE" in step], plan
+async def test_lists_run_along_an_index(registry: Registry) -> None:
+    cases: list[tuple[str, ...]] = [(), ("type",), ("active",), ("type", "active")]
+    for given in cases:
+        for is_deleted in (False, True):
+            for statement in (
+                _page(given, is_deleted=is_deleted, has_place=True),
+                _count(given, is_deleted=is_deleted),
+            ):
+                plan = await plan_of(registry.store.index, statement)
+                steps = [step for step in plan if "environments" in step]
+                assert steps
+                assert all("INDEX" in step for step in steps), plan
+                assert not [step for step in plan if "TEMP B-TREE" in step], plan
