@@ -21,18 +21,18 @@ import hashlib
 import logging
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from types import TracebackType
 from typing import Final, Literal, ParamSpec, TypeAlias, TypeVar
 
 from store.blobs import BlobStore, SupportsLocalPath
 from store.clock import SECOND, Clock, boot_id, system_clock
-from store.descriptors import Descriptor, Descriptors, Key, WrongSize
+from store.descriptors import Descriptor, Descriptors, WrongSize
 from store.digest import Digest
 from store.errors import BlobNotFound, Corrupt, StoreError, Unavailable
 from store.index.blobs import BlobRow, find_blob, set_verified
 from store.index.transactions import Index, Tx
+from store.remembered import Known, KnownBlobs, SmallBlobs
 from store.segments import (
     SEGMENT_BYTES,
     SegmentHasher,
@@ -52,39 +52,9 @@ Suspect: TypeAlias = Callable[[Digest], Awaitable[object]]
 SMALL_BYTES: Final = 64 << 10
 """Blobs up to this size are read at once and kept in memory while they are in demand."""
 
-_SMALL_TOTAL_BYTES: Final = 16 << 20
-_KNOWN_TOTAL_BYTES: Final = 16 << 20
 _SCRATCH: Final = threading.local()
 
 _log = logging.getLogger(__name__)
-
-
-class _Known:
-    """Which segments of one blob were found good, and the digests to find out about the others."""
-
-    __slots__ = ("good", "is_whole", "lock", "missing", "segments", "since")
-
-    def __init__(self, size_bytes: int, *, is_whole: bool, since: int) -> None:
-        self.is_whole = is_whole
-        self.missing = 0 if is_whole else segment_count(size_bytes)
-        self.good = bytearray(0 if is_whole else self.missing)
-        self.segments: Segments | None = None
-        self.since = since
-        self.lock = asyncio.Lock()
-        """Held while the segment digests are loaded or rebuilt, so that this happens once."""
-
-    @property
-    def cost_bytes(self) -> int:
-        return 256 + len(self.good) + (0 if self.segments is None else len(self.segments.digests))
-
-    def mark(self, index: int) -> None:
-        if not self.is_whole and not self.good[index]:
-            self.good[index] = 1
-            self.missing -= 1
-            if not self.missing:
-                self.is_whole = True
-                self.good = bytearray()
-                self.segments = None
 
 
 class OpenBlob:
@@ -96,7 +66,7 @@ class OpenBlob:
         self,
         reading: Reading,
         row: BlobRow,
-        known: _Known,
+        known: Known,
         *,
         content: bytes | None,
         descriptor: Descriptor | None,
@@ -249,21 +219,15 @@ class Reading:
         self._clock = clock
         self._again = again_seconds * SECOND
         self._boot = boot_id()
-        self._small: OrderedDict[Key, bytes] = OrderedDict()
-        self._small_bytes = 0
-        self._known: OrderedDict[Key, _Known] = OrderedDict()
-        self._known_bytes = 0
+        self._small = SmallBlobs()
+        self._known = KnownBlobs()
         self.descriptors = Descriptors(threads)
         self._background: set[asyncio.Future[object]] = set()
         self._checking: set[Digest] = set()
 
     def small(self, row: BlobRow) -> bytes | None:
         """The bytes of a small blob if they are in memory, without waiting."""
-        key = (row.digest, row.generation)
-        content = self._small.get(key)
-        if content is not None:
-            self._small.move_to_end(key)
-        return content
+        return self._small.get((row.digest, row.generation))
 
     async def open(self, row: BlobRow) -> OpenBlob:
         """Open the blob of a ``present`` row.
@@ -272,7 +236,7 @@ class Reading:
         still promises it but the file is missing, has another size or (a small blob) other bytes.
         """
         if row.size_bytes <= SMALL_BYTES:
-            known = _Known(0, is_whole=True, since=0)
+            known = Known(0, is_whole=True, since=0)
             content = self.small(row) or await self._load_small(row)
             return OpenBlob(self, row, known, content=content, descriptor=None)
         known = self._know(row)
@@ -285,10 +249,8 @@ class Reading:
 
     def forget(self, digest: Digest) -> None:
         """Drop what is remembered of a blob: it was found damaged, or moved away."""
-        for key in [key for key in self._small if key[0] == digest]:
-            self._small_bytes -= len(self._small.pop(key))
-        for known_key in [key for key in self._known if key[0] == digest]:
-            self._known_bytes -= self._known.pop(known_key).cost_bytes
+        self._small.forget(digest)
+        self._known.forget(digest)
         self.descriptors.forget(digest)
 
     async def settle(self) -> None:
@@ -317,16 +279,8 @@ class Reading:
             raise self._suspect(row)
         if len(content) != size:
             raise self._suspect(row)
-        self._keep_small((row.digest, row.generation), content)
+        self._small.keep((row.digest, row.generation), content)
         return content
-
-    def _keep_small(self, key: Key, content: bytes) -> None:
-        if key in self._small:
-            return
-        self._small[key] = content
-        self._small_bytes += len(content)
-        while self._small_bytes > _SMALL_TOTAL_BYTES:
-            self._small_bytes -= len(self._small.popitem(last=False)[1])
 
     # Large blobs.
 
@@ -355,31 +309,21 @@ class Reading:
 
     # Verification.
 
-    def _know(self, row: BlobRow) -> _Known:
+    def _know(self, row: BlobRow) -> Known:
         key = (row.digest, row.generation)
         now = self._clock()
-        known = self._known.get(key)
-        if known is not None and now - known.since < self._again:
-            self._known.move_to_end(key)
-            return known
-        if known is not None:
-            self._known_bytes -= self._known.pop(key).cost_bytes
+        remembered = self._known.get(key, after=now - self._again)
+        if remembered is not None:
+            return remembered
         is_whole = (
             row.verified_at is not None
             and row.verified_boot == self._boot
             and now - row.verified_at < self._again
         )
         since = row.verified_at if is_whole and row.verified_at is not None else now
-        known = _Known(row.size_bytes, is_whole=is_whole, since=since)
-        self._known[key] = known
-        self._recount()
+        known = Known(row.size_bytes, is_whole=is_whole, since=since)
+        self._known.keep(key, known)
         return known
-
-    def _recount(self) -> None:
-        """Keep what is remembered within its bound; few entries change size, so count afresh."""
-        self._known_bytes = sum(known.cost_bytes for known in self._known.values())
-        while self._known_bytes > _KNOWN_TOTAL_BYTES and len(self._known) > 1:
-            self._known_bytes -= self._known.popitem(last=False)[1].cost_bytes
 
     async def _verify(self, blob: OpenBlob, start: int, stop: int) -> None:
         known = blob._known
@@ -417,7 +361,7 @@ class Reading:
         async with known.lock:
             if known.segments is None:
                 known.segments = await self._load_segments(blob)
-                self._recount()
+                self._known.fit()
             return known.segments
 
     async def _load_segments(self, blob: OpenBlob) -> Segments:

@@ -13,13 +13,13 @@ import msgspec
 from aiohttp import hdrs, web
 
 from registry.api.errors import ADAPTER
+from registry.domain.operations import Failure, Group, Operation, Progress, State
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
 from registry.http.once import answer_once
 from registry.http.routing import Content, Handler, Route
 from registry.http.times import rfc3339
 from registry.keys import OPERATIONS, PRINCIPAL
-from registry.services.operations import Failure, Group, Operation, Progress, State
 from store.digest import Digest
 from store.gc import CollectionStatus
 

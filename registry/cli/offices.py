@@ -26,8 +26,9 @@ from registry.cli.exits import FAILED, REFUSED, CommandError, complain
 from registry.cli.presence import Presence
 from registry.cli.schema import is_current, prepare
 from registry.config import Config, ConfigError, load
+from registry.domain.operations import Failure, Operation, Progress
 from registry.domain.principals import LOCAL
-from registry.services.operations import Failure, Operation, Operations, Progress
+from registry.services.operations import Operations
 from store import layout
 from store.errors import StoreError
 from store.gc import CollectionStatus

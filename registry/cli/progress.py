@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from registry.services.operations import Progress
+from registry.domain.operations import Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars

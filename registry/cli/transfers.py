@@ -29,9 +29,9 @@ from registry.client.push import Publication, Pushed, push
 from registry.client.transfer import Step, Watch
 from registry.client.unfinished import Unfinished
 from registry.domain.names import ModelName, parse_label
+from registry.domain.operations import Progress
 from registry.domain.references import ModelId, parse_model, parse_reference
 from registry.errors import Invalid
-from registry.services.operations import Progress
 
 T = TypeVar("T")
 

@@ -20,20 +20,22 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 import structlog
 
 from registry.catalog.audit import Entry, record
 from registry.domain.ids import new_id
+from registry.domain.operations import GROUPS, Failure, Group, Operation, Progress
 from registry.domain.principals import Principal
 from registry.errors import Conflict, NotFound
 from registry.services.change import change_index
+from registry.services.plans import forget_plan, keep_plan, kept_plan, summary_of
 from store.clock import SECOND, Clock, boot_id
 from store.digest import Digest
 from store.errors import BlobNotFound, CollectionRefused, StoreError
-from store.gc import CollectionPlan, CollectionStatus, PlannedBlob, confirm_collection
+from store.gc import CollectionStatus, confirm_collection
 from store.index import state
 from store.index.transactions import Tx
 from store.opening import Store
@@ -42,67 +44,14 @@ from store.scrub import ScrubProgress
 BEAT_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 15
 SHOWN_FINDINGS: Final = 1000
-SHOWN_BLOBS: Final = 20
 
-Group: TypeAlias = Literal["gc", "scrub", "fsck"]
-State: TypeAlias = Literal["running", "succeeded", "failed", "cancelled", "interrupted"]
-
-GROUPS: Final[tuple[Group, ...]] = ("gc", "scrub", "fsck")
 _EXCLUDES: Final[dict[Group, tuple[Group, ...]]] = {
     "gc": ("gc", "fsck"),
     "fsck": ("fsck", "gc"),
     "scrub": ("scrub",),
 }
-_PLAN: Final = "operation.plan"
 
 logger = structlog.get_logger()
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """How far an operation is; `total` 0 where nobody knows yet."""
-
-    done: int
-    total: int
-    unit: Literal["bytes", "blobs", "entries"]
-    stage: str = ""
-
-
-class Failure(msgspec.Struct, frozen=True):
-    """Why an operation ended without a report; a refusal is one that changed nothing."""
-
-    reason: str
-    is_refusal: bool = False
-
-
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One piece of long work, running or ended. Times are microseconds since the epoch."""
-
-    id: str
-    group: Group
-    verb: str
-    state: State
-    actor: str
-    started_at: int
-    ended_at: int | None = None
-    progress: Progress | None = None
-    findings: int = 0
-    report: msgspec.Raw = msgspec.Raw(b"null")
-    failure: Failure | None = None
-
-
-class PlanSummary(msgspec.Struct, frozen=True):
-    """A collection plan without its hundred thousand lines; `largest` shows some of them."""
-
-    plan: str
-    made_at: int
-    grace_seconds: int
-    blobs: int
-    bytes: int
-    is_complete: bool
-    stored_blobs: int
-    stored_bytes: int
-    refused: str | None
-    largest: list[PlannedBlob]
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -194,19 +143,19 @@ class Operations:
 
         async def work(tell: Tell) -> Outcome:
             plan = await self._store.collector.plan()
-            await self._keep_plan(plan)
-            return Outcome(_summary(plan), 0 if plan.refused is None else 1)
+            await keep_plan(self._index, plan)
+            return Outcome(summary_of(plan), 0 if plan.refused is None else 1)
 
         return await self._start(principal, "gc", "plan", work)
 
     async def apply_collection(self, principal: Principal, plan_id: str | None = None) -> Operation:
         """Collect what the kept plan names, or what a new plan finds."""
-        chosen = None if plan_id is None else await self._kept_plan(plan_id)
+        chosen = None if plan_id is None else await kept_plan(self._index, plan_id)
 
         async def work(tell: Tell) -> Outcome:
             plan = chosen or await self._store.collector.plan()
             done = await self._store.collector.apply(plan, _counting(tell))
-            await self._forget_plan()
+            await forget_plan(self._index)
             return Outcome(done)
 
         return await self._start(principal, "gc", "apply", work)
@@ -392,22 +341,6 @@ class Operations:
             return True
         return now - row.renewed_at > SILENCE_SECONDS * SECOND
 
-    # Plans.
-
-    async def _keep_plan(self, plan: CollectionPlan) -> None:
-        text = msgspec.json.encode(plan).decode()
-        await self._index.run(partial(state.put_state, key=_PLAN, value=text))
-
-    async def _kept_plan(self, plan_id: str) -> CollectionPlan:
-        text = await self._index.read(partial(state.get_state, key=_PLAN))
-        plan = None if text is None else msgspec.json.decode(text, type=CollectionPlan)
-        if plan is None or plan.id != plan_id:
-            raise NotFound("plan", plan_id)
-        return plan
-
-    async def _forget_plan(self) -> None:
-        await self._index.run(partial(state.put_state, key=_PLAN, value=None))
-
 
 def _ended(operation: Operation, task: asyncio.Future[Outcome]) -> Operation:
     """The operation with the outcome of its work."""
@@ -430,22 +363,6 @@ def _ended(operation: Operation, task: asyncio.Future[Outcome]) -> Operation:
 
 def _counting(tell: Tell) -> Callable[[int, int], None]:
     return lambda done, total: tell(Progress(done, total, "blobs"))
-
-
-def _summary(plan: CollectionPlan) -> PlanSummary:
-    largest = sorted(plan.blobs, key=lambda blob: -blob.size_bytes)[:SHOWN_BLOBS]
-    return PlanSummary(
-        plan=plan.id,
-        made_at=plan.made_at,
-        grace_seconds=plan.grace_seconds,
-        blobs=len(plan.blobs),
-        bytes=plan.bytes,
-        is_complete=plan.is_complete,
-        stored_blobs=plan.stored_blobs,
-        stored_bytes=plan.stored_bytes,
-        refused=plan.refused,
-        largest=largest,
-    )
 
 
 async def _record(tx: Tx, principal: Principal, operation: Operation, action: str) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from registry.domain.operations import Operation, Progress
 from registry.domain.principals import LOCAL
 from registry.errors import Conflict, NotFound
 from registry.keys import OPERATIONS
 from registry.services import operations as module
-from registry.services.operations import Operation, Operations, Progress
+from registry.services.operations import Operations
 from store.clock import SECOND, boot_id
 from store.digest import Digest
 from store.index import state

@@ -24,7 +24,7 @@ from registry.cli.exits import CommandError
 from registry.cli.offices import RemoteOffice, Task
 from registry.cli.output import exit_code
 from registry.cli.presence import Presence
-from registry.services.operations import Failure
+from registry.domain.operations import Failure
 from store.digest import Digest
 from store.layout import blob_key
 from tests.support.servers import environment, run_digestry, running_server, wait_until
