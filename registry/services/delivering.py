@@ -218,15 +218,21 @@ async def _choose(
     failing: set[str],
     served: Mapping[str, int],
 ) -> list[DueDelivery]:
-    chosen: list[DueDelivery] = []
+    """One of each webhook before the second of any."""
+    first: list[DueDelivery] = []
+    more: list[DueDelivery] = []
     for webhook in sorted(await webhooks_due(tx), key=lambda id: served.get(id, 0)):
         mine = busy.get(webhook, set())
-        slots = min((1 if webhook in failing else AT_ONCE_EACH) - len(mine), free - len(chosen))
+        slots = (1 if webhook in failing else AT_ONCE_EACH) - len(mine)
         if slots > 0:
             # Those under way are still due, and come first or not.
             found = await due_deliveries(tx, webhook, len(mine) + slots)
-            chosen += [one for one in found if one.delivery.entry not in mine][:slots]
-    return chosen
+            fresh = [one for one in found if one.delivery.entry not in mine][:slots]
+            first += fresh[:1]
+            more += fresh[1:]
+        if len(first) == free:
+            break
+    return [*first, *more][:free]
 
 
 async def _finish(tx: Tx, due: DueDelivery, outcome: Outcome) -> bool:
