@@ -102,6 +102,7 @@ class ExampleWorld:
             "run": self.new_run(model),
             "environment": self._new_environment(space),
             "deployment": self._new_deployment(space),
+            "binding": self.made("bindings", _binding(space)),
             "review": self.made(f"models/{model}/versions/1.4.0/reviews", {"verdict": "approve"}),
             "id": self.api("GET", f"models/{model}/versions/1.4.0")["id"],
             "operation": self._ended_operation(),
@@ -228,6 +229,10 @@ class ExampleWorld:
         status, answer = self.server.request(method, f"/api/v1/{path}", body=body, headers=headers)
         assert status < 500, answer
         return json.loads(answer) if answer else None
+
+
+def _binding(space: str) -> dict[str, str]:
+    return {"model": f"{space}/bert", "version": "1.4.0", "provider": "self-hosted"}
 
 
 def archive() -> bytes:
