@@ -180,7 +180,7 @@ class _Scan:
             self.code_links.update(_CODE_LINK.findall(line))
         if not self._table.is_open:
             wide = sum(character >= _FIRST_WIDE for character in line)
-            self.words += len(stripped.split()) + wide // 2
+            self.words += sum(map(_is_word, stripped.split())) + wide // 2
         if len(stripped) <= _LINE_CHARACTERS and len(self.licences) < MOST_NAMED:
             self._licence(stripped)
 
@@ -220,6 +220,10 @@ class _Table:
             self.is_open = True
         self._has_head = True
         return 0
+
+
+def _is_word(token: str) -> bool:
+    return any(map(str.isalnum, token))
 
 
 def _is_number(cell: str) -> bool:
