@@ -18,8 +18,10 @@ from store.opening import initialize
 
 
 def initialize_like_new(root: Path, chains: Sequence[Chain]) -> None:
-    """What `store.opening.initialize` makes of an empty directory. Blocking."""
-    (root / layout.INDEX_FILE).write_bytes(_migrated(tuple(chains)))
+    """What `store.opening.initialize` makes of a directory. Blocking."""
+    index = root / layout.INDEX_FILE
+    if not index.exists():  # a directory may be opened again, with what it holds
+        index.write_bytes(_migrated(tuple(chains)))
     initialize(root, chains)
 
 
