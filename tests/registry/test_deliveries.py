@@ -770,6 +770,12 @@ async def test_no_question_reads_all_deliveries_or_entries(registry: Hooked) -> 
         scans = [step for step in plan if re.match(r"SCAN (?!webhooks|waiting)", step)]
 
         assert [step for step in scans if "INDEX deliveries_due" not in step] == [], statement
+    [step] = [
+        step
+        for step in await plan_of(registry.store.index, rows._page(("state", "before")))
+        if "deliveries_by_state" in step
+    ]
+    assert step.endswith("(webhook=? AND state=? AND entry<?)")
 
 
 # What is told of, and by whom

@@ -71,9 +71,10 @@ deliveries = Table(
     Column("attempted_at", BigInteger),
     Column("status", Integer),
     Column("error", Text, nullable=False),
-    Column("response", Text, nullable=False),
     Column("milliseconds", Float),
     Column("created_at", BigInteger, nullable=False),
+    # Last, because it can be long and is seldom read.
+    Column("response", Text, nullable=False),
     one_of("state", DELIVERY_STATES, "delivery_state"),
     within("error", 1024, "delivery_error"),
     within("response", 65536, "delivery_response"),
