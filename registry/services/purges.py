@@ -3,7 +3,8 @@
 **Never half.** The first transaction marks the model and writes the audit entry; from then on it is
 gone for everybody: it can be neither listed nor restored, and no reader reaches what it holds. What
 it holds then goes in bounded transactions, so that a model of a million files stops nobody else
-from writing. If the process dies on the way, the leader goes on (`finish_purges`).
+from writing. If the process dies on the way, the leader goes on (`finish_purges`), and so does who
+asks once more.
 
 Bytes go with the next collection, where nothing else refers to them. Audit entries stay.
 """
@@ -23,9 +24,14 @@ from store.opening import Store
 
 
 async def purge_model(store: Store, principal: Principal, id: str) -> None:
-    """Remove a deleted model; raises `Conflict` for one that lives, runs or is held, `NotFound`."""
+    """Remove a deleted model; raises `Conflict` for one that lives, runs or is held, `NotFound`.
+
+    Asked again before all of it is gone, it goes on.
+    """
 
     async def unit(tx: Tx) -> None:
+        if await find_marked_model(tx, id) is not None and principal.visibility.covers(id):
+            return
         living = await find_model_by_id(tx, id)
         if living is not None and principal.visibility.covers(id):
             raise Conflict(
