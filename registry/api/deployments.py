@@ -38,18 +38,20 @@ from registry.http.queries import read_query
 from registry.http.routing import Route
 from registry.http.targets import decoded, raw_segments
 from registry.keys import PRINCIPAL, STORE
-from registry.services.deployments import (
+from registry.services.deployment_lists import (
     MOST_COUNTED,
+    list_deployments,
+    list_events,
+    summarise_deployments,
+)
+from registry.services.deployments import (
     FullDeployment,
     change_deployment,
     deploy_version,
     get_deployment,
-    list_deployments,
-    list_events,
     redeploy,
     report_status,
     roll_back_deployment,
-    summarise_deployments,
     terminate_deployment,
 )
 

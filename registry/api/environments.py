@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from registry.api.errors import ADAPTER
-from registry.api.wire_serving import (
+from registry.api.wire_environments import (
     EnvironmentAnswer,
     EnvironmentBody,
     EnvironmentPatchBody,

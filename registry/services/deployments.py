@@ -1,4 +1,4 @@
-"""Deployments: begun, changed, scaled, rolled back, terminated and found.
+"""Deployments: begun, changed, scaled, rolled back and terminated.
 
 A deployment runs a version of one model in one environment under a name, which is unique there
 under case folding among what runs. What it names may be renamed, so it keeps ids. Who may see its
@@ -16,17 +16,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from registry.catalog.audit import record
-from registry.catalog.deployment_lists import (
-    DeploymentFilters,
-    ListedDeployment,
-    ListedEvent,
-    NamedVersion,
-    Standing,
-    count_deployments,
-    deployments_before,
-    deployments_standing,
-    events_before,
-)
+from registry.catalog.deployment_lists import NamedVersion
 from registry.catalog.deployments import (
     append_event,
     event_to_restore,
@@ -60,9 +50,6 @@ from registry.services.environments import require_any_environment
 from registry.services.resolve import require_model
 from store.index.transactions import Tx
 from store.opening import Store
-
-MOST_COUNTED: Final = 10_000
-"""Totals are exact up to here."""
 
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
@@ -105,31 +92,12 @@ class DeploymentPatch(msgspec.Struct, frozen=True, kw_only=True):
         return given
 
 
-class DeploymentQuestion(msgspec.Struct, frozen=True, kw_only=True):
-    """Which deployments to list; None where it does not matter."""
-
-    environment: EnvironmentReference | None = None
-    model: ModelReference | None = None
-    version: VersionReference | None = None
-    name: str | None = None
-    status: str | None = None
-    active: bool | None = None
-
-
 class FullDeployment(msgspec.Struct, frozen=True):
     """A deployment, and of its versions what never changes."""
 
     deployment: Deployment
     version: NamedVersion
     previous: NamedVersion | None
-
-
-class DeploymentPage(msgspec.Struct, frozen=True):
-    """A page of a list; `count` is one above `MOST_COUNTED` where there are more."""
-
-    items: list[ListedDeployment]
-    next: tuple[int, str] | None
-    count: int | None
 
 
 async def deploy_version(store: Store, principal: Principal, wish: DeployWish) -> FullDeployment:
@@ -204,73 +172,6 @@ async def get_deployment(store: Store, principal: Principal, id: str) -> FullDep
         return await _full(tx, await require_deployment(tx, principal, id))
 
     return await store.index.look(unit)
-
-
-async def list_deployments(
-    store: Store,
-    principal: Principal,
-    question: DeploymentQuestion,
-    *,
-    after: tuple[int, str] | None,
-    limit: int,
-    is_counted: bool = False,
-) -> DeploymentPage:
-    """A page, the last made first; raises `NotFound` for what is asked by."""
-
-    async def unit(tx: Tx) -> DeploymentPage:
-        filters = await _filters(tx, principal, question)
-        items = await deployments_before(tx, filters, after, limit + 1)
-        count = await count_deployments(tx, filters, MOST_COUNTED + 1) if is_counted else None
-        following = None
-        if len(items) > limit:
-            last = items[limit - 1].deployment
-            following = last.created_at, last.id
-        return DeploymentPage(items[:limit], following, count)
-
-    return await store.index.read(unit)
-
-
-async def _filters(tx: Tx, principal: Principal, question: DeploymentQuestion) -> DeploymentFilters:
-    environment = model = version = None
-    if question.environment is not None:
-        environment = (await require_any_environment(tx, question.environment)).id
-    if question.model is not None:
-        model = (await require_model(tx, principal, question.model)).id
-    if question.version is not None:
-        # A deleted one too: where it still runs is what one wants to know.
-        _, found = await require_version_to_deploy(tx, principal, question.model, question.version)
-        model, version = None, found.id
-    return DeploymentFilters(
-        name=None if question.name is None else fold(question.name),
-        version=version,
-        model=model,
-        environment=environment,
-        status=question.status,
-        active=question.active,
-        owners=principal.visibility.owners_json,
-    )
-
-
-async def list_events(
-    store: Store, principal: Principal, id: str, *, before: int, limit: int
-) -> list[ListedEvent]:
-    """A page of what happened to a deployment, the newest first."""
-
-    async def unit(tx: Tx) -> list[ListedEvent]:
-        found = await require_deployment(tx, principal, id)
-        return await events_before(tx, found.id, before, limit)
-
-    return await store.index.read(unit)
-
-
-async def summarise_deployments(store: Store, principal: Principal) -> list[Standing]:
-    """How many deployments stand where in each environment; one statement."""
-    owners = principal.visibility.owners_json
-
-    async def unit(tx: Tx) -> list[Standing]:
-        return await deployments_standing(tx, owners)
-
-    return await store.index.read(unit)
 
 
 # Moving.

@@ -458,7 +458,7 @@ async def test_a_rollback_takes_few_statements_however_long_the_history(
     index = registry.store.index
     for status in ("healthy", "degraded") * 20:
         await report(registry, one, status)
-    before = index.statement_count()  # type: ignore[attr-defined]  # of the one there is
+    before = index.statement_count()
     await roll_back_deployment(registry.store, LOCAL, one["id"])
 
-    assert index.statement_count() - before <= 20  # type: ignore[attr-defined]  # as above
+    assert index.statement_count() - before <= 20

@@ -15,8 +15,10 @@ from registry.domain.environments import EnvironmentName
 from registry.domain.principals import Principal
 from registry.domain.references import ById, ModelId
 from registry.errors import NotFound
+from registry.services import deployment_lists as lists
 from registry.services import deployments as service
-from registry.services.deployments import DeploymentQuestion, DeployWish
+from registry.services.deployment_lists import DeploymentQuestion
+from registry.services.deployments import DeployWish
 from store.errors import IndexConflict
 from store.index.transactions import Statement, Tx
 from tests.support.builders import Answer, Registry, running_registry
@@ -61,7 +63,7 @@ async def listed(registry: Registry, query: str = "") -> list[str]:
 async def test_a_version_is_deployed_and_begins_as_deploying(registry: Registry) -> None:
     [version] = await publish(registry, 1)
     environment = await make_environment(registry)
-    said = {
+    said: dict[str, Any] = {
         "replicas": 3,
         "cpu": 2.5,
         "memory": 16 << 30,
@@ -489,19 +491,19 @@ async def test_a_stranger_sees_nothing(registry: Registry) -> None:
     with pytest.raises(NotFound):
         await service.get_deployment(store, STRANGER, one["id"])
     with pytest.raises(NotFound):
-        await service.list_events(store, STRANGER, one["id"], before=2**62, limit=10)
+        await lists.list_events(store, STRANGER, one["id"], before=2**62, limit=10)
     with pytest.raises(NotFound):
         await service.terminate_deployment(store, STRANGER, one["id"])
     with pytest.raises(NotFound):
         await service.deploy_version(store, STRANGER, wish)
     question = DeploymentQuestion(model=ModelId(one["model"]))
     with pytest.raises(NotFound):
-        await service.list_deployments(store, STRANGER, question, after=None, limit=10)
-    page = await service.list_deployments(
+        await lists.list_deployments(store, STRANGER, question, after=None, limit=10)
+    page = await lists.list_deployments(
         store, STRANGER, DeploymentQuestion(), after=None, limit=10, is_counted=True
     )
     assert (page.items, page.count) == ([], 0)
-    assert {one.count for one in await service.summarise_deployments(store, STRANGER)} == {0}
+    assert {one.count for one in await lists.summarise_deployments(store, STRANGER)} == {0}
 
 
 # Lists
@@ -735,10 +737,10 @@ async def test_the_summary_counts_by_status_and_by_environment(registry: Registr
 async def test_the_summary_is_one_statement_that_reads_no_rows(registry: Registry) -> None:
     await company(registry)
     index = registry.store.index
-    before = index.statement_count()  # type: ignore[attr-defined]  # of the one there is
+    before = index.statement_count()
     await registry.get(f"{DEPLOYMENTS}/summary")
 
-    assert index.statement_count() - before == 1  # type: ignore[attr-defined]  # as above
+    assert index.statement_count() - before == 1
     for has_owners in (False, True):
         plan = await plan_of(index, _standing(has_owners=has_owners))
         [step] = [step for step in plan if "deployments" in step]
@@ -750,8 +752,8 @@ async def test_a_list_is_one_statement_for_what_it_lists(registry: Registry) -> 
     index = registry.store.index
     counts = []
     for query in ("", "?limit=1", "?total=true"):
-        before = index.statement_count()  # type: ignore[attr-defined]  # of the one there is
+        before = index.statement_count()
         await registry.get(DEPLOYMENTS + query)
-        counts.append(index.statement_count() - before)  # type: ignore[attr-defined]  # as above
+        counts.append(index.statement_count() - before)
 
     assert counts == [1, 1, 2]

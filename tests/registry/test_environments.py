@@ -240,7 +240,12 @@ async def test_merging_beyond_the_limit_is_refused(registry: Registry) -> None:
 
 
 async def test_what_changes_nothing_leaves_no_trace(registry: Registry) -> None:
-    said = {"type": "sandbox", "region": "eu", "config": {"b": 1, "a": 2}, "active": True}
+    said: dict[str, Any] = {
+        "type": "sandbox",
+        "region": "eu",
+        "config": {"b": 1, "a": 2},
+        "active": True,
+    }
     one = await make_environment(registry, **said)
 
     answer = await patch(registry, one, name="prod", **said)
