@@ -58,6 +58,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     drain_seconds: Seconds = 30
+    hang_seconds: Seconds = 60
     idle_timeout_seconds: PositiveSeconds = 60
     minimum_rate_bytes_per_second: Count = 1024
     minimum_rate_grace_seconds: PositiveSeconds = 30

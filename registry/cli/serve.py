@@ -122,6 +122,7 @@ def _run(config: Config, data: Path | None) -> Exit:
         server.workers,
         listener=listener,
         drain_seconds=server.drain_seconds,
+        hang_seconds=server.hang_seconds,
         on_ready=lambda: _greet(config, url),
     )
     try:

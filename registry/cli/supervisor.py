@@ -7,9 +7,9 @@ for deaths and for what workers say over their channel.
 **Channel.** One socket pair per worker, one line per message.
 The worker says ``ready``, ``stopped`` (it accepts no more) and, if it cannot start for a reason
 that trying again will not change, ``refused <reason>``.
-The supervisor says ``stop`` (accept no more), ``close`` (finish what is in hand and end) and
-``abort`` (end at once). If the supervisor dies, the channel ends and the worker ends at once,
-because a successor is waiting for the directory and the port.
+The supervisor says ``stop`` (accept no more), ``close`` (finish what is in hand and end), ``abort``
+(end at once) and ``ping``, to which the worker says ``alive``. If the supervisor dies, the channel
+ends and the worker ends at once, because a successor is waiting for the directory and the port.
 
 **Drain.** ``stop`` goes to all workers first, and only when each has answered or died is the
 listening socket closed and ``close`` sent: otherwise a new connection could still reach a worker
@@ -22,6 +22,10 @@ be ready later, and a fault would be told as many times as there are workers.
 **Deaths.** A worker that dies is replaced at once, then with growing pauses. Workers that keep
 dying before they were ready, or right after, end the server with a loud message: restarting for
 ever would hide the fault. A worker killed from outside after it was ready counts for nothing.
+
+**Hanging.** A worker whose event loop does not turn answers nobody, and if it stands still inside a
+transaction nobody else can write. One that leaves a ``ping`` unanswered for `hang_seconds` is
+killed, and replaced like any that died.
 """
 
 from __future__ import annotations
@@ -67,6 +71,8 @@ class _Worker:
         self.ready_at: float | None = None
         self.has_stopped = False
         self.refusal = ""
+        self.ask_at = 0.0
+        self.asked_at: float | None = None
         self._unread = b""
 
     def say(self, word: str) -> None:
@@ -95,12 +101,14 @@ class Supervisor:
         *,
         listener: socket.socket,
         drain_seconds: float,
+        hang_seconds: float,
         on_ready: Callable[[], None],
     ) -> None:
         self._work = work
         self._count = count
         self._listener = listener
         self._drain_seconds = drain_seconds
+        self._hang_seconds = hang_seconds
         self._on_ready = on_ready
         self._workers: dict[int, _Worker] = {}
         self._due: dict[int, float] = {}
@@ -123,6 +131,7 @@ class Supervisor:
                 else:
                     self._hear(key.data)
             self._bury()
+            self._question()
             self._start_due()
             self._advance()
         self._listener.close()
@@ -199,6 +208,9 @@ class Supervisor:
             word, _, rest = line.partition(" ")
             if word == "ready":
                 self._on_worker_ready(worker)
+            elif word == "alive":
+                worker.asked_at = None
+                worker.ask_at = time.monotonic() + self._hang_seconds / 2
             elif word == "stopped":
                 worker.has_stopped = True
             elif word == "refused":
@@ -210,6 +222,21 @@ class Supervisor:
             self._was_ready = True
             self._on_ready()
             self._due.update(dict.fromkeys(range(1, self._count), 0.0))
+
+    def _question(self) -> None:
+        """Ask each worker whether its event loop still turns; kill the one that does not say so."""
+        if not self._hang_seconds or self._phase != "running":
+            return
+        now = time.monotonic()
+        for worker in self._workers.values():
+            if worker.asked_at is None:
+                if worker.ready_at is not None and now >= worker.ask_at:
+                    worker.asked_at = now
+                    worker.say("ping")
+            elif now - worker.asked_at >= self._hang_seconds:
+                log("error", "worker hangs", worker=worker.pid, seconds=self._hang_seconds)
+                os.kill(worker.pid, signal.SIGKILL)
+                worker.asked_at = now  # its death is on its way
 
     def _bury(self) -> None:
         while self._workers:
@@ -299,6 +326,12 @@ class Supervisor:
     def _patience(self) -> float | None:
         """How long nothing needs doing unless something happens."""
         moments = [*self._due.values()]
+        if self._hang_seconds and self._phase == "running":
+            for worker in self._workers.values():
+                if worker.asked_at is not None:
+                    moments.append(worker.asked_at + self._hang_seconds)
+                elif worker.ready_at is not None:
+                    moments.append(worker.ask_at)
         if self._deadline is not None:
             moments.append(self._deadline)
         return max(0.0, min(moments) - time.monotonic()) if moments else None

@@ -98,7 +98,9 @@ class Channel:
             self._set(self.stop, self.close, self.abort)
         *words, self._unread = (self._unread + received).split(b"\n")
         for word in words:
-            if word == b"stop":
+            if word == b"ping":
+                self.say("alive")
+            elif word == b"stop":
                 self._set(self.stop)
             elif word == b"close":
                 self._set(self.stop, self.close)

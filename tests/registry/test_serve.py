@@ -302,6 +302,19 @@ def test_a_killed_worker_is_replaced(data: Path) -> None:
         assert '"event":"worker died"' in server.log
 
 
+def test_a_worker_that_hangs_is_killed_and_replaced(data: Path) -> None:
+    with running_server(data, env={"DIGESTRY_SERVER_HANG_SECONDS": "0.5"}) as server:
+        digest = put(server, b"before")
+        hanging = server.worker_pids()[0]
+        os.kill(hanging, signal.SIGSTOP)
+        wait_until(lambda: server.worker_pids() and hanging not in server.worker_pids(), "worker")
+        wait_until(server.is_ready, "readiness")
+
+        assert server.get(f"/blobs/{digest}") == (200, b"before")
+        put(server, b"after")
+        assert '"event":"worker hangs"' in server.log
+
+
 def test_a_worker_that_is_told_to_end_is_replaced(data: Path) -> None:
     with running_server(data) as server:
         old = server.worker_pids()[0]
@@ -555,7 +568,7 @@ def test_memory_needs_no_directory(tmp_path: Path) -> None:
         process.stdout.close()
 
 
-def supervise(code: str) -> subprocess.CompletedProcess[str]:
+def supervise(code: str, *, hang_seconds: float = 60) -> subprocess.CompletedProcess[str]:
     """Run a supervisor over workers that behave as `code` (a function ``work``) says."""
     script = f"""
 import socket, sys
@@ -565,7 +578,12 @@ supervisor.FIRST_PAUSE_SECONDS = 0.001
 {code}
 listener = socket.create_server(("127.0.0.1", 0))
 ended = supervisor.Supervisor(
-    work, 2, listener=listener, drain_seconds=1, on_ready=lambda: print("ready", flush=True)
+    work,
+    2,
+    listener=listener,
+    drain_seconds=1,
+    hang_seconds={hang_seconds},
+    on_ready=lambda: print("ready", flush=True),
 ).run()
 print(ended.sentence)
 sys.exit(ended.code)
@@ -592,6 +610,46 @@ def test_workers_that_die_right_after_they_were_ready_end_the_server_loudly() ->
 
     assert done.returncode == 3
     assert "again and again (6 times)" in done.stdout
+
+
+def test_a_worker_that_answers_is_asked_again_and_left_alone() -> None:
+    code = """
+import os, signal
+def work(channel):
+    channel.send(b"ready\\n")
+    for _ in range(3):
+        assert channel.recv(64) == b"ping\\n"
+        channel.send(b"alive\\n")
+    os.kill(os.getppid(), signal.SIGTERM)
+    while channel.recv(64) != b"stop\\n":
+        pass
+    channel.send(b"stopped\\n")
+    return 0
+"""
+    done = supervise(code, hang_seconds=0.2)
+
+    assert done.returncode == 0, done.stderr
+    assert "worker hangs" not in done.stderr
+    assert "worker died" not in done.stderr
+
+
+def test_without_a_bound_nobody_is_asked() -> None:
+    code = """
+import os, signal
+def work(channel):
+    channel.send(b"ready\\n")
+    os.kill(os.getppid(), signal.SIGTERM)
+    heard = b""
+    while not heard.endswith(b"close\\n"):
+        heard += channel.recv(64)
+        channel.send(b"stopped\\n")
+    print(heard, flush=True)
+    return 0
+"""
+    done = supervise(code, hang_seconds=0)
+
+    assert done.returncode == 0, done.stderr
+    assert "ping" not in done.stdout
 
 
 def test_a_refusal_at_start_is_not_tried_again() -> None:
