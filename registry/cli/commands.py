@@ -15,6 +15,7 @@ from registry.cli.arguments import Config, Data, Json, tells_exits
 from registry.cli.audit_commands import audit
 from registry.cli.browse_commands import ls, search, show
 from registry.cli.database_commands import db
+from registry.cli.demo_commands import demo
 from registry.cli.exits import CLEAN, REFUSED, CommandError, complain
 from registry.cli.setup_commands import doctor, info, init, stats
 from registry.cli.transfer_commands import pull, push
@@ -198,5 +199,5 @@ def _version() -> str:
 
 
 app.version = _version
-for _command in (audit, db, doctor, info, init, ls, pull, push, search, show, stats):
+for _command in (audit, db, demo, doctor, info, init, ls, pull, push, search, show, stats):
     app.command(_command)
