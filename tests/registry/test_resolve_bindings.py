@@ -59,14 +59,15 @@ async def pair(tmp_path: Path) -> AsyncIterator[tuple[Registry, Registry]]:
 
 async def test_only_what_is_in_service_is_offered(registry: Registry) -> None:
     ids = {}
-    for name, said in {
+    made: dict[str, dict[str, Any]] = {
         "production": {},
         "validated": {"status": "validated"},
         "registered": {"status": "registered"},
         "archived": {"status": "archived"},
         "deprecated": {"status": "deprecated"},
         "idle": {"active": False},
-    }.items():
+    }
+    for name, said in made.items():
         await model(registry, name, **said)
         ids[(await bound(registry, model=name))["id"]] = name
     await bound(registry, model="production", region="off", status="inactive")
@@ -288,12 +289,13 @@ async def test_what_nobody_knows_counts_one_half_and_says_so(registry: Registry)
 
 async def test_each_part_alone_decides_between_two_that_are_alike(registry: Registry) -> None:
     """The better one has the name that would lose the tie."""
-    for part, (worse, better) in {
+    parts: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "quality": ({"eval_score": 0.4}, {"eval_score": 0.6}),
         "cost": ({"cost_per_1k": 0.02}, {"cost_per_1k": 0.01}),
         "objective": ({"slo_met": False}, {}),
         "stage": ({"status": "validated"}, {}),
-    }.items():
+    }
+    for part, (worse, better) in parts.items():
         await model(registry, f"{part}-a", task_type=part, **worse)
         await model(registry, f"{part}-b", task_type=part, **better)
         ids = [(await bound(registry, model=f"{part}-{end}"))["id"] for end in "ab"]
