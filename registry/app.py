@@ -40,6 +40,7 @@ from registry.keys import (
     GROWTH,
     METRICS,
     OPERATIONS,
+    RATERS,
     ROUTER,
     RUNNING_KEYS,
     SEALS,
@@ -64,6 +65,7 @@ from registry.services.delivering import Deliverer
 from registry.services.downloads import DownloadLog
 from registry.services.growth import Growth
 from registry.services.operations import Operations
+from registry.services.scoring import Raters
 from registry.services.seals import Seals
 from registry.services.series import Turnstile
 from registry.services.standings import Router
@@ -126,6 +128,7 @@ def create_app(
     app[SEALS] = Seals(store)
     app[GROWTH] = Growth(store)
     app[TURNSTILE] = Turnstile()
+    app[RATERS] = Raters()
     app[ROUTER] = Router(store)
     app[DOCUMENT] = Document()
     app[DOWNLOADS] = downloads = DownloadLog(store)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from registry.services.downloads import DownloadLog
     from registry.services.growth import Growth
     from registry.services.operations import Operations
+    from registry.services.scoring import Raters
     from registry.services.seals import Seals
     from registry.services.series import Turnstile
     from registry.services.standings import Router
@@ -45,6 +46,7 @@ SEALS: Final[web.AppKey[Seals]] = web.AppKey("seals")
 WEBHOOKS: Final[web.AppKey[Webhooks]] = web.AppKey("webhooks")
 DELIVERER: Final[web.AppKey[Deliverer]] = web.AppKey("deliverer")
 GROWTH: Final[web.AppKey[Growth]] = web.AppKey("growth")
+RATERS: Final[web.AppKey[Raters]] = web.AppKey("raters")
 TURNSTILE: Final[web.AppKey[Turnstile]] = web.AppKey("turnstile")
 ROUTER: Final[web.AppKey[Router]] = web.AppKey("router")
 RUNNING_KEYS: Final[web.AppKey[set[Scope]]] = web.AppKey("running_keys")

@@ -32,7 +32,7 @@ from registry.http.once import answer_once
 from registry.http.queries import read_query
 from registry.http.routing import Route
 from registry.http.targets import decoded, raw_segments
-from registry.keys import PRINCIPAL, STORE
+from registry.keys import PRINCIPAL, RATERS, STORE
 from registry.services.scoring import Rated, get_scores, list_scores, rate_version
 
 _PRIVATE: Final[Mapping[str, str]] = {hdrs.CACHE_CONTROL: "private, no-cache"}
@@ -47,13 +47,16 @@ async def post_rating(request: web.Request) -> web.StreamResponse:
     """
     body = await read_json(request, RateBody, is_optional=True)
     store, principal = request.app[STORE], request[PRINCIPAL]
+    raters = request.app[RATERS]
     model, version = target(request)
 
     def render(rated: Rated) -> web.Response:
         return json_answer(scores_answer(rated), status=201, headers=_PRIVATE)
 
     return await answer_once(
-        request, lambda: rate_version(store, principal, model, version, body.metrics), render
+        request,
+        lambda: rate_version(store, principal, raters, model, version, body.metrics),
+        render,
     )
 
 

@@ -3,10 +3,14 @@
 A rating reads first and writes then: what it is computed from is as it was found, and its scores
 are written together in one transaction, which makes sure that the version is still there. Nothing
 is rated by itself; a score says when it was computed.
+
+**Beside other work.** Cards are taken apart in the threads that downloads are read in, so `Raters`
+lets few ratings gather evidence at once; the others wait, and hold nothing while they do.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -46,7 +50,23 @@ from store.opening import Store
 REMOVED_AT_ONCE: Final = 1_000
 """How many rows of a kind go in one transaction."""
 
+RATED_AT_ONCE: Final = 2
+"""By one process; fewer than there are threads that read."""
+
 _encode: Final = msgspec.json.Encoder().encode
+
+
+class Raters:
+    """Places for ratings of this process; whoever waits goes in order."""
+
+    def __init__(self) -> None:
+        self._places = asyncio.Semaphore(RATED_AT_ONCE)
+
+    async def __aenter__(self) -> None:
+        await self._places.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._places.release()
 
 
 class Rated(msgspec.Struct, frozen=True):
@@ -65,6 +85,7 @@ class ScorePage(msgspec.Struct, frozen=True):
 async def rate_version(
     store: Store,
     principal: Principal,
+    raters: Raters,
     model: ModelReference,
     version: VersionReference,
     names: Collection[str],
@@ -82,7 +103,8 @@ async def rate_version(
     for metric in metrics:
         if found.kind in metric.kinds:
             parts.update(metric.parts)
-    gathered = await gather_evidence(store, principal, found, of, parts, timer=timer)
+    async with raters:
+        gathered = await gather_evidence(store, principal, found, of, parts, timer=timer)
     scores = [_score(metric, gathered, rating, of, principal, timer) for metric in metrics]
 
     async def unit(tx: Tx) -> Rated:

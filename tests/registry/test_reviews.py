@@ -27,7 +27,7 @@ from registry.services.reviews import (
     get_review,
     list_reviews,
 )
-from registry.services.scoring import rate_version
+from registry.services.scoring import Raters, rate_version
 from store.errors import IndexConflict
 from store.index.transactions import Statement, Tx
 from tests.support.builders import Answer, Registry, running_registry
@@ -72,7 +72,7 @@ async def review(registry: Registry, who: Principal, verdict: Any, comment: str 
 
 
 async def reviewedness(registry: Registry) -> float | None:
-    rated = await rate_version(registry.store, ANN, BERT, FIRST, ["reviewedness"])
+    rated = await rate_version(registry.store, ANN, Raters(), BERT, FIRST, ["reviewedness"])
     return rated.scores[0].value
 
 

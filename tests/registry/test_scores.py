@@ -21,7 +21,14 @@ from registry.domain.scoring import cards
 from registry.domain.scoring.metrics import METRICS
 from registry.errors import NotFound
 from registry.services import evidence as gathering
-from registry.services.scoring import Rated, get_scores, list_scores, rate_version
+from registry.services.scoring import (
+    RATED_AT_ONCE,
+    Rated,
+    Raters,
+    get_scores,
+    list_scores,
+    rate_version,
+)
 from store.errors import IndexConflict
 from store.index.transactions import Statement, Tx
 from tests.support.builders import Answer, Registry, running_registry, tar_of
@@ -247,6 +254,7 @@ async def test_seconds_are_what_gathering_and_computing_took(registry: Registry)
     rated = await rate_version(
         registry.store,
         LOCAL,
+        Raters(),
         parse_model("bert"),
         ByNumber(1),
         ["reviewedness", "licence"],
@@ -555,6 +563,29 @@ async def test_other_requests_are_served_while_a_version_is_rated(registry: Regi
     assert served > 3
 
 
+async def test_few_ratings_gather_at_once(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await registry.publish("bert", "1.0.0", FILES)
+    inside = most = 0
+    real = gathering.gather_evidence
+
+    async def watched(*args: Any, **named: Any) -> Any:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        try:
+            return await real(*args, **named)
+        finally:
+            inside -= 1
+
+    monkeypatch.setattr("registry.services.scoring.gather_evidence", watched)
+    await asyncio.gather(*(rate(registry, "licence") for _ in range(6)))
+
+    assert most == RATED_AT_ONCE
+    assert await registry.count("scores") == 6
+
+
 # The latest, and histories
 
 
@@ -711,7 +742,7 @@ async def family(registry: Registry) -> dict[str, str]:
 
 async def rated_by(registry: Registry, principal: Principal) -> dict[str, Score]:
     rated: Rated = await rate_version(
-        registry.store, principal, parse_model("bert"), ByNumber(1), []
+        registry.store, principal, Raters(), parse_model("bert"), ByNumber(1), []
     )
     return {score.metric: score for score in rated.scores}
 
@@ -754,7 +785,7 @@ async def test_scores_of_what_may_not_be_seen_are_not_found(registry: Registry) 
     bert, number = parse_model("bert"), ByNumber(1)
 
     with pytest.raises(NotFound):
-        await rate_version(registry.store, stranger, bert, number, [])
+        await rate_version(registry.store, stranger, Raters(), bert, number, [])
     with pytest.raises(NotFound):
         await get_scores(registry.store, stranger, bert, number)
     assert await registry.count("scores") == 0
