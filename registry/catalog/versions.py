@@ -165,6 +165,11 @@ _SET_PURGED = Statement(
     .where(versions.c.id == bindparam("id_"))
     .values(purged_at=bindparam("purged_at"), **_CHANGED)
 )
+_SET_RETIRED = Statement(
+    update(versions)
+    .where(versions.c.id == bindparam("id_"))
+    .values(retired_at=bindparam("retired_at"), **_CHANGED)
+)
 _DELETE_DETAILS = Statement(
     delete(version_details).where(version_details.c.version == bindparam("version_"))
 )
@@ -174,6 +179,7 @@ _LIVE = (
         versions.c.model == bindparam("model"),
         versions.c.standing == bindparam("standing"),
         versions.c.deleted_at.is_(None),
+        versions.c.retired_at.is_(None),
     )
     .limit(1)
 )
@@ -339,12 +345,18 @@ async def set_purged(tx: Tx, version: Version, *, at: int | None) -> Version:
     return msgspec.structs.replace(_touched(tx, version), purged_at=at)
 
 
+async def set_retired(tx: Tx, version: Version, *, at: int | None) -> Version:
+    """Retire a version, or with None bring it back; for `registry.services.retirement` alone."""
+    await tx.run(_SET_RETIRED, id_=version.id, retired_at=at, now=tx.now)
+    return msgspec.structs.replace(_touched(tx, version), retired_at=at)
+
+
 def _touched(tx: Tx, version: Version) -> Version:
     return msgspec.structs.replace(version, updated_at=tx.now, changes=version.changes + 1)
 
 
 async def latest_candidates(tx: Tx, model_id: str) -> list[Candidate]:
-    """The three live versions that can matter to `choose_latest`, by one index entry each."""
+    """The three versions that can matter to `choose_latest`, by one index entry each."""
     found = []
     for standing, statement in (
         ("plain", _NEWEST),

@@ -2,7 +2,7 @@
 
 The rule, as somebody who releases models could sign it: *latest is the newest version, except that
 an older release line never overtakes a newer one, and a pre-release counts only while there is
-nothing but pre-releases.* Newest means the highest number.
+nothing but pre-releases. What retention retired is never latest.* Newest means the highest number.
 
 Order is that of SemVer 2.0.0. A label is a SemVer label if it is exactly such a version, with an
 optional ``v`` before it, as people write tags; the spelling is kept. Every other label is fine too
@@ -74,16 +74,18 @@ class Candidate(msgspec.Struct, frozen=True):
 
     number: int
     precedence: Precedence
+    is_retired: bool = False
 
 
 def choose_latest(live: Iterable[Candidate]) -> int | None:
-    """The number `latest` points at, given all live versions; None if there are none.
+    """The number `latest` points at, given all live versions; None if none is eligible.
 
-    Only three of them can matter: the newest plain one, the newest among the releases of highest
+    Retired versions do not count at all, neither as candidates nor for what else is eligible. Of
+    the others only three can matter: the newest plain one, the newest among the releases of highest
     precedence, and the newest pre-release. Given just those the answer is the same, which is how
     the catalog asks without reading every version.
     """
-    candidates = list(live)
+    candidates = [one for one in live if not one.is_retired]
     releases = [one for one in candidates if one.precedence.standing == "release"]
     highest = max((one.precedence.key or "" for one in releases), default=None)
     eligible = [

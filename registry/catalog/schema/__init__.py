@@ -33,6 +33,13 @@ from registry.catalog.schema.models import (
     teams,
 )
 from registry.catalog.schema.records import audit, audit_seals, downloads, idempotency_keys
+from registry.catalog.schema.retention import (
+    retention_days,
+    retention_lines,
+    retention_plans,
+    retention_policies,
+    retention_returns,
+)
 from registry.catalog.schema.runs import (
     experiments,
     run_details,
@@ -83,6 +90,11 @@ __all__ = [
     "namespaces",
     "observation_marks",
     "redirects",
+    "retention_days",
+    "retention_lines",
+    "retention_plans",
+    "retention_policies",
+    "retention_returns",
     "reviews",
     "revisions",
     "run_details",
