@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import and_, bindparam, delete, func, insert, null, select, tuple_, update
+from sqlalchemy import and_, bindparam, case, delete, func, insert, null, select, tuple_, update
 
 from registry.catalog.audit import AuditEntry
 from registry.catalog.schema import audit, deliveries, experiments, models, runs, webhooks
@@ -21,9 +21,16 @@ MOST_COUNTED: Final = 10_000
 _PLACE: Final = "webhooks.entry"
 _AUDIT: Final = tuple(audit.c[name] for name in AuditEntry.__struct_fields__)
 
-# What an entry belongs to: its model, else the experiment that it speaks of or its run is part of,
-# else the namespace itself. A run or an experiment that is gone belongs to nothing any more.
+# What an entry belongs to: its model, else the experiment that it speaks of or its run is part of.
+# Of an experiment that is gone the entry still says where it was; a run that is gone, and was part
+# of no model, belongs to nothing any more.
 _of_experiment = experiments.alias("of_experiment")
+_said_namespace = case(
+    (
+        audit.c.kind == "experiment",
+        func.json_extract(func.coalesce(audit.c.after, audit.c.before), bindparam("path")),
+    )
+)
 _FOLLOWED = Statement(
     select(
         audit.c.id,
@@ -32,7 +39,7 @@ _FOLLOWED = Statement(
         audit.c.entity,
         audit.c.name,
         models.c.namespace,
-        _of_experiment.c.namespace,
+        func.coalesce(_of_experiment.c.namespace, _said_namespace),
         models.c.name,
     )
     .select_from(
@@ -201,7 +208,8 @@ async def put_followed_place(tx: Tx, entry: int) -> None:
 
 async def entries_to_follow(tx: Tx, after: int, last: int, limit: int) -> list[FollowedEntry]:
     return [
-        FollowedEntry(*row) for row in await tx.all(_FOLLOWED, after=after, last=last, most=limit)
+        FollowedEntry(*row)
+        for row in await tx.all(_FOLLOWED, after=after, last=last, most=limit, path="$.namespace")
     ]
 
 

@@ -23,6 +23,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from registry.domain.deployments import ACTIONS
 from registry.errors import Invalid
 from store.clock import SECOND
 
@@ -32,7 +33,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "alias": ("move", "remove", "rollback"),
     "binding": ("create", "update", "delete"),
     "card": ("create", "update", "delete"),
-    "deployment": ("create", "update", "status", "scale", "rollback", "delete"),
+    "deployment": ACTIONS,
     "draft": ("create", "update", "delete"),
     "experiment": ("create", "update", "rename", "delete", "restore", "purge"),
     "lineage": ("create", "delete"),
@@ -41,7 +42,6 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "redirect": ("remove",),
     "review": ("create", "update", "delete"),
     "run": ("create", "update", "status", "delete", "restore", "purge"),
-    "score": ("rate",),
     "version": (
         "publish",
         "update",
@@ -49,6 +49,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
         "tag",
         "untag",
         "measure",
+        "rate",
         "download",
         "delete",
         "restore",

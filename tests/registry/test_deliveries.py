@@ -106,12 +106,26 @@ async def test_a_webhook_hears_of_its_namespace_alone(registry: Hooked) -> None:
         "POST", "/api/v1/experiments", json={"name": "rates", "namespace": "nlp"}
     )
     await registry.send("POST", "/api/v1/runs", json={"experiment": made.json["id"]})
+    gone = await registry.send(
+        "POST", "/api/v1/experiments", json={"name": "gone", "namespace": "nlp"}
+    )
+    address = f"/api/v1/experiments/{gone.json['id']}"
+    await registry.send("DELETE", address)
+    assert (await registry.send("POST", f"{address}/purge")).status == 204
     await registry.send("PATCH", "/api/v1/namespaces/nlp", json={"description": "texts"})
     await registry.send("POST", "/api/v1/teams", json={"name": "vision"})
 
     await registry.tell()
 
-    heard = ["experiment.create", "model.create", "namespace.update", "run.create"]
+    heard = [
+        "experiment.create",
+        "experiment.create",
+        "experiment.delete",
+        "experiment.purge",
+        "model.create",
+        "namespace.update",
+        "run.create",
+    ]
     assert sorted(events(registry, "/nlp")) == heard
     assert events(registry, "/default") == ["model.create"]
 
