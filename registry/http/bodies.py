@@ -4,8 +4,9 @@ The body is read piece by piece and given up as soon as it passes the limit, wha
 Content-Length says. That a JSON route got a JSON media type was checked before the handler ran.
 
 What is accepted is RFC 8259 and no more: UTF-8 without a byte order mark, no NaN, no lone
-surrogates, at most `MOST_DEPTH` levels. Of a name that comes twice in one object the last counts,
-as in JavaScript; both values are validated.
+surrogates, at most `MOST_DEPTH` levels; and no U+0000 in any text, where databases end it or refuse
+it. Of a name that comes twice in one object the last counts, as in JavaScript; both values are
+validated.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ def _check_text(content: bytes) -> None:
             content.decode()
         except UnicodeDecodeError as error:
             raise BodyMalformed(f"not UTF-8: {error}") from error
+    if b"\\u0000" in content and b"\\u0000" in content.replace(b"\\\\", b""):
+        raise BodyMalformed("holds U+0000, which no text may")
     if content.count(b"[") + content.count(b"{") > MOST_DEPTH and _is_too_deep(content):
         raise BodyMalformed(f"nested more than {MOST_DEPTH} levels deep")
 

@@ -2,8 +2,8 @@
 
 A name that the struct does not have is refused with those it has: a misspelt parameter must not be
 taken for one that was not given. Numbers are written as in JSON, booleans ``true`` and ``false``,
-times as in RFC 3339. A field whose type is a list takes a parameter as often as it comes; any other
-parameter may come once.
+times as in RFC 3339; texts are UTF-8 without U+0000. A field whose type is a list takes a parameter
+as often as it comes; any other parameter may come once.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from aiohttp import web
 from msgspec import inspect
 
+from registry.errors import Invalid
 from registry.http.problems import FieldProblem
 from registry.http.validation import (
     MOST_PROBLEMS,
@@ -41,6 +43,12 @@ _LISTS: Final = (
 
 def read_query(request: web.Request, kind: type[T]) -> T:
     """The query string of `request` as `kind`; raises `Invalid` with every bad parameter."""
+    raw = request.rel_url.raw_query_string
+    if "%" in raw:
+        try:
+            unquote_to_bytes(raw).decode()
+        except UnicodeDecodeError as error:
+            raise Invalid("query", "is not UTF-8", code="query_encoding_invalid") from error
     given = request.query
     return parse_query({name: given.getall(name) for name in given}, kind)
 
@@ -54,6 +62,8 @@ def parse_query(given: Mapping[str, Sequence[str]], kind: type[T]) -> T:
         field = fields.get(name)
         if field is None:
             problems.append(unknown(name[:80], name, sorted(fields)))
+        elif any("\0" in text for text in texts):
+            problems.append(FieldProblem(name, "holds U+0000, which no text may"))
         elif _is_list(field):
             values[name] = [_value(text, _members(field)) for text in texts]
         elif len(texts) > 1:

@@ -545,3 +545,10 @@ async def test_lists_by_tag_go_by_the_name_of_now(registry: Registry) -> None:
     await patch(registry, "a", name="c")
 
     assert await page(registry, "tag=t") == ["b", "c"]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/models?q=%ff", "/api/v1/search?q=a%c3", "/?model=%80"])
+async def test_a_query_that_is_not_utf8_is_refused(registry: Registry, path: str) -> None:
+    refused = await registry.get(path)
+
+    assert (refused.status, refused.code) == (400, "query_encoding_invalid")

@@ -43,7 +43,7 @@ async def test_phrases_unwanted_words_and_prefixes(registry: Registry) -> None:
 
 HOSTILE = (
     '"', '""', '"a', "AND", "a AND", "NOT", "NEAR(a b)", "name:", "name : a", "*", "a*b", "-",
-    "--a", "(", "a OR (b", "^a", "{a b}:c", "'; DROP TABLE models", "%00", "a\x00b", "\ud7ff",
+    "--a", "(", "a OR (b", "^a", "{a b}:c", "'; DROP TABLE models", "%00", "\ud7ff",
     "ß" * 100, "a " * 150, "+a", "a + b", "\\", "😀", "col:val", '-"', '-"a b', "。",
 )  # fmt: skip
 

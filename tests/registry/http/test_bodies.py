@@ -49,6 +49,9 @@ def nested(depth: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:
         b"{'name': 1}",
         b'{"name": "a",}',
         b'{"name": "\x00"}',
+        b'{"name": "a\\u0000"}',
+        b'{"name": "\\\\\\u0000"}',
+        b'{"free": {"\\u0000": 1}}',
         b"\x1f\x8b\x08",
     ],
 )
@@ -77,6 +80,10 @@ def test_what_no_field_can_hold_is_named(content: bytes, field: str) -> None:
 
     assert refused.value.problems[0][0].startswith(field)
     assert not isinstance(refused.value, BodyMalformed)
+
+
+def test_what_only_looks_like_an_escaped_nul_is_text() -> None:
+    assert parse_json(b'{"name": "\\\\u0000"}', Wish).name == "\\u0000"
 
 
 def test_numbers_that_nothing_can_hold_are_named_beside_others() -> None:

@@ -102,6 +102,8 @@ def test_times_are_read_with_a_plus_that_was_not_encoded(text: str) -> None:
         ("limit", ["1", "2"], "more than once"),
         ("limt", "1", "did you mean limit?"),
         ("text", "x", "is not known here"),
+        ("q", "a\x00b", "U+0000"),
+        ("tag", ["a", "\x00"], "U+0000"),
         ("sizes", ["1", "2", "3"], "at most 2 entries"),
     ],
 )
