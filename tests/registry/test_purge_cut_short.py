@@ -47,6 +47,10 @@ async def full_model(registry: Registry, name: str) -> str:
     points = [{"key": "loss", "value": n, "step": n} for n in range(7)]
     logged = await send("POST", f"/api/v1/runs/{run.json['id']}/metrics", json={"points": points})
     assert logged.status in (200, 201, 204), logged.body
+    rated = await send("POST", f"{at}/versions/1.0.0/rate", json={"metrics": ["size"]})
+    assert rated.status == 201, rated.body
+    review = await send("POST", f"{at}/versions/1.0.0/reviews", json={"verdict": "approve"})
+    assert review.status == 201, review.body
     return str(made.json["id"])
 
 

@@ -176,7 +176,7 @@ def test_a_card_may_be_cut_within_a_character() -> None:
     assert decode_card(b"words " + content, origin="R").problem != ""
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(
         st.sampled_from(
@@ -378,6 +378,7 @@ def test_licences_are_recognised_by_their_beginning(text: str, licence: str | No
     assert recognise(text) == licence
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_may_be_no_licence(text: str) -> None:
     found = recognise(text)
