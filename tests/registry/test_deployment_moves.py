@@ -156,6 +156,8 @@ async def test_another_version_is_deployed_in_place(registry: Registry) -> None:
 
     answer = await verb(registry, one, "deploy", version="@latest", reason="better")
     again = await verb(registry, one, "deploy", version="2.0.0")
+    healthy = await report(registry, one, "healthy")
+    still = await verb(registry, one, "deploy", version="2.0.0")
 
     found = answer.json
     assert (found["status"], found["version"]["label"]) == ("deploying", "2.0.0")
@@ -163,12 +165,14 @@ async def test_another_version_is_deployed_in_place(registry: Registry) -> None:
     assert found["deployed_at"] > one["deployed_at"]
     assert found["created_at"] == one["created_at"]
     assert again.json == found
-    event = (await events(registry, one))[-1]
+    assert still.json == healthy.json
+    event = (await events(registry, one))[-2]
     assert (event["action"], event["reason"]) == ("deploy", "better")
     assert (event["from_status"], event["to_status"]) == ("healthy", "deploying")
     assert (event["from_version"], event["to_version"]) == (one["version"], found["version"])
     [(before, after)] = await registry.rows(
-        f"SELECT before, after FROM audit WHERE entity = '{one['id']}' ORDER BY id DESC LIMIT 1"
+        f"SELECT before, after FROM audit WHERE entity = '{one['id']}' AND action = 'deploy' "
+        "ORDER BY id DESC LIMIT 1"
     )
     assert one["version"]["id"] in before
     assert found["version"]["id"] in after

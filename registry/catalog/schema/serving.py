@@ -158,6 +158,13 @@ Index(
     deployments.c.status,
     deployments.c.model,
 )
+# How many stand where, counted in the order of their groups.
+Index(
+    "deployments_standing",
+    deployments.c.environment,
+    deployments.c.status,
+    deployments.c.model,
+)
 Index("deployments_by_model", deployments.c.model, deployments.c.created_at, deployments.c.id)
 Index("deployments_by_version", deployments.c.version, deployments.c.created_at, deployments.c.id)
 Index("deployments_by_previous_version", deployments.c.previous_version)

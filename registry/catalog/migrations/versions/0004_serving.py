@@ -242,6 +242,9 @@ def upgrade() -> None:
         ["version", "terminated_at", "created_at", "id"],
         unique=False,
     )
+    op.create_index(
+        "deployments_standing", "deployments", ["environment", "status", "model"], unique=False
+    )
     op.create_table(
         "binding_statistics",
         sa.Column("binding", sa.Text(), nullable=False),
