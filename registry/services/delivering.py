@@ -91,9 +91,13 @@ class Deliverer:
 
     async def run(self) -> int:
         """Deliver until nothing is due; returns how many attempts were made."""
-        made = 0
+        made, counted_at = 0, 0.0
         async with asyncio.TaskGroup() as group:
             while True:
+                now = asyncio.get_running_loop().time()
+                if now - counted_at >= LOOK_SECONDS:
+                    self.waiting = await self._store.index.read(count_waiting)
+                    counted_at = now
                 for due in await self._next():
                     self._start(group, due)
                     made += 1
@@ -104,7 +108,9 @@ class Deliverer:
                     timeout=LOOK_SECONDS,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-        self.waiting = await self._store.index.read(count_waiting)
+        self._served.clear()  # nobody waits
+        if made:
+            self.waiting = await self._store.index.read(count_waiting)
         return made
 
     def _start(self, group: asyncio.TaskGroup, due: DueDelivery) -> None:

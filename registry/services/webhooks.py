@@ -13,6 +13,7 @@ keep the namespace from being deleted.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import msgspec
@@ -45,6 +46,8 @@ from store.index.transactions import Tx
 from store.opening import Store
 
 VAULT_LABEL: Final = "webhook secrets"
+PAUSE_SECONDS: Final = 0.005
+"""Between steps of removing, for other writers."""
 
 
 class WebhookWish(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,6 +225,7 @@ class Webhooks:
         steps = 0
         while await self._store.index.run(remove_some_deleted):
             steps += 1
+            await asyncio.sleep(PAUSE_SECONDS)
         return steps
 
     def _check_url(self, url: str) -> None:
