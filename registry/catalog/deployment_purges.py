@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from registry.catalog.deployments import event_to_restore, find_deployment
+from registry.catalog.deployments import find_deployment, previous_version_of
 from registry.catalog.schema import deployment_events, deployments
 from registry.catalog.versions import find_version_anywhere
 from store.index.transactions import Statement, Tx
@@ -69,8 +69,7 @@ async def forget_some_deployments(tx: Tx, version_id: str) -> bool:
     for (id,) in rows:
         deployment = await find_deployment(tx, id)
         assert deployment is not None, "read in this transaction"
-        source = await event_to_restore(tx, deployment)
-        previous = None if source is None else source.to_version_id
+        previous = await previous_version_of(tx, deployment)
         await tx.run(_SET_PREVIOUS, id_=id, previous=previous, now=tx.now)
     return bool(rows)
 

@@ -134,6 +134,18 @@ _BROUGHT_BEFORE = Statement(
     .limit(1)
 )
 
+_BROUGHT = Statement(
+    select(*EVENT_FIELDS.values())
+    .where(
+        _OF_DEPLOYMENT,
+        _BRINGS,
+        deployment_events.c.id < bindparam("before"),
+        deployment_events.c.to_version == bindparam("version"),
+    )
+    .order_by(deployment_events.c.id.desc())
+    .limit(1)
+)
+
 
 def deployment_of(row: Row) -> Deployment:
     """The struct of a row of `FIELDS`."""
@@ -204,23 +216,34 @@ async def append_event(tx: Tx, event: DeploymentEvent) -> None:
     await tx.run(_APPEND, **{name: getattr(event, name) for name in EVENT_FIELDS if name != "id"})
 
 
-async def last_brought(tx: Tx, deployment_id: str) -> DeploymentEvent | None:
-    """The last event that brought a version."""
-    row = await tx.one(_LAST_BROUGHT, deployment=deployment_id)
-    return None if row is None else event_of(row)
-
-
-async def brought_before(
-    tx: Tx, deployment_id: str, before: int, version_id: str
-) -> DeploymentEvent | None:
-    """The last event before another that brought another version, purged ones aside."""
-    row = await tx.one(_BROUGHT_BEFORE, deployment=deployment_id, before=before, version=version_id)
-    return None if row is None else event_of(row)
+async def previous_version_of(tx: Tx, deployment: Deployment) -> str | None:
+    """What ran before what a deployment runs now, as its events say; purged versions aside."""
+    last = await _last_brought(tx, deployment.id)
+    if last is None:
+        return None
+    row = await tx.one(
+        _BROUGHT_BEFORE,
+        deployment=deployment.id,
+        before=last.stands_at,
+        version=deployment.version_id,
+    )
+    return None if row is None else event_of(row).to_version_id
 
 
 async def event_to_restore(tx: Tx, deployment: Deployment) -> DeploymentEvent | None:
-    """The event whose version a rollback of this deployment brings back."""
-    last = await last_brought(tx, deployment.id)
-    if last is None:
+    """The event that brought the previous version, which a rollback brings back."""
+    last = await _last_brought(tx, deployment.id)
+    if last is None or deployment.previous_version_id is None:
         return None
-    return await brought_before(tx, deployment.id, last.stands_at, deployment.version_id)
+    row = await tx.one(
+        _BROUGHT,
+        deployment=deployment.id,
+        before=last.stands_at,
+        version=deployment.previous_version_id,
+    )
+    return None if row is None else event_of(row)
+
+
+async def _last_brought(tx: Tx, deployment_id: str) -> DeploymentEvent | None:
+    row = await tx.one(_LAST_BROUGHT, deployment=deployment_id)
+    return None if row is None else event_of(row)

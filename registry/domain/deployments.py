@@ -12,7 +12,8 @@ Each change is an **event**, kept as long as the deployment. Those that bring a 
 (`BRINGING`) tell what ran, and so where a **rollback** goes: to the version that ran before the
 present one. A rollback stands in the history where the version it restored stood, so the next one
 goes further back, never to what was just fled from. A deployment by hand stands where it is.
-Versions that were purged since are stepped over.
+Versions that were purged since are stepped over, also where the very same files bring them back
+later: a rollback goes where the deployment says.
 """
 
 from __future__ import annotations

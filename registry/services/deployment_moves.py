@@ -18,8 +18,8 @@ import msgspec
 from registry.catalog.audit import Entry, record
 from registry.catalog.deployments import (
     append_event,
-    event_to_restore,
     insert_deployment,
+    previous_version_of,
     write_deployment_move,
 )
 from registry.catalog.environments import find_environment
@@ -83,8 +83,7 @@ async def move_deployment(
     await append_event(tx, _event(tx, principal, wish, restored))
     if before is not None:
         if before.version_id != after.version_id:
-            source = await event_to_restore(tx, after)
-            previous = None if source is None else source.to_version_id
+            previous = await previous_version_of(tx, after)
             after = msgspec.structs.replace(after, previous_version_id=previous)
         await write_deployment_move(tx, after)
     await _record(tx, principal, wish)

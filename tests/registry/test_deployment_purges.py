@@ -127,6 +127,23 @@ async def test_a_purge_of_all_that_ran_before_leaves_nothing_to_go_back_to(
     assert (await registry.get(f"{DEPLOYMENTS}/{one['id']}")).json["previous_version"] is None
 
 
+async def test_a_rollback_goes_where_the_deployment_says(registry: Registry) -> None:
+    """Although the very files bring a purged version back, what was said meanwhile holds."""
+    await publish(registry, 3)
+    await make_environment(registry)
+    one = await deployed(registry, "1")
+    for version in ("2", "3"):
+        await verb(registry, one, "deploy", version=version)
+    await purge_version(registry, 2)
+    again = await registry.publish("bert", "2.0.0", {"f": b"bert 2"})
+
+    said = (await registry.get(f"{DEPLOYMENTS}/{one['id']}")).json["previous_version"]
+    back = await verb(registry, one, "rollback")
+
+    assert again["number"] == 2
+    assert said["label"] == back.json["version"]["label"] == "1.0.0"
+
+
 async def test_a_version_that_came_back_is_left_alone(registry: Registry) -> None:
     """Registering the very files brings a purged version back; a late step must not take more."""
     await publish(registry, 1)
