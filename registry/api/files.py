@@ -45,7 +45,9 @@ from registry.http.answers import json_answer
 from registry.http.blobs import Presentation, send_blob
 from registry.http.conditional import (
     ETAG,
+    condition_on_bytes,
     etag_of,
+    expected_rows,
     repr_digest_of,
 )
 from registry.http.lists import Listed, prefers_plain, send_list
@@ -85,7 +87,7 @@ async def put_model_file(request: web.Request) -> web.StreamResponse:
     model, version, path = file_target(request)
     refuse_partial(request)
     asked = read_query(request, PutQuestion)
-    target = Target(model, label_of(version), parse_path(path))
+    target = Target(model, label_of(version), parse_path(path), condition_on_bytes(request))
     publish = wants_publish(request, asked)
     expected, size = expected_digest(request, asked), request.content_length
     store, principal = request.app[STORE], request[PRINCIPAL]
@@ -247,7 +249,7 @@ async def put_model_version(request: web.Request) -> web.StreamResponse:
 async def delete_model_file(request: web.Request) -> web.StreamResponse:
     """Take a file out of a draft."""
     model, version, path = file_target(request)
-    target = Target(model, label_of(version), parse_path(path))
+    target = Target(model, label_of(version), parse_path(path), condition_on_bytes(request))
     await remove_draft_file(request.app[STORE], request[PRINCIPAL], target)
     return web.Response(status=204)
 
@@ -256,7 +258,11 @@ async def delete_model_version(request: web.Request) -> web.StreamResponse:
     """Delete a version, restorable until it is purged, or discard a draft."""
     model, version = version_target(request)
     gone = await delete_version(
-        request.app[STORE], request[PRINCIPAL], model, parse_reference(version)
+        request.app[STORE],
+        request[PRINCIPAL],
+        model,
+        parse_reference(version),
+        expected=expected_rows(request),
     )
     assert isinstance(gone, Version | Draft)
     return web.Response(status=204)
@@ -271,6 +277,7 @@ _READING: Final = {
     "If-Match": "Answer only if it still has this `ETag`; else 412.",
     "If-None-Match": "",
 }
+_ONLY_NEW: Final = {"If-None-Match": "`*`: only if no file is there; else 412."}
 _PUTTING: Final = {"Repr-Digest": "", "Content-Digest": "", "Expect": ""}
 
 ROUTES: Final = [
@@ -287,7 +294,8 @@ ROUTES: Final = [
         accepts=Media("*/*", "The file, as it shall be stored."),
         answers={200: FileAnswer, 201: FileAnswer},
         problems=(409, 422),
-        headers=_PUTTING,
+        takes_if_match=True,
+        headers={**_PUTTING, **_ONLY_NEW},
     ),
     *(
         Route(
@@ -352,6 +360,7 @@ ROUTES: Final = [
         tag="files",
         answers={204: None},
         problems=(409,),
+        takes_if_match=True,
     ),
     Route(
         method="DELETE",
@@ -363,5 +372,6 @@ ROUTES: Final = [
         tag="files",
         answers={204: None},
         problems=(409,),
+        takes_if_match=True,
     ),
 ]

@@ -14,12 +14,14 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as BadBase64
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
 from aiohttp import hdrs, web
 
 from registry.domain.expectations import ANYTHING, Expected, mark_of
+from registry.errors import PreconditionFailed
 from store.digest import Digest
 
 ETAG: Final = "ETag"
@@ -80,6 +82,27 @@ def expected_rows(request: web.Request) -> Expected:
 def expected_changes(request: web.Request, id: str) -> int | None:
     """What ``If-Match`` says of the row with this id: None if any will do, 0 if none will."""
     return expected_rows(request).changes_of(id)
+
+
+def condition_on_bytes(request: web.Request) -> Callable[[Digest | None], None] | None:
+    """What a change demands of the bytes that are there, to be asked where they are changed.
+
+    It gets their digest, or None where nothing is, and raises `PreconditionFailed`.
+    """
+    if_match = ", ".join(request.headers.getall(hdrs.IF_MATCH, [])) or None
+    if_none_match = ", ".join(request.headers.getall(hdrs.IF_NONE_MATCH, [])) or None
+    if if_match is None and if_none_match is None:
+        return None
+
+    def check(digest: Digest | None) -> None:
+        etag = None if digest is None else etag_of(digest)
+        verdict = check_preconditions(
+            etag, if_match=if_match, if_none_match=if_none_match, is_read=False
+        )
+        if verdict is Verdict.FAILED:
+            raise PreconditionFailed(hdrs.IF_NONE_MATCH if if_match is None else hdrs.IF_MATCH)
+
+    return check
 
 
 def repr_digest_of(digest: Digest) -> str:

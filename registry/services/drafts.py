@@ -4,10 +4,14 @@ An upload registers before its first byte, so that nobody publishes around it. M
 made by the transaction that makes the file visible: an upload that fails leaves neither.
 
 A path of a published version never changes: equal bytes are welcome again, others are refused.
+
+A condition on the file that is there is asked before the first byte, so that the others need not
+travel, and again in the transaction that makes the file visible.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, TypeAlias
 
@@ -58,12 +62,17 @@ from store.opening import Store
 Outcome: TypeAlias = Literal["created", "replaced", "unchanged"]
 
 
+Condition: TypeAlias = Callable[[Digest | None], None]
+"""Gets the digest of the file that is there, None for none; raises `PreconditionFailed`."""
+
+
 class Target(msgspec.Struct, frozen=True):
     """Where a file goes: a model by name or id, a label, and a path in normal form."""
 
     model: ModelReference
     label: str
     path: str
+    condition: Condition | None = None
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -192,8 +201,11 @@ async def _admit(store: Store, making: _Making) -> _Frozen | None:
     async def unit(tx: Tx) -> _Frozen | None:
         target = making.target
         model = await model_to_write(tx, making.principal, target.model)
-        if model is not None:
+        if model is None:
+            await _require(tx, target, None, None)
+        else:
             version, draft = await label_holder(tx, model, target.label)
+            await _require(tx, target, version, draft)
             if version is not None:
                 return await _frozen_file(tx, model, version, target.path)
             if draft is not None:
@@ -211,6 +223,18 @@ async def _admit(store: Store, making: _Making) -> _Frozen | None:
         return None
 
     return await store.index.run(unit)
+
+
+async def _require(tx: Tx, target: Target, version: Version | None, draft: Draft | None) -> None:
+    """Ask the condition of what is under the path now."""
+    if target.condition is None:
+        return
+    file = None
+    if version is not None:
+        file = await find_tree_file(tx, version.tree, target.path)
+    elif draft is not None:
+        file = await find_draft_file(tx, draft.id, target.path)
+    target.condition(None if file is None else file.digest)
 
 
 def _folded(reference: ModelReference) -> str:
@@ -295,6 +319,7 @@ async def _record(tx: Tx, stored: StoredBlob, *, making: _Making) -> _Recorded:
         refuse_reserved(target.label)
         model = await make_model(tx, principal, making.model, target.model)
     version, draft = await label_holder(tx, model, target.label)
+    await _require(tx, target, version, draft)
     file = TreeFile(target.path, stored.digest, stored.size_bytes)
     if version is not None:
         frozen = await _frozen_file(tx, model, version, target.path)
@@ -383,6 +408,7 @@ async def remove_draft_file(store: Store, principal: Principal, target: Target) 
             raise _is_frozen(model, version, "its files cannot be removed one by one")
         if draft is None:
             raise NotFound("draft", f"{target.label} of {model.name}", code="draft_not_found")
+        await _require(tx, target, None, draft)
         file = await find_draft_file(tx, draft.id, target.path)
         if file is not None:
             await drop_ref(tx, file.digest, model.id, FOLDER)

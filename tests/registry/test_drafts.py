@@ -270,3 +270,65 @@ async def test_a_touched_draft_is_idle_no_more(registry: Registry) -> None:
     assert await list_idle_drafts(registry.store, idle_seconds=-10)
 
     assert await list_idle_drafts(registry.store, idle_seconds=60) == []
+
+
+# Conditions on the file that is there
+
+
+async def test_a_file_is_put_only_over_the_one_that_was_seen(registry: Registry) -> None:
+    path = "/models/bert/v1/a"
+    nothing = await registry.put(path, CONTENT, If_Match='"sha256:0"')
+    first = await registry.put(path, CONTENT, If_None_Match="*")
+    seen = first.headers["ETag"]
+    again = await registry.put(path, OTHER, If_None_Match="*")
+    second = await registry.put(path, OTHER, If_Match=seen)
+    stale = await registry.put(path, CONTENT, If_Match=seen)
+    kept = await registry.send("DELETE", path, headers={"If-Match": seen})
+    gone = await registry.send("DELETE", path, headers={"If-Match": second.headers["ETag"]})
+
+    assert [answer.status for answer in (first, second, gone)] == [201, 200, 204]
+    for refused in (nothing, again, stale, kept):
+        assert (refused.status, refused.code) == (412, "precondition_failed")
+    assert await registry.count("folder_files") == 0
+
+
+async def test_a_refused_condition_leaves_no_model_and_no_upload(registry: Registry) -> None:
+    refused = await registry.put("/models/fresh/v1/a", CONTENT, If_Match='"sha256:0"')
+
+    assert refused.status == 412
+    assert await registry.count("models") == 0
+    assert await registry.count("folder_uploads") == 0
+
+
+async def test_of_two_who_saw_the_same_file_one_replaces_it(registry: Registry) -> None:
+    """Both were admitted while it was there; the transaction that comes second sees the change."""
+    path = "/models/bert/v1/a"
+    seen = (await registry.put(path, CONTENT)).headers["ETag"]
+    body = SlowBody(b"slow")
+    slow = asyncio.create_task(
+        registry.send("PUT", path, data=body.pieces(), headers={"If-Match": seen})
+    )
+    await body.started.wait()
+    async with asyncio.timeout(20):
+        while not await registry.count("folder_uploads"):
+            await asyncio.sleep(0.001)
+
+    fast = await registry.put(path, OTHER, If_Match=seen)
+    body.released.set()
+    late = await slow
+
+    assert (fast.status, late.status, late.code) == (200, 412, "precondition_failed")
+    assert (await registry.get(path)).body == OTHER
+
+
+async def test_conditions_hold_for_published_files_and_versions_too(registry: Registry) -> None:
+    made = await registry.publish("bert", "v1", {"a": CONTENT})
+    path = "/models/bert/v1/a"
+    tag = (await registry.get(f"/api/v1/versions/{made['id']}")).headers["ETag"]
+
+    same = await registry.put(path, CONTENT, If_Match=f'"{Digest.of(CONTENT)}"')
+    new = await registry.put(path, CONTENT, If_None_Match="*")
+    wrong = await registry.send("DELETE", "/models/bert/v1", headers={"If-Match": '"x"'})
+    gone = await registry.send("DELETE", "/models/bert/v1", headers={"If-Match": tag})
+
+    assert [one.status for one in (same, new, wrong, gone)] == [200, 412, 412, 204]
