@@ -29,6 +29,7 @@ from registry.services.scoring import (
     list_scores,
     rate_version,
 )
+from store.digest import Digest
 from store.errors import IndexConflict
 from store.index.transactions import Statement, Tx
 from tests.support.builders import Answer, Registry, running_registry, tar_of
@@ -470,6 +471,22 @@ async def run_sql(registry: Registry, sql: str) -> None:
         await tx.run(Statement(text(sql)))
 
     await registry.store.index.run(unit)
+
+
+async def test_a_damaged_card_is_said_and_nothing_is_kept(registry: Registry) -> None:
+    await registry.publish("bert", "1.0.0", FILES)
+    digest = Digest.of(README)
+    [(generation,)] = await registry.rows(
+        f"SELECT generation FROM blobs WHERE lower(hex(digest)) = '{digest.hex}'"
+    )
+    await registry.store.quarantine.convict(digest, generation)
+    answer = await registry.send("POST", f"{VERSION}/rate")
+    others = await rate(registry, "size", "code_quality", "reviewedness")
+    await registry.put("/blobs/healed", README)
+
+    assert (answer.status, answer.code) == (500, "blob_damaged")
+    assert len(others) == 3
+    assert len(await rate(registry)) == len(METRICS)
 
 
 # Bounds
