@@ -30,6 +30,8 @@ from registry.catalog.schema import (
     model_tags,
     models,
     redirects,
+    retention_policies,
+    retention_returns,
     reviews,
     revisions,
     scores,
@@ -92,6 +94,8 @@ _DETAILS = _some(version_details, version_details.c.version.in_(_of_versions))
 _EDGES = _some(lineage, lineage.c.child.in_(_of_versions))
 _SCORES = _some(scores, scores.c.version.in_(_of_versions))
 _REVIEWS = _some(reviews, reviews.c.version.in_(_of_versions))
+_RETURNS = _some(retention_returns, retention_returns.c.version.in_(_of_versions))
+_POLICIES = _some(retention_policies, retention_policies.c.model == _MODEL)
 _ALIASES = _some(aliases, aliases.c.model == _MODEL)
 _EVENTS = _some(alias_events, alias_events.c.model == _MODEL)
 _REDIRECTS = _some(redirects, redirects.c.model == _MODEL)
@@ -165,7 +169,16 @@ async def purge_some(tx: Tx, model: Model) -> bool:
         return True
     if await purge_some_bindings(tx, model.id, AT_ONCE):
         return True
-    for statement in (_FOLDER_FILES, _FOLDERS, _DOWNLOADS, _DETAILS, _EDGES, _SCORES, _REVIEWS):
+    for statement in (
+        _FOLDER_FILES,
+        _FOLDERS,
+        _DOWNLOADS,
+        _DETAILS,
+        _EDGES,
+        _SCORES,
+        _REVIEWS,
+        _RETURNS,
+    ):
         if await tx.run(statement, model_=model.id, limit=AT_ONCE):
             return True
     if await _disinherit(tx, model) or await _untag(tx, model.id):
@@ -177,7 +190,7 @@ async def purge_some(tx: Tx, model: Model) -> bool:
         return True
     if await _forget_revisions(tx, model.id):
         return True
-    for statement in (_REDIRECTS, _CARDS):
+    for statement in (_REDIRECTS, _CARDS, _POLICIES):
         await tx.run(statement, model_=model.id, limit=AT_ONCE)
     await forget(tx, model.id)
     await tx.run(_ROW, model_=model.id)

@@ -27,6 +27,8 @@ BINDING: Final = "bnd_"
 WEBHOOK: Final = "whk_"
 ENVIRONMENT: Final = "env_"
 DEPLOYMENT: Final = "dep_"
+POLICY: Final = "pol_"
+PLAN: Final = "pln_"
 
 PREFIXES: Final = frozenset(
     (
@@ -44,7 +46,8 @@ PREFIXES: Final = frozenset(
         "imp_",
         LINEAGE,
         NAMESPACE,
-        "pol_",
+        PLAN,
+        POLICY,
         REVIEW,
         RUN,
         RATING,

@@ -50,6 +50,7 @@ from registry.domain.versions import choose_latest
 from registry.errors import Conflict, ContentMissing, NotFound
 from registry.services.lineage import EdgeSaid
 from registry.services.moves import move_alias, move_status
+from registry.services.retirement import bring_back
 from store.digest import Digest
 from store.index.transactions import Tx
 
@@ -123,6 +124,7 @@ async def publish_in(
     version = await find_version_by_label(tx, model.id, folded)
     if version is not None and version.deleted_at is None:
         require_same(model, version, complete)
+        version = await wanted_again(tx, principal, model, version)
         return Publication(model, version, False, await find_details(tx, version.id))
     reason = await why_not_publish(tx, model, label, draft, complete)
     if reason is not None:
@@ -290,6 +292,7 @@ async def _come_back(
         await claim_tree(tx, version.tree.raw, model.id)
         version = await set_purged(tx, version, at=None)
     version = await set_deleted(tx, version, by=None)
+    version = await bring_back(tx, principal, model, version)
     details = await find_details(tx, version.id)
     given = stated.facts.given()
     if given:
@@ -302,6 +305,15 @@ async def _come_back(
         )
     await let_aliases_follow(tx, model, principal, "restored", published=version.number)
     return Publication(model, version, True, details)
+
+
+async def wanted_again(tx: Tx, principal: Principal, model: Model, version: Version) -> Version:
+    """A living version that somebody publishes once more, retired no longer."""
+    if version.retired_at is None:
+        return version
+    version = await bring_back(tx, principal, model, version, reason="published again")
+    await let_aliases_follow(tx, model, principal, "restored", published=version.number)
+    return version
 
 
 async def record_version(

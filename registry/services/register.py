@@ -7,7 +7,7 @@ It asks once more, for all files in one statement, whether the caller may use ev
 true before may have changed.
 
 **Repeating.** A request that finds its version there is answered with that version and changes
-nothing, so that a retry is safe:
+nothing, so that a retry is safe; only a retired one is brought back, since somebody wants it:
 
 - with a label: the live version of that label holds the same tree, or the same source with the same
   declared digest and size. What people say of it may have changed since and plays no part;
@@ -74,6 +74,7 @@ from registry.services.publish import (
     Stated,
     make_version,
     publish_in,
+    wanted_again,
     why_not_return,
 )
 from registry.services.resolve import require_model
@@ -272,6 +273,7 @@ async def _find_repeated(
     if version is not None:
         if version.tree != on.content.tree or version.source != on.wish.stated.source:
             raise _differs(model, version)
+        version = await wanted_again(tx, principal, model, version)
         full = await full_version(tx, model, version)
         return Registered(model=model, version=full, is_new=False)
     running = await running_uploads(tx, model.folded, fold(label))
@@ -309,6 +311,9 @@ async def _find_unlabelled(
         return None
     if not await are_told(tx, principal, version, on.lineage):
         return None
+    if version.retired_at is not None:
+        version = await wanted_again(tx, principal, model, version)
+        full = await full_version(tx, model, version)
     return Registered(model=model, version=full, is_new=False)
 
 

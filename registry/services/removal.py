@@ -3,6 +3,9 @@
 Deleting is soft: the files stay referenced, so that the version can be restored whole. Purging ends
 that; then only the row is left, which burns number and label. The very same files may still be
 registered under the label again, and the version is back with its number.
+
+`delete_in` and `purge_in` are for who has a transaction already: retention goes through them, so
+that every guard holds there too.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from registry.catalog.audit import Entry, record
 from registry.catalog.bindings import purge_bindings_of_version
 from registry.catalog.claims import release_folder, release_tree
 from registry.catalog.folders import delete_draft, draft_totals, find_draft, running_uploads
+from registry.catalog.retention import forget_return
 from registry.catalog.versions import (
     find_version_by_id,
     find_version_by_label,
@@ -37,6 +41,7 @@ from registry.services.models import refuse_held
 from registry.services.moves import move_alias
 from registry.services.publish import let_aliases_follow, record_version
 from registry.services.resolve import DraftFiles, follow, require_model
+from registry.services.retirement import bring_back
 from registry.services.run_purges import forget_training
 from registry.services.scoring import forget_judgement
 from registry.services.versions import FullVersion, full_version
@@ -74,14 +79,15 @@ async def delete_version(
                 code="label_required",
             )
         expected.require(target.version.id, target.version.changes, under=found.name)
-        return await _delete(tx, principal, found, target.version, reason)
+        return await delete_in(tx, principal, found, target.version, reason)
 
     return await change(store, principal, unit)
 
 
-async def _delete(
+async def delete_in(
     tx: Tx, principal: Principal, model: Model, version: Version, reason: str
 ) -> Version:
+    """Delete a living version softly; raises `Conflict` while aliases point at it."""
     pointing = await aliases_of_revision(tx, model.id, version.revision)
     others = [alias.name for alias in pointing if fold(alias.name) not in RESERVED_ALIASES]
     if others:
@@ -117,13 +123,16 @@ async def _let_go(tx: Tx, model: Model, principal: Principal, pointing: list[Ali
 async def restore_version(
     store: Store, principal: Principal, model: ModelReference, reference: VersionReference
 ) -> FullVersion:
-    """Bring a deleted version back as it was; one that lives is returned as it is."""
+    """Bring back a version that is deleted or retired or both; another is returned as it is."""
 
     async def unit(tx: Tx) -> FullVersion:
         found = await require_model(tx, principal, model)
         version = await _find_any(tx, found, reference)
         if version.deleted_at is not None:
             version = await _restore(tx, principal, found, version)
+        elif version.retired_at is not None:
+            version = await bring_back(tx, principal, found, version)
+            await let_aliases_follow(tx, found, principal, "restored")
         return await full_version(tx, found, version)
 
     return await change(store, principal, unit)
@@ -164,6 +173,7 @@ async def _restore(tx: Tx, principal: Principal, model: Model, version: Version)
         )
     version = await set_deleted(tx, version, by=None)
     await record_version(tx, principal, model, version, "restore")
+    version = await bring_back(tx, principal, model, version)
     await let_aliases_follow(tx, model, principal, "restored")
     return version
 
@@ -191,20 +201,34 @@ async def purge_version(
                 "is not deleted; delete it first",
                 code="version_live",
             )
-        if version.purged_at is None:
-            refuse_held(found)
-            await refuse_running_version(tx, found, version)
-            await release_tree(tx, version.tree.raw, found.id)
-            await purge_bindings_of_version(tx, version.id)
-            await record_version(tx, principal, found, version, "purge", reason=reason)
-            version = await set_purged(tx, version, at=tx.now)
+        version = await purge_in(tx, principal, found, version, reason)
         return await full_version(tx, found, version)
 
     purged = await change(store, principal, unit)
-    await forget_training(store, purged.version.id)
-    await forget_deployments(store, purged.version.id)
-    await forget_judgement(store, purged.version.id)
+    await forget_version(store, purged.version.id)
     return purged
+
+
+async def purge_in(
+    tx: Tx, principal: Principal, model: Model, version: Version, reason: str
+) -> Version:
+    """Let go of a deleted version; the caller calls `forget_version` once that is committed."""
+    if version.purged_at is not None:
+        return version
+    refuse_held(model)
+    await refuse_running_version(tx, model, version)
+    await release_tree(tx, version.tree.raw, model.id)
+    await purge_bindings_of_version(tx, version.id)
+    await forget_return(tx, version.id)
+    await record_version(tx, principal, model, version, "purge", reason=reason)
+    return await set_purged(tx, version, at=tx.now)
+
+
+async def forget_version(store: Store, version_id: str) -> None:
+    """Let go, in steps, of what a version that was purged had gathered; repeating does no harm."""
+    await forget_training(store, version_id)
+    await forget_deployments(store, version_id)
+    await forget_judgement(store, version_id)
 
 
 async def discard_draft(
