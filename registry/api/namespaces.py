@@ -84,7 +84,7 @@ async def patch_namespace(request: web.Request) -> web.StreamResponse:
 
 
 async def delete_namespace(request: web.Request) -> web.StreamResponse:
-    """Delete a namespace that holds no model, deleted ones included."""
+    """Delete a namespace that holds no model, experiment or webhook, deleted ones included."""
     store, principal = request.app[STORE], request[PRINCIPAL]
     await remove_namespace(store, principal, _target(request), expected_rows(request))
     return web.Response(status=204)
