@@ -136,7 +136,7 @@ def statuses_of(route: Route) -> list[int]:
 def takes_key(route: Route) -> bool:
     """Whether ``Idempotency-Key`` makes repeating the request safe; a question is safe anyway."""
     is_ours = route.adapter.name == "native" and not route.permission.endswith(".read")
-    return route.method == hdrs.METH_POST and route.body != "bytes" and is_ours
+    return route.method == hdrs.METH_POST and is_ours
 
 
 class _Description:
