@@ -33,7 +33,6 @@ from registry.http.queries import read_query
 from registry.http.routing import Route
 from registry.http.targets import decoded, raw_segments
 from registry.keys import GROWTH, PRINCIPAL, STORE
-from registry.services.growth import list_growth
 from registry.services.health_samples import read_health
 from registry.services.summaries import (
     model_summary,
@@ -115,11 +114,14 @@ async def get_registry(request: web.Request) -> web.StreamResponse:
 
 
 async def get_growth(request: web.Request) -> web.StreamResponse:
-    """What there was on each day, the newest first: counted each hour, the last count is kept."""
+    """What there was at the end of each day, and what there is today; the newest first.
+
+    Counted each hour by the leader, which keeps the last count of each day for good. A day on which
+    no server ran has none.
+    """
     query = read_query(request, GrowthQuery)
     place = place_after(query, tuple[int])
-    found = await list_growth(
-        request.app[STORE],
+    found = await request.app[GROWTH].days(
         since=0 if query.since is None else moment(query.since, "since"),
         until=_EVER if query.until is None else moment(query.until, "until"),
         before=None if place is None else place[0],

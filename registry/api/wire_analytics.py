@@ -312,8 +312,8 @@ class HealthSampleAnswer(msgspec.Struct, frozen=True, kw_only=True):
     component: str
     status: Status
     detail: str
-    numbers: dict[str, float]
-    highest: dict[str, float]
+    numbers: dict[str, int | float]
+    highest: dict[str, int | float]
     samples: int
     by_status: dict[str, int]
 

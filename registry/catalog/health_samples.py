@@ -110,7 +110,7 @@ async def growth_before(tx: Tx, *, before: int, since: int, limit: int) -> list[
 
 
 def _sample(row: Row) -> Sample:
-    return Sample(*row[:4], msgspec.json.decode(row[4], type=dict[str, float]))
+    return Sample(*row[:4], msgspec.json.decode(row[4], type=dict[str, int | float]))
 
 
 @cache

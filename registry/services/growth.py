@@ -6,7 +6,7 @@ as it took: counting costs at most a hundredth of one thread, at whatever size. 
 it was counted.
 
 **From day to day** the leader counts each hour and keeps the last count of each day, for good: a
-row a day. A day on which no server ran has none.
+row a day. A day on which no server ran has none. Of the day that goes on the present count is told.
 """
 
 from __future__ import annotations
@@ -101,8 +101,32 @@ class Growth:
 
     async def sample(self) -> None:
         """Keep what there is as today's sample. For the leader."""
-        standing = await self.standing()
-        numbers: dict[str, float] = {
+        today = _of_today(await self.standing())
+        made = Sample(today.day, GROWTH, "ok", "", today.numbers)
+        await self._store.index.run(lambda tx: put_samples(tx, [made]))
+
+    async def days(
+        self, *, since: int, until: int, before: int | None, limit: int
+    ) -> list[DaySample]:
+        """Days from `since` on and before `until` and the day `before`, the newest first."""
+        bound = until if before is None else min(before, until)
+        unit = partial(growth_before, since=since, before=bound, limit=limit)
+        found = [
+            DaySample(one.time, {name: int(value) for name, value in one.numbers.items()})
+            for one in await self._store.index.read(unit)
+        ]
+        today = self._store.clock()
+        today -= today % DAY
+        if not since <= today < bound:
+            return found
+        now = _of_today(await self.standing())
+        return [now, *(one for one in found if one.day < now.day)][:limit]
+
+
+def _of_today(standing: Standing) -> DaySample:
+    return DaySample(
+        standing.at - standing.at % DAY,
+        {
             "models": standing.total("models"),
             "versions": standing.total("versions"),
             "runs": standing.total("runs"),
@@ -112,23 +136,8 @@ class Growth:
             "named": standing.held.named,
             "referenced": standing.held.referenced,
             "at": standing.at,
-        }
-        day = standing.at - standing.at % DAY
-        made = Sample(day, GROWTH, "ok", "", numbers)
-        await self._store.index.run(lambda tx: put_samples(tx, [made]))
-
-
-async def list_growth(
-    store: Store, *, since: int, until: int, before: int | None, limit: int
-) -> list[DaySample]:
-    """Days from `since` on and before `until`, and before the day `before`, the newest first."""
-    bound = until if before is None else min(before, until)
-    unit = partial(growth_before, since=since, before=bound, limit=limit)
-    found = await store.index.read(unit)
-    return [
-        DaySample(one.time, {name: int(value) for name, value in one.numbers.items()})
-        for one in found
-    ]
+        },
+    )
 
 
 async def _counts(tx: Tx) -> tuple[dict[str, dict[str, int]], int]:

@@ -357,7 +357,10 @@ def _summary(begin: int, component: str, samples: Sequence[Sample]) -> Summary:
         component=component,
         status=worst.status,
         detail=worst.detail,
-        numbers={name: sum(each) / len(each) for name, each in values.items()},
+        numbers={
+            name: each[0] if len(each) == 1 else sum(each) / len(each)
+            for name, each in values.items()
+        },
         highest={name: max(each) for name, each in values.items()},
         samples=len(samples),
         by_status=by_status,
