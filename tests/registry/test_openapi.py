@@ -259,6 +259,39 @@ def test_conditional_headers_are_documented_where_they_work() -> None:
         assert takes_key(route) == ("Idempotency-Key" in headers)
 
 
+WITHOUT_CONDITION = {
+    # Bytes under their digest, and claims on them, are there or not: no state to have seen.
+    "PUT /blobs/{digest}",
+    "PUT /blobs/",
+    "DELETE /blobs/{digest}",
+    "DELETE /api/v1/pins/{digest}",
+    # It makes a version, which is frozen then.
+    "PUT /models/{model}/{version}",
+    # Never changed, only made and taken away.
+    "DELETE /api/v1/models/{model}/former-names/{name}",
+    "DELETE /api/v1/models/{model}/versions/{version}/lineage/{edge}",
+    "DELETE /api/v1/operations/{operation}",
+    # A key and its value; what has them shows them and has the tag.
+    "PUT /api/v1/models/{model}/tags/{key}",
+    "DELETE /api/v1/models/{model}/tags/{key}",
+    "PUT /api/v1/models/{model}/versions/{version}/tags/{key}",
+    "DELETE /api/v1/models/{model}/versions/{version}/tags/{key}",
+}
+
+
+def test_what_may_change_is_changed_under_a_condition() -> None:
+    """Or is named above with the reason why not."""
+    without = {
+        f"{route.method} {template(route.path)[0]}"
+        for route in SHOWN
+        if route.method in ("PUT", "PATCH", "DELETE")
+        and route.adapter.name == "native"
+        and not route.takes_if_match
+    }
+
+    assert without == WITHOUT_CONDITION
+
+
 def test_the_document_is_the_same_each_time() -> None:
     assert msgspec.json.encode(describe(ALL, WORDS)) == msgspec.json.encode(describe(ALL, WORDS))
 
