@@ -114,9 +114,9 @@ class Standings:
         if not of_model:
             del self._of_model[gone.model_id]
         self._slots[slot] = self._ranks[slot] = None
+        # Masks may keep the bit: only taken slots are looked at, and who takes it is a change.
         self._taken &= ~(1 << slot)
         self._free.append(slot)
-        self._changed.append(slot)
 
     def replace_models(self, models: Iterable[str], candidates: Iterable[Candidate]) -> None:
         """Let `candidates` be all that there are of these models."""

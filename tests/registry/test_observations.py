@@ -254,6 +254,18 @@ async def test_a_repeated_key_counts_once(registry: Registry) -> None:
     assert (await observed(registry, one["id"]))["requests"] == 3
 
 
+async def test_a_report_and_the_answer_of_its_key_are_one_commit(registry: Registry) -> None:
+    one = await bound(registry)
+    stats = registry.store.index.stats
+    before = stats.commits
+
+    await report(registry, one["id"], Idempotency_Key="a")
+    single = stats.commits - before
+    await report_many(registry, {"binding": one["id"]}, Idempotency_Key="a")
+
+    assert (single, stats.commits - before) == (1, 2)
+
+
 async def test_at_once_a_key_counts_once_too(registry: Registry) -> None:
     one = await bound(registry)
 

@@ -505,6 +505,29 @@ async def test_a_mark_never_comes_twice_so_no_report_is_missed(
     assert await best(second, "min_success_rate=0.5") == [a]
 
 
+async def test_what_is_committed_while_changes_are_read_is_in_the_next_answer(
+    pair: tuple[Registry, Registry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = pair
+    await model(first, "bert")
+    one, other = [(await bound(first, region=region))["id"] for region in ("a", "b")]
+    await best(second)
+    read = Router._changes
+
+    async def read_and_wait(router: Router) -> Any:
+        found = await read(router)
+        await report(first, other)
+        return found
+
+    await report(first, one)
+    monkeypatch.setattr(Router, "_changes", read_and_wait)
+    during = await best(second, "min_success_rate=0.5")
+    monkeypatch.setattr(Router, "_changes", read)
+
+    assert during == [one]
+    assert await best(second, "min_success_rate=0.5") == [one, other]
+
+
 async def test_many_changes_at_once_are_read_by_a_thread_and_more_anew(
     pair: tuple[Registry, Registry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
