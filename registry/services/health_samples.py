@@ -18,6 +18,7 @@ component       ``degraded``                              ``failed``
 ``audit``       an entry has waited for its seal for a
                 minute
 ``event-loop``  a timer came 0.1 s late                   a timer came a second late
+``webhooks``    10,000 deliveries wait, or more
 ==============  ========================================  ==========================================
 
 Degraded means that somebody should look, failed that work is refused. The event loop is that of the
@@ -40,6 +41,7 @@ from typing import Any, Final
 import msgspec
 
 from registry.catalog.audit import count_between, entries_between, last_id
+from registry.catalog.deliveries import MOST_COUNTED, count_waiting
 from registry.catalog.health_samples import (
     Sample,
     Status,
@@ -79,7 +81,9 @@ TIMER_SECONDS: Final = 0.02
 MOST_READ: Final = 50_000
 """Samples that one page of summaries is made of at most."""
 
-COMPONENTS: Final = ("audit", "blobs", "collection", "disk", "event-loop", "index", "uploads")
+COMPONENTS: Final = (
+    *("audit", "blobs", "collection", "disk", "event-loop", "index", "uploads", "webhooks"),
+)
 
 _WORSE: Final[Mapping[str, int]] = {"ok": 0, "degraded": 1, "failed": 2}
 
@@ -124,6 +128,7 @@ class HealthSampler:
             "event-loop": self._event_loop,
             "index": partial(self._index, faults),
             "uploads": self._uploads,
+            "webhooks": self._webhooks,
         }
         found = {name: await _looked(look) for name, look in looks.items()}
         now = self._store.clock()
@@ -192,6 +197,12 @@ class HealthSampler:
         if lag > UNSEALED_SECONDS:
             return Finding("degraded", "entries wait for their seal", numbers)
         return Finding("ok", "", numbers)
+
+    async def _webhooks(self) -> Finding:
+        waiting = await self._store.index.read(count_waiting)
+        if waiting >= MOST_COUNTED:
+            return Finding("degraded", "receivers do not take deliveries", {"waiting": waiting})
+        return Finding("ok", "", {"waiting": waiting})
 
     async def _event_loop(self) -> Finding:
         latest = 0.0

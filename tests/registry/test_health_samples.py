@@ -219,6 +219,19 @@ async def test_what_cannot_be_looked_at_has_failed_and_the_rest_is_kept(
     assert found["disk"]["status"] == "ok"
 
 
+async def test_deliveries_that_nobody_takes_are_told(
+    registry: Registry, sampler: HealthSampler, clock: ManualClock, monkeypatch: Any
+) -> None:
+    for waiting, status in ((9_999, "ok"), (10_000, "degraded")):
+
+        async def count(tx: Tx, waiting: int = waiting) -> int:
+            return waiting
+
+        monkeypatch.setattr(module, "count_waiting", count)
+        clock.advance(60)
+        assert (await seen(registry, sampler, "webhooks"))[0] == status
+
+
 async def test_an_index_that_lags_is_degraded(
     registry: Registry, sampler: HealthSampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
