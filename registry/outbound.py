@@ -12,7 +12,7 @@ What it promises, each with a test of its name in ``tests/registry/test_outbound
 - One bound of time holds for all of a call, resolving included, and one of size for what is kept of
   its answer: what comes behind that is not read. Answers are not decompressed.
 
-Names are resolved in a few threads of its own: a name server that does not answer must not take the
+Names are resolved in threads of its own: a name server that does not answer must not take the
 threads of the loop's executor, which others wait for.
 """
 
@@ -31,7 +31,9 @@ from yarl import URL
 from registry.domain.addresses import Address, Reach, Target, resolved_address
 from registry.domain.calls import Call, CallFailed, Reply
 
-RESOLVERS: Final = 8
+RESOLVERS: Final = 32
+"""Threads at most; one that a name server keeps waiting stays busy after its call has ended."""
+
 MOST_ADDRESSES: Final = 4
 """How many addresses of a name are tried."""
 

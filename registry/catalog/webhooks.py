@@ -48,6 +48,7 @@ _LAST_ENTRY = Statement(
     select(audit.c.id).where(audit.c.entity == bindparam("id")).order_by(audit.c.id.desc()).limit(1)
 )
 _ACTIVE = Statement(_SELECT.where(webhooks.c.active == 1))
+_FIRST_SINCE = Statement(select(func.min(webhooks.c.since)).where(webhooks.c.active == 1))
 _FIRST_DELETED = Statement(
     select(webhooks.c.id).where(webhooks.c.namespace.is_(None)).order_by(webhooks.c.id).limit(1)
 )
@@ -120,6 +121,12 @@ async def last_entry_of(tx: Tx, webhook_id: str) -> int:
 async def active_webhooks(tx: Tx) -> list[Webhook]:
     """All that are told of events."""
     return [_webhook(row) for row in await tx.all(_ACTIVE)]
+
+
+async def heard_since(tx: Tx) -> int | None:
+    """The entry behind which some active webhook listens; None if there is none."""
+    row = await tx.one(_FIRST_SINCE)
+    return None if row is None or row[0] is None else int(row[0])
 
 
 async def webhooks_before(

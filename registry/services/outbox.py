@@ -33,7 +33,7 @@ from registry.catalog.deliveries import (
 )
 from registry.catalog.namespaces import find_namespace
 from registry.catalog.seals import last_seal
-from registry.catalog.webhooks import active_webhooks
+from registry.catalog.webhooks import active_webhooks, heard_since
 from registry.domain.names import DEFAULT_NAMESPACE, fold
 from registry.domain.webhooks import Webhook
 from store.index.transactions import Tx
@@ -54,19 +54,18 @@ async def follow_audit_log(store: Store) -> int:
 
 async def _is_behind(tx: Tx) -> bool:
     """Whether there is anything to follow, and anybody to tell."""
-    return await _stretch(tx, await active_webhooks(tx)) is not None
+    return await _stretch(tx) is not None
 
 
 async def follow_some(tx: Tx, most: int) -> int:
     """Follow up to `most` entries; returns how many deliveries were made."""
-    webhooks = await active_webhooks(tx)
-    stretch = await _stretch(tx, webhooks)
+    stretch = await _stretch(tx)
     if stretch is None:
         return 0
     after, last = stretch
     entries = await entries_to_follow(tx, after, last, most)
     by_namespace: dict[str, list[Webhook]] = defaultdict(list)
-    for webhook in webhooks:
+    for webhook in await active_webhooks(tx):
         by_namespace[webhook.namespace_id or ""].append(webhook)
     told = [delivery for entry in entries for delivery in await _told(tx, entry, by_namespace)]
     await insert_deliveries(tx, told)
@@ -74,12 +73,13 @@ async def follow_some(tx: Tx, most: int) -> int:
     return len(told)
 
 
-async def _stretch(tx: Tx, webhooks: Sequence[Webhook]) -> tuple[int, int] | None:
+async def _stretch(tx: Tx) -> tuple[int, int] | None:
     """Behind which entry to go on, and up to which; None where nothing is to be done."""
-    if not webhooks:
+    since = await heard_since(tx)
+    if since is None:
         return None
     sealed = await last_seal(tx)
-    after = max(await followed_place(tx), min(webhook.since for webhook in webhooks))
+    after = max(await followed_place(tx), since)
     return None if sealed is None or sealed.last <= after else (after, sealed.last)
 
 

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from registry.config import ConfigError, load
 from registry.domain.addresses import Reach, is_public, parse_url
 from registry.domain.calls import Call, CallFailed, Reply
 from registry.errors import Invalid
@@ -412,6 +413,15 @@ def test_allowing_a_network_allows_nothing_in_other_clothes() -> None:
     assert not reach.covers(ip_address("192.168.0.1"))
     assert not reach.covers(ip_address("::ffff:10.2.3.4"))
     assert not Reach.of(["::/0"]).covers(ip_address("fe80::1%eth0"))
+
+
+def test_networks_that_may_be_called_come_from_the_settings() -> None:
+    given = {"DIGESTRY_OUTBOUND_ALLOW_PRIVATE": "10.0.0.0/8, fd00::/8"}
+
+    assert load(None, given, {}).outbound.allow_private == ("10.0.0.0/8", "fd00::/8")
+    for wrong in ("10.0.0.0/33", "intranet", "10.0.0.1/8"):
+        with pytest.raises(ConfigError, match=r"outbound\.allow_private"):
+            load(None, {"DIGESTRY_OUTBOUND_ALLOW_PRIVATE": wrong}, {})
 
 
 @pytest.mark.parametrize(
