@@ -127,6 +127,20 @@ async def test_a_purge_of_all_that_ran_before_leaves_nothing_to_go_back_to(
     assert (await registry.get(f"{DEPLOYMENTS}/{one['id']}")).json["previous_version"] is None
 
 
+async def test_what_runs_is_never_what_a_rollback_goes_to(registry: Registry) -> None:
+    await publish(registry, 2)
+    await make_environment(registry)
+    one = await deployed(registry, "1")
+    for version in ("2", "1"):
+        await verb(registry, one, "deploy", version=version)
+    await purge_version(registry, 2)
+
+    answer = await verb(registry, one, "rollback")
+
+    assert (await registry.get(f"{DEPLOYMENTS}/{one['id']}")).json["previous_version"] is None
+    assert (answer.status, answer.code) == (409, "deployment_history_ends")
+
+
 async def test_a_rollback_goes_where_the_deployment_says(registry: Registry) -> None:
     """Although the very files bring a purged version back, what was said meanwhile holds."""
     await publish(registry, 3)

@@ -189,6 +189,19 @@ async def test_a_draft_an_archived_and_a_deleted_version_are_not_deployed(
     assert (await deploy(registry, "3.0.0")).status == 201
 
 
+async def test_a_deleted_version_of_another_model_is_not_told_of(registry: Registry) -> None:
+    await publish(registry, 1)
+    [other] = await publish(registry, 1, "gpt")
+    await make_environment(registry)
+    address = "/api/v1/models/gpt/versions/1"
+    revision = (await registry.get(address)).json["revision"]
+    await registry.send("DELETE", address)
+
+    for reference in (revision, other["id"]):
+        answer = await deploy(registry, reference)
+        assert (answer.status, answer.code) == (404, "version_not_found")
+
+
 async def test_an_alias_on_an_unpublished_revision_is_not_deployed(registry: Registry) -> None:
     """Nothing makes such a revision yet but the doors to come, so the row is written here."""
     await publish(registry, 1)
