@@ -36,14 +36,13 @@ from registry.cli.serve import Assignment
 from registry.cli.settings import store_settings
 from registry.config import Config
 from registry.http.draining import Drain
-from registry.keys import DELIVERER, DRAIN, LOCAL_SECRET, SEALS, WEBHOOKS
+from registry.keys import CONDITION, DELIVERER, DRAIN, GROWTH, LOCAL_SECRET, SEALS, WEBHOOKS
 from registry.metrics import DIRECTORY_VARIABLE, shared
 from registry.middlewares.access_log import AccessLog
 from registry.services.cards import follow_cards
 from registry.services.change import expire_answers
-from registry.services.condition import Condition
 from registry.services.deliveries import expire as expire_deliveries
-from registry.services.growth import EVERY_SECONDS, Growth
+from registry.services.growth import EVERY_SECONDS
 from registry.services.health_samples import HealthSampler
 from registry.services.housekeeping import Housekeeping, Job, Leadership, first_jobs, jobs
 from registry.services.idle_drafts import expire_drafts
@@ -197,15 +196,10 @@ def housekeeping(config: Config, store: Store, app: web.Application) -> Housekee
     sealing = Job("seal audit log", 1, app[SEALS].seal)
     cards = Job("follow cards", 1, partial(follow_cards, store))
     purges = Job("finish purges", 60, partial(finish_purges, store))
-    condition = Condition(
-        store,
-        reserve_bytes=config.store.reserve_bytes,
-        reserve_share=config.store.reserve_share,
-    )
-    sampler = HealthSampler(store, condition, keep_days=config.health.keep_days)
+    sampler = HealthSampler(store, app[CONDITION], keep_days=config.health.keep_days)
     health = Job("sample health", config.health.sample_seconds, sampler.sample)
     thinning = Job("thin health samples", 3600, sampler.thin)
-    growth = Job("sample growth", EVERY_SECONDS, Growth(store).sample)
+    growth = Job("sample growth", EVERY_SECONDS, app[GROWTH].sample)
     catalog = [sealing, drafts, answers, cards, purges, health, thinning, growth]
     telling = [
         Job("follow audit log", 1, partial(follow_audit_log, store)),

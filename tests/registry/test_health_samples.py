@@ -13,7 +13,8 @@ from sqlalchemy import text
 from registry.catalog import health_samples as rows
 from registry.catalog.health_samples import Sample, Status, put_samples
 from registry.catalog.migrations import CHAINS
-from registry.config import Config
+from registry.cli.worker import housekeeping
+from registry.config import Config, HealthConfig
 from registry.keys import CONDITION, SEALS
 from registry.services import health_samples as module
 from registry.services.growth import Growth
@@ -238,6 +239,19 @@ async def test_an_index_that_lags_is_degraded(
     monkeypatch.setattr(registry.store.index, "wal_bytes", lambda: module.LONG_WAL_BYTES + 1)
 
     assert (await seen(registry, sampler, "index"))[0] == "degraded"
+
+
+async def test_the_leader_samples_and_thins_at_the_pace_of_the_settings(
+    registry: Registry,
+) -> None:
+    config = Config(health=HealthConfig(sample_seconds=30))
+    keeper = housekeeping(config, registry.store, registry.site.app)
+    jobs = {job.name: job for job in keeper._jobs}
+
+    assert jobs["sample health"].every_seconds == 30
+    for name in ("sample health", "sample growth", "thin health samples"):
+        await jobs[name].run()
+    assert {name for _, name, _ in await kept(registry)} == {*COMPONENTS, "growth"}
 
 
 # Thinning
