@@ -323,6 +323,16 @@ BODIES: Final[Mapping[str, Any]] = {
     },
     "RateBody": {"metrics": ["licence", "size"]},
     "ReviewBody": {"verdict": "approve", "comment": "checked on the holdout set"},
+    "SaidBody": {
+        "description": "the weekly training",
+        "eval_score": 0.93,
+        "lineage": [
+            {
+                "relation": "trained-on",
+                "parent": {"uri": "hf:datasets/allenai/c4", "kind": "dataset"},
+            }
+        ],
+    },
     "ScrubQuestion": {"rate_bytes_per_second": 100 << 20},
     "TeamCreate": {"name": "speech", "department": "research", "cost_center": "4711"},
     "WebhookBody": {
