@@ -34,6 +34,10 @@ from contextlib import contextmanager
 from store.errors import StorageFull, StorageReadOnly, StoreError, TooManyOpenFiles, Unavailable
 
 IOV_MAX = 1024
+COPY_BYTES = 1 << 20
+
+_CANNOT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ETXTBSY)
+"""What file systems say that do not copy by themselves, or not to that other one."""
 
 _KINDS: dict[int, type[StoreError]] = {
     errno.EROFS: StorageReadOnly,
@@ -100,6 +104,21 @@ class Disk:
             if done < wanted:
                 pending = _rest(some, done) + pending
         return total
+
+    def copy(self, source: int, target: int, path: str, size_bytes: int, at: int) -> int:
+        """Copy up to so many bytes between open files, at one offset; return how many.
+
+        0 means that the source ends. The file system does it where it can, without the bytes
+        passing through here.
+        """
+        if hasattr(os, "copy_file_range"):
+            try:
+                return os.copy_file_range(source, target, size_bytes, at, at)
+            except OSError as error:
+                if error.errno not in _CANNOT_COPY:
+                    raise
+        piece = os.pread(source, min(size_bytes, COPY_BYTES), at)
+        return self.write(target, path, [piece], at) if piece else 0
 
     def truncate(self, descriptor: int, path: str, size_bytes: int) -> None:
         os.ftruncate(descriptor, size_bytes)

@@ -33,6 +33,7 @@ from store.blobs import BlobStore
 from store.clock import SECOND
 from store.digest import Digest
 from store.errors import CollectionRefused
+from store.holds import PurgeHold, live_holds
 from store.index import blobs as rows
 from store.index import claims, state
 from store.index.blobs import BlobRow
@@ -104,6 +105,8 @@ class PurgeReport(msgspec.Struct, frozen=True):
 
     purged: int
     bytes: int
+    held_until: int | None = None
+    """Until when a hold keeps the rest where it is (microseconds, UTC), if one does."""
 
 
 class CollectionStatus(msgspec.Struct, frozen=True):
@@ -219,10 +222,16 @@ class Collector:
         return UndoReport(collection, returned, size_bytes, superseded)
 
     async def purge(self, *, everything: bool = False) -> PurgeReport:
-        """Remove for good what has been in quarantine longer than the undo window."""
+        """Remove for good what has been in quarantine longer than the undo window.
+
+        While there is a hold nothing is removed, see `store.holds`.
+        """
         window = 0 if everything else self._undo_seconds * SECOND
         purged = size_bytes = 0
-        while asides := await self._index.read(partial(_old_asides, window=window)):
+        while True:
+            holds, asides = await self._index.read(partial(_old_asides, window=window))
+            if holds:
+                return PurgeReport(purged, size_bytes, max(hold.expires_at for hold in holds))
             before = purged
             for aside in asides:
                 if await self._quarantine.discard(aside):
@@ -311,5 +320,5 @@ async def _announce(
     return taken
 
 
-async def _old_asides(tx: Tx, window: int) -> list[AsideRow]:
-    return await asides_before(tx, tx.now - window, BATCH)
+async def _old_asides(tx: Tx, window: int) -> tuple[list[PurgeHold], list[AsideRow]]:
+    return await live_holds(tx), await asides_before(tx, tx.now - window, BATCH)

@@ -12,6 +12,7 @@ from registry.cli.offices import Ended, Office, Task
 from registry.cli.output import conclude, facts, many, say, say_json, size
 from registry.cli.progress import shown
 from registry.domain.principals import LOCAL
+from registry.http.times import rfc3339
 
 Verb = Literal["plan", "apply", "undo", "purge", "status", "confirm"]
 
@@ -135,7 +136,10 @@ def _done_lines(verb: str, report: Mapping[str, Any]) -> list[str]:
         if report["superseded"]:
             lines.append(f"{report['superseded']} had been stored anew meanwhile")
         return lines
-    return [f"{many(report['purged'], 'file')} removed for good, {amount}"]
+    lines = [f"{many(report['purged'], 'file')} removed for good, {amount}"]
+    if report["held_until"] is not None:
+        lines.append(f"a backup keeps quarantine as it is until {rfc3339(report['held_until'])}")
+    return lines
 
 
 def _status(office: Office, *, as_json: bool) -> int:
