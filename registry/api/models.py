@@ -189,7 +189,7 @@ async def get_one_model(request: web.Request) -> web.StreamResponse:
     full = await get_model(store, principal, reference)
     if query.include is not None:
         return await _with_versions(request, full)
-    etag = etag_of_row(full.model.id, full.model.changes)
+    etag = etag_of_row(full.model.id, full.model.changes, under=full.under)
     if is_unmodified(request, etag):
         return web.Response(status=304, headers=_headers(etag))
     return _model(request, full)
@@ -224,7 +224,7 @@ def _headers(etag: str) -> dict[str, str]:
 
 def _model(request: web.Request, full: FullModel, *, status: int = 200) -> web.Response:
     answer = model_answer(Urls(request), full)
-    headers = _headers(etag_of_row(full.model.id, full.model.changes))
+    headers = _headers(etag_of_row(full.model.id, full.model.changes, under=full.under))
     if status == 201:
         headers[hdrs.LOCATION] = answer.url
     return json_answer(answer, status=status, headers=headers)

@@ -180,7 +180,8 @@ def _target(request: web.Request) -> tuple[Place, str]:
 
 def _answer(counted: CountedTag) -> web.Response:
     """The counts change without the tag, so what is answered must not be kept."""
-    etag = etag_of_row(counted.tag.id, counted.tag.changes)
+    seen = counted.models * 10**9 + counted.versions
+    etag = etag_of_row(counted.tag.id, counted.tag.changes, seen)
     return json_answer(tag_answer(counted), headers={ETAG: etag, hdrs.CACHE_CONTROL: "no-store"})
 
 

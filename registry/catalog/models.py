@@ -69,9 +69,6 @@ _BUMP = Statement(
     .where(models.c.id == bindparam("id_"))
     .values(updated_at=bindparam("now"), changes=models.c.changes + 1)
 )
-_BUMP_OF_TEAM = Statement(
-    update(models).where(models.c.team == bindparam("team_")).values(changes=models.c.changes + 1)
-)
 _NEXT_NUMBER = Statement(
     update(models)
     .where(models.c.id == bindparam("id_"))
@@ -130,11 +127,6 @@ async def update_model(tx: Tx, model: Model) -> None:
 async def bump_model(tx: Tx, id: str) -> None:
     """Say that a model's representation changed, where its own row did not."""
     await tx.run(_BUMP, id_=id, now=tx.now)
-
-
-async def bump_models_of_team(tx: Tx, team_id: str) -> None:
-    """The same for all models of a team, whose name they show; their own times stay."""
-    await tx.run(_BUMP_OF_TEAM, team_=team_id)
 
 
 def _values(model: Model) -> dict[str, Any]:

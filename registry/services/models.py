@@ -105,12 +105,22 @@ _RENAMED: Mapping[str, str] = {
 
 
 class FullModel(msgspec.Struct, frozen=True):
-    """A model with what its representation names: all of it counts in `model.changes`."""
+    """A model with what its representation names: all but the team counts in `model.changes`."""
 
     model: Model
     namespace: Namespace
     team: Team | None
     tags: list[Tagging]
+
+    @property
+    def under(self) -> str:
+        """What is shown of the team, which may change without its models, however many."""
+        return shown_of(self.team)
+
+
+def shown_of(team: Team | None) -> str:
+    """What a model's representation shows of its team beside the id, in one word."""
+    return "" if team is None else f"{team.name} {'lives' if team.deleted_at is None else 'gone'}"
 
 
 async def full_model(tx: Tx, model: Model) -> FullModel:
@@ -225,7 +235,7 @@ async def change_model(
 
     async def unit(tx: Tx) -> FullModel:
         before = await require_model(tx, principal, reference)
-        expected.require(before.id, before.changes)
+        await _require_expected(tx, before, expected)
         after = msgspec.structs.replace(before, **patch.given())
         if patch.team is not UNSET:
             team = None if patch.team is None else await require_team(tx, patch.team)
@@ -237,6 +247,12 @@ async def change_model(
         return await full_model(tx, await write_change(tx, principal, before, after))
 
     return await change(store, principal, unit)
+
+
+async def _require_expected(tx: Tx, model: Model, expected: Expected) -> None:
+    if expected is not ANYTHING:
+        under = shown_of(await team_of(tx, model.team_id))
+        expected.require(model.id, model.changes, under=under)
 
 
 async def renamed(
@@ -281,7 +297,7 @@ async def delete_model(
 
     async def unit(tx: Tx) -> Model:
         before = await require_model(tx, principal, reference)
-        expected.require(before.id, before.changes)
+        await _require_expected(tx, before, expected)
         refuse_held(before)
         after = msgspec.structs.replace(
             before,

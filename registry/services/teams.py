@@ -1,7 +1,8 @@
 """Teams: whom models belong to, organisationally. Nothing is allowed or forbidden by a team.
 
 A deleted team frees its name and keeps its row, so that its models still say whose they were;
-models outlive their team. What a model shows of its team counts as a change of the model.
+models outlive their team. What a model shows of its team is part of the model's entity tag, so that
+a change of the team changes no row of its models.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from registry.catalog.audit import Entry, record
-from registry.catalog.models import bump_models_of_team
 from registry.catalog.teams import (
     deleted_teams_after,
     find_team,
@@ -206,8 +206,6 @@ async def restore_team(store: Store, principal: Principal, id: str) -> Team:
 async def _write(tx: Tx, principal: Principal, action: str, before: Team, after: Team) -> Team:
     after = msgspec.structs.replace(after, updated_at=tx.now, changes=before.changes + 1)
     await update_team(tx, after)
-    if (before.name, before.deleted_at) != (after.name, after.deleted_at):
-        await bump_models_of_team(tx, after.id)
     said = None if action == "delete" else _said(after)
     was = None if action == "restore" else _said(before)
     await record(tx, principal, _entry(action, after, before=was, after=said))

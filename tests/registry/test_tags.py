@@ -97,14 +97,17 @@ async def test_a_tag_in_use_stays_and_its_description_is_its_own(bert: Registry)
 
     used = await bert.send("DELETE", "/api/v1/tags/lang=en")
     assert (used.status, used.code) == (409, "tag_in_use")
+    before = await bert.get("/api/v1/tags/LANG=en")
+    await bert.send("POST", "/api/v1/models", json={"name": "other", "tags": {"lang": "en"}})
     one = await bert.get("/api/v1/tags/LANG=en")
+    assert one.headers["ETag"] != before.headers["ETag"], "it counts more"
     described = await bert.send(
         "PATCH",
         f"/api/v1/tags/{one.json['id']}",
         json={"description": "English"},
         headers={"If-Match": one.headers["ETag"]},
     )
-    assert (described.status, described.json["models"], described.json["versions"]) == (200, 1, 1)
+    assert (described.status, described.json["models"], described.json["versions"]) == (200, 2, 1)
     for path in (TAGS, f"{VERSION}/tags"):
         assert (await bert.get(path)).json["items"][0]["description"] == "English"
     stale = await bert.send(

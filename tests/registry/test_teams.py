@@ -45,6 +45,24 @@ async def test_a_model_shows_its_team_as_it_is_now(registry: Registry) -> None:
     seen = await registry.get("/api/v1/models/vit", If_None_Match=model.headers["ETag"])
     assert (seen.status, seen.json["team"]["name"]) == (200, "sight")
     assert seen.json["updated_at"] == model.json["updated_at"]
+    assert await registry.rows("SELECT changes FROM models") == [(1,)]
+    for method in ("PATCH", "DELETE"):
+        stale = await registry.send(
+            method,
+            "/api/v1/models/vit",
+            json={"description": "x"} if method == "PATCH" else None,
+            headers={"If-Match": model.headers["ETag"]},
+        )
+        assert stale.status == 412
+    fresh = await registry.send(
+        "PATCH",
+        "/api/v1/models/vit",
+        json={"team": None},
+        headers={"If-Match": seen.headers["ETag"]},
+    )
+    assert (fresh.status, fresh.json["team"]) == (200, None)
+    alone = {"If-Match": fresh.headers["ETag"]}
+    assert (await registry.send("DELETE", "/api/v1/models/vit", headers=alone)).status == 204
     assert (await registry.get(f"{URL}/vision")).code == "team_not_found"
 
 
