@@ -173,7 +173,7 @@ def delivery_answer(listed: ListedDelivery, *, shows_response: bool) -> Delivery
         webhook=one.webhook_id,
         entry=one.entry,
         event=f"{listed.kind}.{listed.action}",
-        message_id=message_id(one.webhook_id, one.entry),
+        message_id=message_id(one.webhook_id, one.entry, listed.happened_at),
         state=one.state,  # type: ignore[arg-type]  # the table allows these words alone
         attempts=one.attempts,
         due_at=_time(one.due_at),

@@ -22,14 +22,13 @@ _PLACE: Final = "webhooks.entry"
 _AUDIT: Final = tuple(audit.c[name] for name in AuditEntry.__struct_fields__)
 
 # What an entry belongs to: its model, else the experiment that it speaks of or its run is part of.
-# Of an experiment that is gone the entry still says where it was; a run that is gone, and was part
-# of no model, belongs to nothing any more.
+# Entries of experiments and of policies say themselves where they are, or were; a run that is gone,
+# and was part of no model, belongs to nothing any more.
 _of_experiment = experiments.alias("of_experiment")
+_said = func.coalesce(audit.c.after, audit.c.before)
 _said_namespace = case(
-    (
-        audit.c.kind == "experiment",
-        func.json_extract(func.coalesce(audit.c.after, audit.c.before), bindparam("path")),
-    )
+    (audit.c.kind == "experiment", func.json_extract(_said, bindparam("namespace"))),
+    (audit.c.kind == "policy", func.json_extract(_said, bindparam("namespace_id"))),
 )
 _FOLLOWED = Statement(
     select(
@@ -70,7 +69,7 @@ _COLUMNS: Final = (
     deliveries.c.milliseconds,
     deliveries.c.created_at,
 )
-_SELECT: Final = select(*_COLUMNS, audit.c.kind, audit.c.action).join(
+_SELECT: Final = select(*_COLUMNS, audit.c.kind, audit.c.action, audit.c.created_at).join(
     audit, audit.c.id == deliveries.c.entry
 )
 _ONE: Final = (
@@ -164,11 +163,12 @@ class FollowedEntry(msgspec.Struct, frozen=True):
 
 
 class ListedDelivery(msgspec.Struct, frozen=True):
-    """A delivery with the kind and the action of its entry."""
+    """A delivery with the kind, the action and the time of its entry."""
 
     delivery: Delivery
     kind: str
     action: str
+    happened_at: int
 
 
 class DueDelivery(msgspec.Struct, frozen=True):
@@ -209,7 +209,14 @@ async def put_followed_place(tx: Tx, entry: int) -> None:
 async def entries_to_follow(tx: Tx, after: int, last: int, limit: int) -> list[FollowedEntry]:
     return [
         FollowedEntry(*row)
-        for row in await tx.all(_FOLLOWED, after=after, last=last, most=limit, path="$.namespace")
+        for row in await tx.all(
+            _FOLLOWED,
+            after=after,
+            last=last,
+            most=limit,
+            namespace="$.namespace",
+            namespace_id="$.namespace_id",
+        )
     ]
 
 
@@ -326,4 +333,4 @@ def _delivery(row: Row) -> Delivery:
 
 
 def _listed(row: Row) -> ListedDelivery:
-    return ListedDelivery(_delivery(row[:-2]), row[-2], row[-1])
+    return ListedDelivery(_delivery(row[:-3]), *row[-3:])

@@ -39,6 +39,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "lineage": ("create", "delete"),
     "model": ("create", "update", "rename", "tag", "untag", "delete", "restore", "purge"),
     "namespace": ("create", "update", "delete"),
+    "policy": ("create", "update", "delete"),
     "redirect": ("remove",),
     "review": ("create", "update", "delete"),
     "run": ("create", "update", "status", "delete", "restore", "purge"),
@@ -51,6 +52,8 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
         "measure",
         "rate",
         "download",
+        "retire",
+        "unretire",
         "delete",
         "restore",
         "purge",
@@ -126,9 +129,13 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
 
 
-def message_id(webhook_id: str, entry: int) -> str:
-    """What the receiver knows a delivery by."""
-    return f"msg_{webhook_id.partition('_')[2]}_{entry}"
+def message_id(webhook_id: str, entry: int, happened_at: int) -> str:
+    """What the receiver knows a delivery by.
+
+    The time is part of it because an index that is restored from a backup gives numbers of entries
+    out again, to other events.
+    """
+    return f"msg_{webhook_id.partition('_')[2]}_{entry}_{happened_at:x}"
 
 
 def parse_events(events: Iterable[str], *, field: str = "events") -> tuple[str, ...]:

@@ -172,7 +172,7 @@ class Deliverer:
         if not due.is_active:
             raise CallFailed("refused", "the webhook was turned off")
         secret = SigningSecret(await self._vault.decrypt(due.secret, of=webhook))
-        id, seconds = message_id(webhook, due.delivery.entry), now // SECOND
+        id, seconds = message_id(webhook, due.entry.id, due.entry.created_at), now // SECOND
         body = message(webhook, due.entry, due.delivery.model_name)
         return Call(
             method="POST",

@@ -61,7 +61,7 @@ def message(webhook_id: str, entry: AuditEntry, model_name: str | None) -> bytes
         Message(
             type=f"{entry.kind}.{entry.action}",
             timestamp=rfc3339(entry.created_at),
-            id=message_id(webhook_id, entry.id),
+            id=message_id(webhook_id, entry.id, entry.created_at),
             data=told,
         )
     )

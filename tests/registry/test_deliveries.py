@@ -26,6 +26,7 @@ from registry.domain.webhooks import (
     EVENTS,
     UNTOLD,
     delay_seconds,
+    message_id,
     retry_after_seconds,
 )
 from registry.errors import NotFound
@@ -352,6 +353,12 @@ async def test_what_fails_is_tried_again_later_and_given_up_at_last(registry: Ho
     assert len({one.headers["webhook-timestamp"] for one in sent}) == ATTEMPTS
     registry.clock.advance(10 * DAY)
     assert await registry.deliver() == 0
+
+
+def test_an_entry_that_a_restored_index_numbers_anew_has_another_message_id() -> None:
+    of = partial(message_id, "whk_01kagz6y5n8s3v0c4t7x9b2d1f", 7)
+
+    assert of(1_800_000_000) != of(1_800_000_001)
 
 
 def test_waits_differ_by_up_to_a_fifth() -> None:
