@@ -1,8 +1,8 @@
 """Which names promise a secret, and values of which those under such names are replaced.
 
-A name is read as words: ``hf_token``, ``apiKey`` and ``AWS-SECRET-ACCESS-KEY`` are found,
-``tokenizer``, ``monkey`` and ``max_tokens`` are not. It is a net, not a proof: a secret under an
-innocent name passes.
+A name is read as words: ``hf_token``, ``apiKey``, ``AWS-SECRET-ACCESS-KEY`` and ``access_tokens``
+are found, ``tokenizer``, ``monkey`` and ``max_tokens`` are not. It is a net, not a proof: a secret
+under an innocent name passes.
 """
 
 from __future__ import annotations
@@ -15,20 +15,29 @@ MASK: Final = "(masked)"
 _WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _ANYWHERE: Final = frozenset(
     (
+        "accesskey",
+        "accesstoken",
         "apikey",
         "authorization",
+        "authtoken",
         "credential",
         "credentials",
         "passphrase",
         "passwd",
         "password",
         "passwords",
+        "privatekey",
         "secret",
+        "secretkey",
         "secrets",
     )
 )
 _LAST: Final = frozenset(("key", "token"))
 """Words that a name must end with: ``key_size`` and ``token_count`` hold none."""
+
+_LAST_OF_MANY: Final = frozenset(("keys", "tokens"))
+_OF_ACCESS: Final = frozenset(("access", "api", "auth", "bearer", "private", "refresh"))
+"""Words before those: ``stop_tokens`` and ``primary_keys`` hold none."""
 
 
 def words_of(name: str) -> list[str]:
@@ -39,7 +48,11 @@ def words_of(name: str) -> list[str]:
 def names_secret(name: str) -> bool:
     """Whether what stands under this name is taken for a secret."""
     words = words_of(name)
-    return bool(words) and (words[-1] in _LAST or not _ANYWHERE.isdisjoint(words))
+    if not words:
+        return False
+    if words[-1] in _LAST or not _ANYWHERE.isdisjoint(words):
+        return True
+    return words[-1] in _LAST_OF_MANY and not _OF_ACCESS.isdisjoint(words[-2:-1])
 
 
 def masked(value: Any) -> Any:

@@ -28,6 +28,10 @@ from registry.domain.masking import MASK, masked, names_secret
         "X-Api-Key",
         "Authorization",
         "passwordHash",
+        "accesskey",
+        "aws_secretkey",
+        "api_keys",
+        "refreshTokens",
     ],
 )
 def test_names_of_secrets_are_known(name: str) -> None:
@@ -35,7 +39,20 @@ def test_names_of_secrets_are_known(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["monkey", "tokenizer", "max_tokens", "key_size", "token_count", "secretary", "", "😀"]
+    "name",
+    [
+        "monkey",
+        "tokenizer",
+        "max_tokens",
+        "stop_tokens",
+        "tokens",
+        "keys",
+        "key_size",
+        "token_count",
+        "secretary",
+        "",
+        "😀",
+    ],
 )
 def test_innocent_names_are_left_alone(name: str) -> None:
     assert not names_secret(name)
