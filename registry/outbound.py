@@ -1,6 +1,6 @@
 """The one client by which the server calls others: webhooks, mirrors and imports go through it.
 
-What it promises, each with a test of its name in ``tests/registry/test_outbound.py``:
+What it promises, each with a test in ``tests/registry/test_outbound.py``:
 
 - It resolves the name itself, once, and connects to an address that it has checked. aiohttp is
   given that address in place of the name, so there is no second resolution that could answer
