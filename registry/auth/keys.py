@@ -7,8 +7,8 @@
 
 The key is made once, durably, and never changed by itself; it is in no index, no backup of the
 index and no log. Whoever loses it can no longer verify what was sealed with it nor read what was
-encrypted under it, and everything signed with it is void. Keep it with the backups of the index, but not in the same place: with both,
-the audit log can be rewritten unnoticed.
+encrypted under it, and everything signed with it is void. Keep it with the backups of the index,
+but not in the same place: with both, the audit log can be rewritten unnoticed.
 
 Purposes never share a key: each has a sub-key by HKDF (RFC 5869) with a label of its own. HKDF is a
 dozen lines over `hmac` here, tested with the vectors of the RFC; importing it from `cryptography`
