@@ -11,7 +11,7 @@ from registry.cli.output import say, say_json
 from registry.cli.progress import shown
 from registry.cli.transfers import refusals, server_url
 from registry.client.connection import masked
-from registry.demo.filling import Filled, HoldsOthers, fill_at
+from registry.demo.filling import Filled, HoldsOthers, NameTaken, fill_at
 from registry.domain.operations import Progress
 
 _SHOWN: Final = ("models", "versions", "blobs", "runs", "points", "deployments", "bindings")
@@ -29,6 +29,8 @@ def demo(*, server: str | None, anyway: bool, as_json: bool) -> int:
             filled = asyncio.run(fill_at(url, watch, anyway=anyway))
         except HoldsOthers as error:
             raise CommandError(f"{error}; --anyway adds the demo to them") from error
+        except NameTaken as error:
+            raise CommandError(str(error)) from error
     seconds = round(time.monotonic() - begun, 1)
     if as_json:
         say_json(

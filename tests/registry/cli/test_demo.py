@@ -17,7 +17,7 @@ from registry.cli.commands import run_command
 from registry.client.errors import ClientError
 from registry.demo.content import files_of
 from registry.demo.curves import curves
-from registry.demo.filling import Filled, HoldsOthers, fill_at
+from registry.demo.filling import Filled, HoldsOthers, NameTaken, fill_at
 from registry.demo.works import WORKS, releases
 from tests.support.builders import Registry, running_registry
 
@@ -200,6 +200,16 @@ async def test_other_models_are_left_alone_unless_told_otherwise(registry: Regis
     with pytest.raises(Interrupted):
         await fill_at(registry.url, watch, anyway=True)
     assert await registry.count("models") == 21
+
+
+async def test_somebody_elses_model_is_never_added_to(registry: Registry) -> None:
+    made = await registry.send("POST", "/api/v1/models", json={"name": "Tabular/Fraud"})
+    assert made.status == 201
+
+    with pytest.raises(NameTaken, match="tabular/fraud"):
+        await fill_at(registry.url, unwatched, anyway=True)
+    assert await registry.count("models") == 1
+    assert await registry.count("teams") == 0
 
 
 # The command
