@@ -34,7 +34,7 @@ HOLD_SECONDS: Final = 900
 """How long a hold lasts unless it is renewed."""
 
 MOST_SECONDS: Final = 86400
-MOST_HOLDS: Final = 16
+MOST_HOLDS: Final = 1000
 
 LAPSED: Final = "going on with a backup whose hold on quarantine has expired"
 

@@ -9,6 +9,7 @@
     segments/sha256/ab/cd/<64 hex>  BLAKE3 digests of a blob's segments, derived
     uploads/<session id>            bytes being received
     quarantine/<64 hex>.<gen>       damaged or collected blobs
+    restoring/                      what a restore works with until the directory is whole
 
 Two levels of 256 shards give 65,536 directories: at ten million blobs each holds about 150 names,
 few enough for every file system to list at once and for `scrub` to take in one piece.
@@ -33,6 +34,7 @@ BLOBS: Final = "blobs/sha256"
 SEGMENTS: Final = "segments/sha256"
 UPLOADS: Final = "uploads"
 QUARANTINE: Final = "quarantine"
+RESTORING: Final = "restoring"
 
 _SESSION = re.compile(r"[a-z0-9_]{8,64}\Z")
 _ASIDE = re.compile(r"([0-9a-f]{64})\.([0-9]{1,19})\Z")

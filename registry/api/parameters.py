@@ -91,6 +91,7 @@ PATH: Final[Mapping[str, Parameter]] = {
     "operation": Parameter("The id of an operation.", "op_0123456789abcdef"),
     "namespace": Parameter("The first segment of models' names.", "nlp"),
     "team": Parameter("A team's name or its id.", "vision"),
+    "hold": Parameter("The id of a hold.", "hold_0123456789abcdef01234567"),
     "tag": Parameter("A tag as `key=value`, its key where it has no value, or its id.", "language"),
     "key": Parameter("The key of a tag.", "language"),
     "name": Parameter("A former name, with `~` for each `/`.", "nlp~bert-old"),

@@ -37,6 +37,7 @@ module                                  addresses
 `registry.api.analytics`                ``/api/v1/analytics``
 `registry.api.operations`               ``/api/v1/gc`` ``scrub`` ``fsck`` ``operations``
 ======================================  ===========================================================
+`registry.api.holds`                    ``/api/v1/holds``
 
 Foreign protocols bring their own lists; `registry.app` puts `UNMATCHED` behind all of them.
 """
@@ -61,6 +62,7 @@ from registry.api import (
     files,
     health,
     index,
+    holds,
     lineage,
     metrics,
     models,
@@ -120,4 +122,5 @@ ROUTES: Final[list[Route]] = [
 ]
 
 UNMATCHED: Final[list[Route]] = unmatched.ROUTES
+    *holds.ROUTES,
 """Takes every address that is left; must come last."""

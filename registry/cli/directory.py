@@ -85,6 +85,12 @@ def claim(root: Path, *, create: bool, sleep: Callable[[float], None] = time.sle
     return claimed
 
 
+def claim_for_restore(root: Path, *, sleep: Callable[[float], None] = time.sleep) -> Claim:
+    """Make and lock a directory that is to become a store; what it may hold others decide."""
+    _make(root, create=True)
+    return Claim(root, _lock(root, sleep))
+
+
 def is_held(root: Path) -> bool:
     """Whether a process holds the lock at this moment."""
     try:
@@ -179,6 +185,10 @@ def _check_empty(root: Path) -> None:
     foreign = sorted(name for name in names - _HARMLESS if not _is_half_written(name))
     if not foreign or _was_begun(root, names):
         return
+    if layout.RESTORING in names:
+        raise CommandError(
+            f"{root} holds a restore that was not finished; run digestry restore once more"
+        )
     if layout.INDEX_FILE in names or (root / layout.BLOBS).is_dir():
         raise CommandError(
             f"{root} holds data of digestry but no {layout.STORE_FILE}; restore that file, it "

@@ -115,7 +115,7 @@ def finished(root: Path, number: int | None = None) -> tuple[Marker, Generation]
         if number in (None, one.number):
             return marker, one
     begun = marker.unfinished
-    if begun is not None and number in (None, begun.number):
+    if number is None or (begun is not None and number == begun.number):
         raise StoreRefused(f"the backup in {root} was not finished; make it again")
     raise StoreRefused(f"there is no generation {number} in {root}")
 

@@ -56,7 +56,7 @@ from store.index.driver import sqlite
 from store.index.uploads import FINISHED
 from store.opening import StoreFacts, read_facts
 
-WORK: Final = "restoring"
+WORK: Final = layout.RESTORING
 PLAN: Final = "plan.json"
 AT_ONCE: Final = 4
 OFF: Final = "the store was restored from a backup; run fsck, look at its report, then confirm"
@@ -342,7 +342,7 @@ class _Restore:
         with translated("restoring"):
             for stale in self._work.iterdir():
                 if stale.name != PLAN:
-                    stale.unlink()
+                    self._disk.unlink_if_there(str(stale))
             self._disk.unlink_if_there(f"{self._work}/{PLAN}")
             self._work.rmdir()
             self._disk.sync_directory(str(self._root))

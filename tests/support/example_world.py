@@ -106,6 +106,7 @@ class ExampleWorld:
             "review": self.made(f"models/{model}/versions/1.4.0/reviews", {"verdict": "approve"}),
             "id": self.api("GET", f"models/{model}/versions/1.4.0")["id"],
             "operation": self._ended_operation(),
+            "hold": self.made("holds", {"reason": "a copy"}),
             "session": self._new_session(),
             "uri": "hf:squad",
             **self._webhook(),
@@ -131,6 +132,8 @@ class ExampleWorld:
             case "/api/v1/namespaces/{namespace}" if method == "DELETE":
                 self.api("POST", "namespaces", {"slug": f"{space}-empty"})
                 return {"namespace": f"{space}-empty"}
+            case "/api/v1/holds/{hold}" | "/api/v1/holds/{hold}/renew":
+                return {"hold": self.made("holds", {"reason": "a copy"})}
             case "/api/v1/runs/{run}/metrics/chart":
                 return {"key": "train/loss"}
             case "/api/v1/metrics/compare":
