@@ -110,6 +110,10 @@ class HealthConfig(msgspec.Struct, frozen=True, kw_only=True):
     keep_days: Annotated[int, Meta(ge=1, le=36500)] = 365
 
 
+class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True):
+    every_hours: Annotated[float, Meta(ge=0, le=87_600)] = 24
+
+
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -125,6 +129,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     drafts: DraftsConfig = DraftsConfig()
     outbound: OutboundConfig = OutboundConfig()
     health: HealthConfig = HealthConfig()
+    retention: RetentionConfig = RetentionConfig()
     log: LogConfig = LogConfig()
 
 

@@ -93,20 +93,20 @@ async def get_gc(request: web.Request) -> web.Response:
     operations, principal = request.app[OPERATIONS], request[PRINCIPAL]
     last = await operations.latest(principal, "gc")
     status = await operations.collection_status(principal)
-    return json_answer(CollectionAnswer(status, None if last is None else _answer(last)))
+    return json_answer(CollectionAnswer(status, None if last is None else operation_answer(last)))
 
 
 async def post_gc_plan(request: web.Request) -> web.Response:
     """Find what nothing refers to; nothing is moved. The report names the plan."""
     operations = request.app[OPERATIONS]
-    return await _start(request, lambda: operations.plan_collection(request[PRINCIPAL]))
+    return await start_operation(request, lambda: operations.plan_collection(request[PRINCIPAL]))
 
 
 async def post_gc_apply(request: web.Request) -> web.Response:
     """Move what a plan showed, and is still unclaimed, to quarantine; without a plan, plan anew."""
     asked = await read_json(request, ApplyQuestion, is_optional=True)
     operations = request.app[OPERATIONS]
-    return await _start(
+    return await start_operation(
         request, lambda: operations.apply_collection(request[PRINCIPAL], asked.plan)
     )
 
@@ -115,7 +115,7 @@ async def post_gc_undo(request: web.Request) -> web.Response:
     """Bring back from quarantine what a collection took."""
     asked = await read_json(request, UndoQuestion)
     operations = request.app[OPERATIONS]
-    return await _start(
+    return await start_operation(
         request, lambda: operations.undo_collection(request[PRINCIPAL], asked.collection)
     )
 
@@ -124,7 +124,7 @@ async def post_gc_purge(request: web.Request) -> web.Response:
     """Remove for good what is past its undo window, or all that quarantine holds."""
     asked = await read_json(request, PurgeQuestion, is_optional=True)
     operations = request.app[OPERATIONS]
-    return await _start(
+    return await start_operation(
         request,
         lambda: operations.purge_collected(request[PRINCIPAL], everything=asked.everything),
     )
@@ -144,7 +144,7 @@ async def post_scrub(request: web.Request) -> web.Response:
     """Read stored blobs and set damaged ones aside."""
     asked = await read_json(request, ScrubQuestion, is_optional=True)
     operations = request.app[OPERATIONS]
-    return await _start(
+    return await start_operation(
         request,
         lambda: operations.scrub(
             request[PRINCIPAL],
@@ -158,7 +158,9 @@ async def post_fsck(request: web.Request) -> web.Response:
     """Compare the index with the directory of blobs."""
     asked = await read_json(request, FsckQuestion, is_optional=True)
     operations = request.app[OPERATIONS]
-    return await _start(request, lambda: operations.fsck(request[PRINCIPAL], repair=asked.repair))
+    return await start_operation(
+        request, lambda: operations.fsck(request[PRINCIPAL], repair=asked.repair)
+    )
 
 
 async def get_scrub(request: web.Request) -> web.Response:
@@ -174,32 +176,37 @@ async def get_fsck(request: web.Request) -> web.Response:
 async def get_operation(request: web.Request) -> web.Response:
     """State, progress, and in the end the report of one operation; any worker can be asked."""
     wanted = request.match_info["operation"]
-    return json_answer(_answer(await request.app[OPERATIONS].find(request[PRINCIPAL], wanted)))
+    return json_answer(
+        operation_answer(await request.app[OPERATIONS].find(request[PRINCIPAL], wanted))
+    )
 
 
 async def delete_operation(request: web.Request) -> web.Response:
     """Ask a running operation to stop; its state says when it has."""
     wanted = request.match_info["operation"]
     found = await request.app[OPERATIONS].cancel(request[PRINCIPAL], wanted)
-    return json_answer(_answer(found), status=202)
+    return json_answer(operation_answer(found), status=202)
 
 
 async def _latest(request: web.Request, group: Group) -> web.Response:
     found = await request.app[OPERATIONS].latest(request[PRINCIPAL], group)
-    return json_answer(LatestAnswer(None if found is None else _answer(found)))
+    return json_answer(LatestAnswer(None if found is None else operation_answer(found)))
 
 
-async def _start(request: web.Request, begin: Callable[[], Awaitable[Operation]]) -> web.Response:
+async def start_operation(
+    request: web.Request, begin: Callable[[], Awaitable[Operation]]
+) -> web.Response:
     """Begin once, however often it is asked with the same ``Idempotency-Key``."""
     return await answer_once(request, begin, _started)
 
 
 def _started(operation: Operation) -> web.Response:
-    answer = _answer(operation)
+    answer = operation_answer(operation)
     return json_answer(answer, status=202, headers={hdrs.LOCATION: answer.url})
 
 
-def _answer(operation: Operation) -> OperationAnswer:
+def operation_answer(operation: Operation) -> OperationAnswer:
+    """An operation as every route shows it."""
     ended = operation.ended_at
     return OperationAnswer(
         id=operation.id,

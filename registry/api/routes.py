@@ -35,9 +35,10 @@ module                                  addresses
 `registry.api.namespaces`               ``/api/v1/namespaces``
 `registry.api.webhooks`                 ``/api/v1/webhooks`` with ``deliveries``
 `registry.api.analytics`                ``/api/v1/analytics``
+`registry.api.retention`                ``/api/v1/retention``, policies and plans
 `registry.api.operations`               ``/api/v1/gc`` ``scrub`` ``fsck`` ``operations``
-======================================  ===========================================================
 `registry.api.holds`                    ``/api/v1/holds``
+======================================  ===========================================================
 
 Foreign protocols bring their own lists; `registry.app` puts `UNMATCHED` behind all of them.
 """
@@ -61,8 +62,8 @@ from registry.api import (
     experiments,
     files,
     health,
-    index,
     holds,
+    index,
     lineage,
     metrics,
     models,
@@ -71,6 +72,7 @@ from registry.api import (
     pins,
     registering,
     resolve,
+    retention,
     reviews,
     runs,
     scores,
@@ -118,9 +120,10 @@ ROUTES: Final[list[Route]] = [
     *namespaces.ROUTES,
     *webhooks.ROUTES,
     *analytics.ROUTES,
+    *retention.ROUTES,
     *operations.ROUTES,
+    *holds.ROUTES,
 ]
 
 UNMATCHED: Final[list[Route]] = unmatched.ROUTES
-    *holds.ROUTES,
 """Takes every address that is left; must come last."""

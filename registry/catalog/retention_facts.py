@@ -190,7 +190,7 @@ async def facts_of(tx: Tx, model: Model, policy: Policy | None, page: list[Versi
     running = await _counted(tx, _DEPLOYMENTS, ids)
     targets = await _counted(tx, _ROLLBACKS, ids)
     bound = await _counted(tx, _BINDINGS, ids)
-    returned = dict(await tx.all(_RETURNS, keys=ids))
+    returned: dict[str, int] = dict(await tx.all(_RETURNS, keys=ids))
     rows = await tx.all(_BASES, model=model.id, folded=model.folded, now=tx.now)
     bases = {row[0] for row in rows}
     children: dict[str, Named] = {}

@@ -35,8 +35,18 @@ from registry.cli.presence import is_alive
 from registry.cli.serve import Assignment
 from registry.cli.settings import store_settings
 from registry.config import Config
+from registry.domain.principals import HOUSEKEEPING
 from registry.http.draining import Drain
-from registry.keys import CONDITION, DELIVERER, DRAIN, GROWTH, LOCAL_SECRET, SEALS, WEBHOOKS
+from registry.keys import (
+    CONDITION,
+    DELIVERER,
+    DRAIN,
+    GROWTH,
+    LOCAL_SECRET,
+    OPERATIONS,
+    SEALS,
+    WEBHOOKS,
+)
 from registry.metrics import DIRECTORY_VARIABLE, shared
 from registry.middlewares.access_log import AccessLog
 from registry.services.cards import follow_cards
@@ -48,6 +58,7 @@ from registry.services.housekeeping import Housekeeping, Job, Leadership, first_
 from registry.services.idle_drafts import expire_drafts
 from registry.services.outbox import follow_audit_log
 from registry.services.purges import finish_purges
+from registry.services.retention_runs import Schedule, expire_plans
 from store import layout
 from store.errors import StoreError
 from store.opening import Store, open_store
@@ -201,13 +212,20 @@ def housekeeping(config: Config, store: Store, app: web.Application) -> Housekee
     thinning = Job("thin health samples", 3600, sampler.thin)
     growth = Job("sample growth", EVERY_SECONDS, app[GROWTH].sample)
     catalog = [sealing, drafts, answers, cards, purges, health, thinning, growth]
+    retention = Schedule(
+        store, config.retention.every_hours, partial(app[OPERATIONS].run_retention, HOUSEKEEPING)
+    )
+    keeping = [
+        Job("retention", 60, retention.tick),
+        Job("expire retention plans", 3600, partial(expire_plans, store)),
+    ]
     telling = [
         Job("follow audit log", 1, partial(follow_audit_log, store)),
         Job("deliver to webhooks", 1, app[DELIVERER].run),
         Job("expire deliveries", 600, partial(expire_deliveries, store)),
         Job("remove deleted webhooks", 10, app[WEBHOOKS].remove_deleted),
     ]
-    return Housekeeping(leadership, first_jobs(store), [*jobs(store), *catalog, *telling])
+    return Housekeeping(leadership, first_jobs(store), [*jobs(store), *catalog, *keeping, *telling])
 
 
 def _settle_memory() -> None:

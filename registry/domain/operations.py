@@ -6,10 +6,10 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-Group: TypeAlias = Literal["gc", "scrub", "fsck"]
+Group: TypeAlias = Literal["gc", "scrub", "fsck", "retention"]
 State: TypeAlias = Literal["running", "succeeded", "failed", "cancelled", "interrupted"]
 
-GROUPS: Final[tuple[Group, ...]] = ("gc", "scrub", "fsck")
+GROUPS: Final[tuple[Group, ...]] = ("gc", "scrub", "fsck", "retention")
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -17,7 +17,7 @@ class Progress(msgspec.Struct, frozen=True):
 
     done: int
     total: int
-    unit: Literal["bytes", "blobs", "entries"]
+    unit: Literal["bytes", "blobs", "entries", "versions"]
     stage: str = ""
 
 

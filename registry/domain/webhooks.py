@@ -61,7 +61,20 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """What can happen to each kind of thing that belongs to a namespace."""
 
-UNTOLD: Final = frozenset(("audit", "environment", "fsck", "gc", "pin", "scrub", "tag", "team"))
+UNTOLD: Final = frozenset(
+    (
+        "audit",
+        "environment",
+        "fsck",
+        "gc",
+        "pin",
+        "policy",
+        "retention",
+        "scrub",
+        "tag",
+        "team",
+    )
+)
 """Kinds in the audit log that belong to no namespace."""
 
 PING: Final = "webhook.ping"

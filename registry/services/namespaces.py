@@ -28,6 +28,7 @@ from registry.domain.names import DEFAULT_NAMESPACE, ModelName, fold, parse_name
 from registry.domain.principals import Principal
 from registry.errors import Conflict, NotFound
 from registry.services.change import change
+from registry.services.retention_entries import remove_policy_of_namespace
 from store.index.transactions import Tx
 from store.opening import Store
 
@@ -192,6 +193,7 @@ async def remove_namespace(
                     "webhooks": webhooks,
                 },
             )
+        await remove_policy_of_namespace(tx, principal, found)
         await delete_namespace(tx, found.id)
         await record(tx, principal, _entry("delete", found, before=_said(found)))
 

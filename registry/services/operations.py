@@ -1,8 +1,8 @@
-"""Long work on the store (collect, scrub, check) that outlives the request which asked for it.
+"""Long work (collect, scrub, check, retain) that outlives the request which asked for it.
 
 An operation runs as a task in the worker that was asked. What it is, how far it came and how it
 ended is kept in the index, so that every worker can tell, and it is still known after a restart. Of
-each group (`gc`, `scrub`, `fsck`) the last one is kept.
+each group (`gc`, `scrub`, `fsck`, `retention`) the last one is kept.
 
 **One at a time.** Work of one group never runs twice at once, and collection and check exclude each
 other: both move files by what they read a while ago. The row is the lock. Whoever runs the work
@@ -20,7 +20,7 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 import structlog
@@ -32,6 +32,9 @@ from registry.domain.principals import Principal
 from registry.errors import Conflict, NotFound
 from registry.services.change import change_index
 from registry.services.plans import forget_plan, keep_plan, kept_plan, summary_of
+from registry.services.retention_plans import Target, make_plan
+from registry.services.retention_runs import apply_plan, plan_to_apply, run_once
+from registry.services.retention_runs import summary_of as plan_summary
 from store.clock import SECOND, Clock, boot_id
 from store.digest import Digest
 from store.errors import BlobNotFound, CollectionRefused, StoreError
@@ -49,6 +52,7 @@ _EXCLUDES: Final[dict[Group, tuple[Group, ...]]] = {
     "gc": ("gc", "fsck"),
     "fsck": ("fsck", "gc"),
     "scrub": ("scrub",),
+    "retention": ("retention",),
 }
 
 logger = structlog.get_logger()
@@ -189,6 +193,36 @@ class Operations:
             await record(tx, principal, Entry(action="confirm", kind="gc", id="gc"))
 
         await change_index(self._index, principal, unit)
+
+    async def plan_retention(self, principal: Principal, target: Target) -> Operation:
+        """Find out what would become of versions and keep the plan, so that it can be applied."""
+
+        async def work(tell: Tell) -> Outcome:
+            report = _counting(tell, "versions")
+            plan = await make_plan(self._store, principal, target, report=report)
+            return Outcome(plan_summary(plan), plan.models_failed)
+
+        return await self._start(principal, "retention", "plan", work)
+
+    async def apply_retention(self, principal: Principal, plan_id: str) -> Operation:
+        """Do what a plan says, as far as it is still true."""
+        plan = await plan_to_apply(self._store, principal, plan_id)
+
+        async def work(tell: Tell) -> Outcome:
+            report = _counting(tell, "versions")
+            done = await apply_plan(self._store, principal, plan.id, report=report)
+            return Outcome(done, done.refused + done.failed)
+
+        return await self._start(principal, "retention", "apply", work)
+
+    async def run_retention(self, principal: Principal) -> Operation:
+        """Plan everything and apply that at once; for the schedule."""
+
+        async def work(tell: Tell) -> Outcome:
+            done = await run_once(self._store, principal, report=_counting(tell, "versions"))
+            return Outcome(done, done.refused + done.failed)
+
+        return await self._start(principal, "retention", "run", work)
 
     # What runs, and what ran.
 
@@ -361,8 +395,10 @@ def _ended(operation: Operation, task: asyncio.Future[Outcome]) -> Operation:
     return msgspec.structs.replace(operation, state="failed", failure=failure)
 
 
-def _counting(tell: Tell) -> Callable[[int, int], None]:
-    return lambda done, total: tell(Progress(done, total, "blobs"))
+def _counting(
+    tell: Tell, unit: Literal["blobs", "versions"] = "blobs"
+) -> Callable[[int, int], None]:
+    return lambda done, total: tell(Progress(done, total, unit))
 
 
 async def _record(tx: Tx, principal: Principal, operation: Operation, action: str) -> None:
