@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Select, bindparam, case, func, select, union_all
+from sqlalchemy import Select, and_, bindparam, case, func, select, union_all
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -94,6 +94,11 @@ _ALL = Statement(
     )
 )
 
+
+def _summed(condition: ColumnElement[bool], value: ColumnElement[Any]) -> ColumnElement[Any]:
+    return func.coalesce(func.sum(case((condition, value), else_=_ZERO)), _ZERO)
+
+
 _naming = (
     select(func.coalesce(func.sum(refs.c.count), _ZERO))
     .where(refs.c.digest == blobs.c.digest, refs.c.kind == literal("'tree'"))
@@ -110,10 +115,10 @@ _present = _page.c.state == literal("'present'")
 _HELD = Statement(
     select(
         func.max(_page.c.digest),
-        func.coalesce(func.sum(case((_present, literal("1")), else_=_ZERO)), _ZERO),
-        func.coalesce(func.sum(case((_present, _page.c.size), else_=_ZERO)), _ZERO),
-        func.coalesce(func.sum(case((_page.c.times > _ZERO, _page.c.size), else_=_ZERO)), _ZERO),
-        func.coalesce(func.sum(_page.c.size * _page.c.times), _ZERO),
+        _summed(_present, literal("1")),
+        _summed(_present, _page.c.size),
+        _summed(and_(_present, _page.c.times > _ZERO), _page.c.size),
+        _summed(_present, _page.c.size * _page.c.times),
     )
 )
 

@@ -525,6 +525,18 @@ async def test_bytes_are_counted_once_and_as_often_as_they_are_named(registry: R
     }
 
 
+async def test_what_is_damaged_lies_nowhere(registry: Registry) -> None:
+    await registry.publish("a", "1.0.0", {"f": b"12345"})
+    await registry.publish("a", "1.1.0", {"f": b"123"})
+    await write(registry, "UPDATE blobs SET state = 'damaged' WHERE size = 5")
+
+    found = await in_all(registry)
+
+    assert found["blobs"] == 1
+    assert found["bytes"] == {"stored": 3, "in_versions": 3, "referenced": 3, "saved": 0}
+    await write(registry, "UPDATE blobs SET state = 'present'")
+
+
 async def test_a_deleted_version_holds_its_bytes_until_it_is_purged(registry: Registry) -> None:
     await registry.publish("a", "1.0.0", {"f": b"12345"})
     await registry.publish("a", "1.1.0", {"f": b"123"})
