@@ -88,7 +88,9 @@ _candidates = (
 )
 _ALL = Statement(_candidates)
 _models = func.json_each(bindparam("models", type_=Text)).table_valued("value", name="changed")
-_OF_MODELS = Statement(_candidates.where(bindings.c.model.in_(select(_models.c.value))))
+_OF_MODELS = Statement(
+    _candidates.where(bindings.c.model.in_(select(_models.c.value))).limit(bindparam("limit"))
+)
 _HEADS = Statement(
     select(
         select(func.max(audit.c.id)).scalar_subquery(),
@@ -151,7 +153,7 @@ async def all_candidates(tx: Tx) -> tuple[Heads, list[Candidate]]:
 
 
 async def changes_since(tx: Tx, seen: Heads, *, most: int) -> Changes | None:
-    """What changed since `seen`; None if it is more than `most` entries or reports."""
+    """What changed since `seen`; None if it is more than `most` entries, bindings or reports."""
     heads = await _heads(tx)
     if heads.entry - seen.entry > most:
         return None
@@ -161,7 +163,10 @@ async def changes_since(tx: Tx, seen: Heads, *, most: int) -> Changes | None:
         rows = await tx.all(_CHANGED, after=seen.entry, last=heads.entry, kinds=_KINDS)
         changed = [row[0] for row in rows]
     if changed:
-        rows = await tx.all(_OF_MODELS, models=msgspec.json.encode(changed).decode())
+        asked = msgspec.json.encode(changed).decode()
+        rows = await tx.all(_OF_MODELS, models=asked, limit=most + 1)
+        if len(rows) > most:
+            return None
         candidates = [_candidate(row) for row in rows]
     reported: dict[str, Reported] = {}
     if heads.mark != seen.mark:

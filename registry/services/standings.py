@@ -34,7 +34,7 @@ from store.index.transactions import Tx
 from store.opening import Store
 
 ON_THE_LOOP: Final = 200
-"""So many new entries or reports are read on the event loop; more in a reader thread."""
+"""So many new entries, bindings or reports are read on the event loop; more in a reader thread."""
 
 AT_ALL: Final = 10_000
 """Beyond so many everything is loaded anew."""

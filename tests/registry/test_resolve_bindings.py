@@ -558,6 +558,24 @@ async def test_many_changes_at_once_are_read_by_a_thread_and_more_anew(
     assert await router.current() is not before
 
 
+async def test_a_model_with_many_bindings_is_read_by_a_thread_too(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await model(registry, "bert")
+    ids = [(await bound(registry, region=str(number)))["id"] for number in range(3)]
+    stats = registry.store.index.stats
+    counts = []
+    await resolve(registry)
+    for most in (3, 2):
+        monkeypatch.setattr(service, "ON_THE_LOOP", most)
+        await patched(registry, "/api/v1/models/bert", task_type=f"task-{most}")
+        before = stats.reads
+        assert sorted(await best(registry, f"task=task-{most}")) == sorted(ids)
+        counts.append(stats.reads - before)
+
+    assert counts == [0, 1]
+
+
 async def test_questions_at_once_load_everything_once(registry: Registry) -> None:
     await model(registry, "bert")
     one = await bound(registry)
