@@ -197,7 +197,7 @@ def delay_seconds(attempts: int, jitter: float) -> float | None:
     """
     if attempts >= ATTEMPTS:
         return None
-    plain = min(FIRST_DELAY_SECONDS * DELAY_FACTOR ** (attempts - 1), MOST_DELAY_SECONDS)
+    plain: float = min(FIRST_DELAY_SECONDS * DELAY_FACTOR ** (attempts - 1), MOST_DELAY_SECONDS)
     return plain * (1 - JITTER + 2 * JITTER * jitter)
 
 
