@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from registry.app import create_app
 from registry.catalog import deliveries as rows
+from registry.catalog.audit import Entry, record
 from registry.catalog.deliveries import Outcome, finish_attempt
 from registry.cli.worker import housekeeping
 from registry.config import Config
@@ -129,6 +130,19 @@ async def test_a_webhook_hears_of_its_namespace_alone(registry: Hooked) -> None:
     ]
     assert sorted(events(registry, "/nlp")) == heard
     assert events(registry, "/default") == ["model.create"]
+
+
+async def test_a_policy_says_itself_of_which_namespace_it_is(registry: Hooked) -> None:
+    hook = await registry.hook()
+    [(namespace,)] = await registry.rows("SELECT namespace FROM webhooks")
+    for said in ({"namespace_id": namespace}, {"namespace_id": None}, {"namespace_id": "nsp_x"}):
+        entry = Entry(action="create", kind="policy", id="pol_x", after=said)
+        await registry.store.index.run(partial(record, principal=LOCAL, entry=entry))
+
+    await registry.tell()
+
+    assert events(registry) == ["policy.create"]
+    assert len(await registry.deliveries(hook)) == 1
 
 
 async def test_a_webhook_made_later_hears_nothing_of_the_past(registry: Hooked) -> None:
