@@ -1,8 +1,8 @@
 """Which binding a gateway should use: asked on every inference request, answered from memory.
 
-Each worker keeps all candidates in order of rank (`registry.domain.standings`), some two kilobytes
-each, from the first question on. **No answer is older than its request**: every one asks the index
-first whether anything was committed since (3 µs). If so it reads how far the audit log and the
+Each worker keeps all candidates in order of rank (`registry.domain.standings`), 1 to 2 KiB and a
+configuration each, from the first question on. **No answer is older than its request**: every one
+asks the index first if anything was committed since (3 µs). If so it reads how far audit log and
 marks of observations have come, and loads what changed in between: the bindings of models that new
 entries name, and the statistics of bindings that were reported. Little is loaded on the event loop;
 much in a reader thread, while other questions wait for it; and where next to everything changed all
