@@ -324,6 +324,25 @@ async def test_runs_make_a_version_reproducible(registry: Registry) -> None:
     assert deleted["reproducibility"]["value"] == 0.2
 
 
+async def test_runs_that_succeeded_are_looked_into_first(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "MOST_RUNS", 1)
+    await registry.publish("bert", "1.0.0", FILES)
+    for status, started in (("succeeded", "2026-01-01"), ("failed", "2026-01-02")):
+        told = {"status": status, "started_at": f"{started}T00:00:00Z", "environment": {"a": 1}}
+        run = await registry.send(
+            "POST",
+            "/api/v1/runs",
+            json={"model": "bert", "version": "1.0.0", "name": status} | told,
+        )
+        assert run.status == 201, run.body
+    found = (await rate(registry, "reproducibility"))["reproducibility"]["evidence"]
+    [(name,)] = await registry.rows(f"SELECT name FROM runs WHERE id = '{found['best_run']}'")
+
+    assert (found["runs"], name) == (1, "succeeded")
+
+
 async def test_recorded_metrics_back_claims(registry: Registry) -> None:
     await registry.publish("bert", "1.0.0", {"model.bin": b"1"})
     before = await rate(registry, "performance_claims")
