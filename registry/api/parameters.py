@@ -86,8 +86,6 @@ PATH: Final[Mapping[str, Parameter]] = {
     "delivery": Parameter("The number of the audit entry that it tells of.", "4711"),
     "environment": Parameter("An environment, by its name or its `env_` id.", "production-eu"),
     "deployment": Parameter("The id of a deployment.", "dep_01kagz6y5n8s3v0c4t7x9b2d1f"),
-    "webhook": Parameter("The id of a webhook.", "whk_01kagz6y5n8s3v0c4t7x9b2d1f"),
-    "delivery": Parameter("The number of the audit entry that it tells of.", "4711"),
     "policy": Parameter("The id of a policy.", "pol_01kagz6y5n8s3v0c4t7x9b2d1f"),
     "plan": Parameter("The id of a plan.", "pln_01kagz6y5n8s3v0c4t7x9b2d1f"),
     "session": Parameter("The id of an upload session.", "upl_0123456789abcdef"),
