@@ -29,17 +29,16 @@ async def full_model(registry: Registry, name: str) -> str:
         "POST", "/api/v1/models", json={"name": f"{name}-before", "tags": {"a": name, "b": ""}}
     )
     assert (await send("POST", f"{at}-before/rename", json={"name": name})).status == 200
-    for number in range(3):
+    for number in range(2):
         files = {f"f{n}": b"%d" % (n % 4) for n in range(number + 2)}
         await registry.publish(name, f"{number}.0.0", files)
         await send("PUT", f"{at}/versions/{number}.0.0/tags/c", json={"value": name})
     said = {"source": {"uri": f"s3://{name}"}, "lineage": [parent_of(name, "1.0.0"), DATA]}
     await send("POST", f"{at}/versions", json=said)
-    for version in ("0.0.0", "1.0.0", "2.0.0"):
-        await send("PUT", f"{at}/aliases/champion", json={"version": version})
+    await send("PUT", f"{at}/aliases/champion", json={"version": "0.0.0"})
     await send("PUT", f"/models/{name}/draft/d", data=b"draft")
     await send("PUT", f"{at}/card", data=b"# card", headers={"Content-Type": "text/markdown"})
-    child = {"source": {"uri": "s3://child"}, "lineage": [parent_of(name, "2.0.0")]}
+    child = {"source": {"uri": "s3://child"}, "lineage": [parent_of(name, "0.0.0")]}
     heir = await send("POST", "/api/v1/models/heir/versions", json=child)
     assert heir.status == 201, heir.body
     run = await send("POST", "/api/v1/runs", json={"model": name, "version": "1.0.0"})
@@ -99,7 +98,7 @@ async def test_a_purge_that_dies_anywhere_is_finished(monkeypatch: pytest.Monkey
             name = f"m{deadline}"
             id = await full_model(registry, name)
             ids = await ids_of(registry, id)
-            assert len(ids) > 9
+            assert len(ids) > 8
             await registry.send("DELETE", f"/api/v1/models/{name}")
             steps = itertools.count()
 

@@ -101,7 +101,8 @@ WAYS = {
 async def test_pages_and_totals_are_those_of_a_look_at_everything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    questions = list(product(QUESTIONS, (None, True), (None, "two"), ("name", "created")))
+    filters = ((None, None), (True, "two"))
+    questions = list(product(QUESTIONS, filters, ("name", "created")))
     async with running_registry(None) as registry:
         said = await made(registry)
         for way, values in WAYS.items():
@@ -109,14 +110,14 @@ async def test_pages_and_totals_are_those_of_a_look_at_everything(
                 module = model_lists if hasattr(model_lists, name) else substrings
                 monkeypatch.setattr(module, name, value)
             tried = 0
-            for text, active, task, order in questions:
+            for text, (active, task), order in questions:
                 asked = ModelsAsked(text=text, active=active, task_type=task, order=order)  # type: ignore[arg-type]  # the loop's words
                 expected = plainly(said, asked)
                 tried += len(expected) > 8
                 for limit in (3, 100):
                     found = await paged(registry, asked, limit)
                     assert found == expected, (way, asked, limit)
-            assert tried > 10
+            assert tried > 5
             monkeypatch.undo()
 
 
