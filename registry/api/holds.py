@@ -66,8 +66,8 @@ async def post_hold(request: web.Request) -> web.Response:
     store, principal = request.app[STORE], request[PRINCIPAL]
 
     def render(hold: PurgeHold) -> web.Response:
-        headers = {hdrs.LOCATION: f"/api/v1/holds/{hold.id}"}
-        return json_answer(_answer(hold), status=201, headers=headers)
+        place = f"/api/v1/holds/{hold.id}"
+        return json_answer(_answer(hold), status=201, headers={hdrs.LOCATION: place})
 
     return await answer_once(
         request, lambda: take_hold(store, principal, asked.reason, asked.seconds), render

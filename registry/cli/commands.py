@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from registry.cli.arguments import Config, Data, Json, tells_exits
 from registry.cli.audit_commands import audit
+from registry.cli.backup_commands import backup, restore
 from registry.cli.browse_commands import ls, search, show
 from registry.cli.database_commands import db
 from registry.cli.demo_commands import demo
@@ -199,5 +200,6 @@ def _version() -> str:
 
 
 app.version = _version
-for _command in (audit, db, demo, doctor, info, init, ls, pull, push, search, show, stats):
+_more = (audit, backup, db, demo, doctor, info, init, ls, pull, push, restore, search, show, stats)
+for _command in _more:
     app.command(_command)

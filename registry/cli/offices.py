@@ -240,6 +240,10 @@ class RemoteOffice:
         """What the server answers to a GET, within so many seconds."""
         return self._decoded(self._ask("GET", path, seconds=seconds), kind)
 
+    def tell(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+        """What the server answers to a short request that is not a GET."""
+        return self._ask(method, path, body)
+
     def _wait(self, started: Ended, path: str, watch: Watch) -> Ended:
         operation, heard = started, time.monotonic()
         while operation.state == "running":

@@ -63,8 +63,9 @@ def verify_backup(
     """
     marker, newest = finished(source, number)
     chosen = marker.generations if number is None else [newest]
-    with ThreadPoolExecutor(at_once, "verify") as threads, ExitStack() as indexes:
-        work = _Verification(source, Pulse(report=report, stop=stop), threads, indexes)
+    pulse = Pulse(report=report, stop=stop)
+    with pulse.crew(at_once, "verify") as threads, ExitStack() as indexes:
+        work = _Verification(source, pulse, threads, indexes)
         for one in reversed(chosen):
             work.check(one)
     return BackupVerdict(

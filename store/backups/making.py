@@ -19,7 +19,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -189,7 +188,7 @@ class _Backup:
 
     def _copy_named(self, index: IndexCopy, at_once: int) -> None:
         self._pulse.begin("blobs", index.totals()[1])
-        with ThreadPoolExecutor(at_once, "backup") as threads:
+        with self._pulse.crew(at_once, "backup") as threads:
             for page in index.pages():
                 for row, problem in in_threads(threads, self._copy_one, page):
                     if problem is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final
 
 from store.errors import Unavailable
@@ -35,6 +37,7 @@ class Pulse:
         self._due = monotonic() + RENEW_SECONDS
         self._lock = threading.Lock()
         self._stage = ""
+        self._is_over = False
         self._done = self._total = 0
 
     def begin(self, stage: str, total: int = 0) -> None:
@@ -44,7 +47,7 @@ class Pulse:
 
     def tick(self, size_bytes: int) -> None:
         """Another piece is done. Raises `Unavailable` if there is no going on."""
-        if self._stop is not None and self._stop.is_set():
+        if self._is_over or (self._stop is not None and self._stop.is_set()):
             raise Unavailable("going on after an interruption")
         with self._lock:
             self._done += size_bytes
@@ -58,6 +61,16 @@ class Pulse:
         if self._hold is not None:
             with self._lock:
                 self._renew(self._hold)
+
+    @contextmanager
+    def crew(self, at_once: int, name: str) -> Iterator[ThreadPoolExecutor]:
+        """So many threads; a failure, or Ctrl-C, ends what all of them are at."""
+        with ThreadPoolExecutor(at_once, name) as threads:
+            try:
+                yield threads
+            except BaseException:
+                self._is_over = True
+                raise
 
     def _renew(self, hold: Hold) -> None:
         hold.renew()

@@ -23,7 +23,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -225,7 +224,7 @@ class _Restore:
         problems = []
         with (
             IndexCopy.open(self._index) as index,
-            ThreadPoolExecutor(at_once, "restore") as threads,
+            self._pulse.crew(at_once, "restore") as threads,
         ):
             for page in index.pages():
                 for row, problem in in_threads(threads, function, page):
