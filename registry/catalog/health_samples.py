@@ -51,7 +51,6 @@ _SPANS = Statement(
     .where(
         tuple_(_table.time, _table.component) > tuple_(bindparam("time"), bindparam("component")),
         _table.time < bindparam("before"),
-        _is_health,
     )
     .order_by(_table.time, _table.component)
     .limit(bindparam("limit"))
@@ -130,7 +129,7 @@ def _newest(of_one: bool) -> Statement:
 async def spans_after(
     tx: Tx, place: tuple[int, str], before: int, limit: int
 ) -> list[tuple[int, str, str]]:
-    """Time, component and status of samples of health behind a place, the oldest first."""
+    """Time, component and status of samples behind a place, the oldest first; growth too."""
     rows = await tx.all(_SPANS, time=place[0], component=place[1], before=before, limit=limit)
     return [(row[0], row[1], row[2]) for row in rows]
 

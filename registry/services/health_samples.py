@@ -250,7 +250,8 @@ def _surplus(
 ) -> Iterator[tuple[int, str]]:
     """The places of samples that follow one of the same hour, component and status.
 
-    `kept` says which were seen in the hour that is going on, from page to page.
+    `kept` says which were seen in the hour that is going on, from page to page. One of growth is
+    alone in its day.
     """
     for moment, component, status in page:
         hour = moment - moment % HOUR
