@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from registry.api.errors import ADAPTER
-from registry.api.wire_bindings import ResolutionAnswer, ResolveQuery, resolution_answer
+from registry.api.wire_resolve import ResolutionAnswer, ResolveQuery, resolution_answer
 from registry.domain.references import parse_model
 from registry.http.answers import json_answer
 from registry.http.queries import read_query
