@@ -271,6 +271,8 @@ WITHOUT_CONDITION = {
     "DELETE /api/v1/models/{model}/former-names/{name}",
     "DELETE /api/v1/models/{model}/versions/{version}/lineage/{edge}",
     "DELETE /api/v1/operations/{operation}",
+    # It has no state but being there, and whoever took it ends it.
+    "DELETE /api/v1/holds/{hold}",
     # A key and its value; what has them shows them and has the tag.
     "PUT /api/v1/models/{model}/tags/{key}",
     "DELETE /api/v1/models/{model}/tags/{key}",
