@@ -19,6 +19,7 @@ has chosen.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from functools import partial
 from typing import Final, Protocol
@@ -29,6 +30,8 @@ from store.clock import SECOND
 from store.errors import StoreError, StoreRefused, Unavailable
 from store.index import state
 from store.index.transactions import Index, Tx
+
+log = logging.getLogger(__name__)
 
 HOLD_SECONDS: Final = 900
 """How long a hold lasts unless it is renewed."""
@@ -122,9 +125,8 @@ class IndexHold:
     async def __aexit__(self, *_: object) -> None:
         try:
             await self._index.run(partial(release_hold, id=self.id))
-        except StoreError:
-            # It expires by itself; what was done under it stands.
-            return
+        except StoreError as error:  # it expires by itself; what was done under it stands
+            log.warning("hold %s could not be released: %s", self.id, error)
 
     def renew(self) -> None:
         unit = partial(renew_hold, id=self.id, seconds=self._seconds)

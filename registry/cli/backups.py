@@ -30,7 +30,14 @@ from registry.http.times import rfc3339
 from registry.services.backups import NamedFile, files_of_versions
 from store import layout
 from store.backups.checking import verify_backup
-from store.backups.directory import Generation, MissingBlob, index_path, read_marker
+from store.backups.directory import (
+    Generation,
+    MissingBlob,
+    finished,
+    index_path,
+    read_marker,
+    require_apart,
+)
 from store.backups.making import BackupReport, make_backup
 from store.backups.pulse import Report
 from store.backups.restoring import restore_backup
@@ -138,6 +145,9 @@ def restore(
 ) -> int:
     """Make a data directory of a backup."""
     root = Path(configure(config, data).store.data).resolve()
+    with _translated():
+        finished(source, wish.generation)  # before a directory is made for nothing
+        require_apart(root, source)
     claimed = directory.claim_for_restore(root)
     try:
         with _translated(), _reporting("restore") as report:
@@ -191,6 +201,8 @@ def _made_lines(
     )
     if made.removed_blobs:
         yield f"{many(made.removed_blobs, 'blob')} that only older generations named removed"
+    if made.not_removed is not None:
+        yield f"what no generation names any more could not be removed: {made.not_removed}"
     if made.kind == "snapshot":
         yield "it shares its blobs with the store and is no backup: one damaged disk takes both"
     elif made.same_file_system:

@@ -142,6 +142,13 @@ def writing(root: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def require_apart(root: Path, backup: Path) -> None:
+    """Raise `StoreRefused` if a data directory and a backup lie in each other."""
+    here, there = root.resolve(), backup.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise StoreRefused(f"{backup} and the data directory {root} lie in each other")
+
+
 def require_empty(root: Path) -> None:
     """Raise `StoreRefused` if a directory without a marker holds anything."""
     foreign = sorted(

@@ -40,6 +40,7 @@ from store.backups.directory import (
     blob_path,
     index_path,
     read_marker,
+    require_apart,
     require_empty,
     segments_path,
     write_marker,
@@ -50,7 +51,7 @@ from store.backups.pulse import Pulse, Report
 from store.clock import Clock, system_clock
 from store.digest import Digest
 from store.durable import Disk, translated
-from store.errors import StoreRefused
+from store.errors import StoreError, StoreRefused
 from store.holds import Hold
 from store.index.blobs import DAMAGED, PRESENT
 from store.index.copies import IndexFacts, copy_whole, inspect
@@ -76,6 +77,8 @@ class BackupReport(msgspec.Struct, frozen=True):
     missing: list[MissingBlob]
     private: list[str]
     same_file_system: bool
+    not_removed: str | None = None
+    """Why what no generation names any more could not be removed."""
 
 
 def make_backup(
@@ -104,7 +107,7 @@ def make_backup(
     facts = read_facts(root)
     if facts is None:
         raise StoreRefused(f"{root} is not a data directory of digestry")
-    _require_apart(root, target)
+    require_apart(root, target)
     disk = disk or Disk()
     _make(target, disk)
     pulse = Pulse(hold=hold, report=report, stop=stop, monotonic=monotonic)
@@ -148,7 +151,11 @@ class _Backup:
         listed = [*self._before.generations, made][-keep:]
         after = msgspec.structs.replace(self._before, generations=listed)
         write_marker(self._target, after, self._disk)  # from here on the backup is finished
-        removed = self._prune(listed)
+        removed, not_removed = 0, None
+        try:
+            removed = self._prune(listed)
+        except (StoreError, OSError) as error:
+            not_removed = str(error)
         return BackupReport(
             kind=self._before.kind,
             number=number,
@@ -160,6 +167,7 @@ class _Backup:
             missing=made.missing,
             private=made.private,
             same_file_system=os.stat(self._root).st_dev == os.stat(self._target).st_dev,
+            not_removed=not_removed,
         )
 
     def _next_number(self) -> int:
@@ -314,12 +322,6 @@ class _Backup:
 
 def _nothing(_: int) -> None:
     """Progress is told for what is there as a whole."""
-
-
-def _require_apart(root: Path, target: Path) -> None:
-    here, there = root.resolve(), target.resolve()
-    if here == there or here in there.parents or there in here.parents:
-        raise StoreRefused(f"{target} and the data directory {root} lie in each other")
 
 
 def _make(target: Path, disk: Disk) -> None:

@@ -40,6 +40,7 @@ from store.backups.directory import (
     blob_path,
     finished,
     index_path,
+    require_apart,
     segments_path,
 )
 from store.backups.named import IndexCopy, NamedBlob, sha256_of
@@ -113,6 +114,7 @@ def restore_backup(
     unless `is_partial_enough`.
     """
     marker, one = finished(source, number)
+    require_apart(root, source)
     plan = Plan(marker.store_id, one.number, one.index_sha256, one.epoch + 1)
     disk = disk or Disk()
     work = _Restore(source, root, marker, one, plan, disk, Pulse(report=report, stop=stop))

@@ -537,16 +537,34 @@ async def test_only_so_many_generations_are_kept_and_what_they_name(
     contents = [f"content {number}".encode() for number in range(4)]
     for content in contents:
         await release(store, await put(store, content))
-        report = await backed_up(store, target, keep=2)
+        report = await backed_up(store, target, keep=2, private=["store.json"])
         await _purge(store)
 
     assert report.removed_blobs == 1
     assert [one.number for one in finished(target)[0].generations] == [3, 4]
     assert sorted(os.listdir(target / "indexes")) == ["3.sqlite3", "4.sqlite3"]
+    assert sorted(os.listdir(target / "private")) == ["3", "4"]
     found = {path.name for path in (target / layout.BLOBS).rglob("*") if path.is_file()}
     assert found == {Digest.of(content).hex for content in (*contents[2:], ELSE)}
     await restored(target, tmp_path / "new", number=3)
     assert await contents_of(tmp_path / "new") == named(contents[2], ELSE)
+
+
+async def test_nothing_is_removed_where_it_is_not_known_what_is_named(
+    store: Store, target: Path
+) -> None:
+    """An index of a listed generation is gone: the new backup is finished all the same."""
+    for content in (b"one", b"two"):
+        await release(store, await put(store, content))
+        await backed_up(store, target)
+        await _purge(store)
+    (target / "indexes/2.sqlite3").unlink()
+    report = await backed_up(store, target, keep=2)
+
+    assert "2.sqlite3" in (report.not_removed or "")
+    assert finished(target)[1].number == 3
+    assert Path(blob_path(target, Digest.of(b"two"))).exists()
+    assert await problems_of(target) == {"it is missing"}
 
 
 async def test_a_snapshot_shares_its_blobs_and_says_so(

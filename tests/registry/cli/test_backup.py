@@ -144,6 +144,7 @@ def test_what_cannot_be_is_refused(run: Run, data: Path, tmp_path: Path) -> None
     assert "is not a backup" in run("backup", "verify", tmp_path, code=2)
     assert "is not a backup" in run("backup", "list", tmp_path, code=2)
     assert "is not a backup" in run("restore", tmp_path, "--data", new, code=2)
+    assert not new.exists()
     assert "lie in each other" in run("backup", data / "inside", "--data", data, code=2)
     assert "there is no data directory" in run("backup", target, "--data", new / "no", code=2)
     assert "at least 1" in run("backup", target, "--keep", "0", "--data", data, code=2)
