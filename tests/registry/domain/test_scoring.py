@@ -148,7 +148,7 @@ def with_card(evidence: Evidence, **better: Any) -> Evidence:
 # What holds for all
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(evidences)
 def test_every_value_lies_from_0_to_1_or_has_a_reason(evidence: Evidence) -> None:
     for metric in METRICS.values():
@@ -177,7 +177,7 @@ EMPTY_PARTS = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(evidences)
 def test_a_metric_looks_at_no_part_that_it_does_not_name(evidence: Evidence) -> None:
     for metric in METRICS.values():
@@ -392,7 +392,7 @@ BETTER: list[tuple[str, Better]] = [
 
 
 @pytest.mark.parametrize(("name", "better"), BETTER)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(evidence=evidences)
 def test_better_evidence_never_lowers_a_value(
     name: str, better: Better, evidence: Evidence
