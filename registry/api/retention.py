@@ -30,6 +30,7 @@ from registry.api.wire_retention import (
 )
 from registry.catalog.retention import ListedPolicy
 from registry.domain.operations import Operation
+from registry.domain.principals import Principal
 from registry.domain.references import parse_model
 from registry.domain.retention import DAY
 from registry.domain.times import rfc3339
@@ -43,6 +44,7 @@ from registry.http.queries import read_query
 from registry.http.routing import Route
 from registry.http.targets import decoded, raw_segments
 from registry.keys import CONFIG, OPERATIONS, PRINCIPAL, STORE
+from registry.services.operations import Operations
 from registry.services.retention import (
     change_policy,
     create_policy,
@@ -55,6 +57,7 @@ from registry.services.retention import (
 )
 from registry.services.retention_plans import find_target, get_plan, list_lines, list_plans
 from registry.services.retention_runs import last_run
+from store.opening import Store
 
 _HOUR: Final = 3600 * 1_000_000
 
@@ -213,14 +216,21 @@ async def post_apply(request: web.Request) -> web.StreamResponse:
 
 async def get_retention(request: web.Request) -> web.StreamResponse:
     """Whether anything happens by itself and when, what was done so far, the last operation."""
-    store, principal = request.app[STORE], request[PRINCIPAL]
     every_hours = request.app[CONFIG].retention.every_hours
+    operations, principal = request.app[OPERATIONS], request[PRINCIPAL]
+    return json_answer(await show_retention(request.app[STORE], operations, principal, every_hours))
+
+
+async def show_retention(
+    store: Store, operations: Operations, principal: Principal, every_hours: float
+) -> RetentionAnswer:
+    """Where retention stands, as this route and the command tell it."""
     policies, is_active = await policies_in_force(store)
     last = await last_run(store)
     is_due = is_active and every_hours and last is not None
     done = await get_statistics(store, principal, first_day=0, limit=1)
-    operation = await request.app[OPERATIONS].latest(principal, "retention")
-    answer = RetentionAnswer(
+    operation = await operations.latest(principal, "retention")
+    return RetentionAnswer(
         policies=policies,
         active=is_active,
         every_hours=every_hours,
@@ -228,7 +238,6 @@ async def get_retention(request: web.Request) -> web.StreamResponse:
         total=tally_answer(done.total),
         operation=None if operation is None else operation_answer(operation),
     )
-    return json_answer(answer)
 
 
 async def get_retention_statistics(request: web.Request) -> web.StreamResponse:

@@ -18,6 +18,7 @@ from registry.cli.browse_commands import ls, search, show
 from registry.cli.database_commands import db
 from registry.cli.demo_commands import demo
 from registry.cli.exits import CLEAN, REFUSED, CommandError, complain
+from registry.cli.retention_commands import retention
 from registry.cli.setup_commands import doctor, info, init, stats
 from registry.cli.transfer_commands import pull, push
 
@@ -200,6 +201,22 @@ def _version() -> str:
 
 
 app.version = _version
-_more = (audit, backup, db, demo, doctor, info, init, ls, pull, push, restore, search, show, stats)
+_more = (
+    audit,
+    backup,
+    db,
+    demo,
+    doctor,
+    info,
+    init,
+    ls,
+    pull,
+    push,
+    restore,
+    retention,
+    search,
+    show,
+    stats,
+)
 for _command in _more:
     app.command(_command)

@@ -99,7 +99,7 @@ class Operations:
     def __init__(
         self, store: Store, *, clock: Clock | None = None, beat_seconds: float = BEAT_SECONDS
     ) -> None:
-        self._store = store
+        self.store = store
         self._index = store.index
         self._clock = clock or store.clock
         self._beat_seconds = beat_seconds
@@ -121,7 +121,7 @@ class Operations:
             def report(seen: ScrubProgress) -> None:
                 tell(Progress(seen.bytes, seen.total_bytes, "bytes"))
 
-            done = await self._store.scrub.run(
+            done = await self.store.scrub.run(
                 rate_bytes_per_second=rate_bytes_per_second, report=report, only=only
             )
             shown = msgspec.structs.replace(done, findings=done.findings[:SHOWN_FINDINGS])
@@ -136,7 +136,7 @@ class Operations:
             def report(stage: str, seen: int) -> None:
                 tell(Progress(seen, 0, "entries", stage))
 
-            done = await self._store.fsck.run(repair=repair, report=report)
+            done = await self.store.fsck.run(repair=repair, report=report)
             shown = msgspec.structs.replace(done, findings=done.findings[:SHOWN_FINDINGS])
             return Outcome(shown, len(done.findings))
 
@@ -146,7 +146,7 @@ class Operations:
         """Find out what could be collected and keep the plan, so that it can be applied."""
 
         async def work(tell: Tell) -> Outcome:
-            plan = await self._store.collector.plan()
+            plan = await self.store.collector.plan()
             await keep_plan(self._index, plan)
             return Outcome(summary_of(plan), 0 if plan.refused is None else 1)
 
@@ -157,8 +157,8 @@ class Operations:
         chosen = None if plan_id is None else await kept_plan(self._index, plan_id)
 
         async def work(tell: Tell) -> Outcome:
-            plan = chosen or await self._store.collector.plan()
-            done = await self._store.collector.apply(plan, _counting(tell))
+            plan = chosen or await self.store.collector.plan()
+            done = await self.store.collector.apply(plan, _counting(tell))
             await forget_plan(self._index)
             return Outcome(done)
 
@@ -168,7 +168,7 @@ class Operations:
         """Bring back what a collection took."""
 
         async def work(tell: Tell) -> Outcome:
-            done = await self._store.collector.undo(collection, _counting(tell))
+            done = await self.store.collector.undo(collection, _counting(tell))
             return Outcome(done, 0 if done.returned or done.superseded else 1)
 
         return await self._start(principal, "gc", "undo", work)
@@ -177,13 +177,13 @@ class Operations:
         """Remove quarantined files for good: those past the undo window, or all."""
 
         async def work(tell: Tell) -> Outcome:
-            return Outcome(await self._store.collector.purge(everything=everything))
+            return Outcome(await self.store.collector.purge(everything=everything))
 
         return await self._start(principal, "gc", "purge", work)
 
     async def collection_status(self, principal: Principal) -> CollectionStatus:
         """What quarantine holds, and whether collection is off."""
-        return await self._store.collector.status()
+        return await self.store.collector.status()
 
     async def confirm_collection(self, principal: Principal) -> None:
         """Say that somebody has looked at a rebuilt or restored index: collection may go on."""
@@ -199,18 +199,18 @@ class Operations:
 
         async def work(tell: Tell) -> Outcome:
             report = _counting(tell, "versions")
-            plan = await make_plan(self._store, principal, target, report=report)
+            plan = await make_plan(self.store, principal, target, report=report)
             return Outcome(plan_summary(plan), plan.models_failed)
 
         return await self._start(principal, "retention", "plan", work)
 
     async def apply_retention(self, principal: Principal, plan_id: str) -> Operation:
         """Do what a plan says, as far as it is still true."""
-        plan = await plan_to_apply(self._store, principal, plan_id)
+        plan = await plan_to_apply(self.store, principal, plan_id)
 
         async def work(tell: Tell) -> Outcome:
             report = _counting(tell, "versions")
-            done = await apply_plan(self._store, principal, plan.id, report=report)
+            done = await apply_plan(self.store, principal, plan.id, report=report)
             return Outcome(done, done.refused + done.failed)
 
         return await self._start(principal, "retention", "apply", work)
@@ -219,7 +219,7 @@ class Operations:
         """Plan everything and apply that at once; for the schedule."""
 
         async def work(tell: Tell) -> Outcome:
-            done = await run_once(self._store, principal, report=_counting(tell, "versions"))
+            done = await run_once(self.store, principal, report=_counting(tell, "versions"))
             return Outcome(done, done.refused + done.failed)
 
         return await self._start(principal, "retention", "run", work)

@@ -359,7 +359,7 @@ async def test_a_model_that_fails_stops_no_other(
         await publish(registry, 3, model)
     await policy(registry, model=None)
     plan = await planned(registry, every="yes")
-    real = retention_runs.facts_of
+    real = facts.facts_of
 
     async def failing(tx: Tx, model: Any, *more: Any) -> Any:
         if model.name == "bad":
@@ -385,7 +385,7 @@ async def test_a_model_that_cannot_be_judged_stops_no_plan(
     for model in ("bad", "good"):
         await publish(registry, 2, model)
     await policy(registry, model=None)
-    real = retention_plans.facts_after
+    real = facts.facts_after
 
     async def failing(tx: Tx, model: Any, *more: Any) -> Any:
         if model.name == "bad":
@@ -589,7 +589,7 @@ async def test_a_thousand_versions_are_bounded_in_memory_and_time(
     assert made.status == 201, made.body
     await policy(registry)
     pages: list[int] = []
-    real = retention_plans.facts_after
+    real = facts.facts_after
 
     async def counted(*given: Any) -> Any:
         page = await real(*given)
