@@ -6,8 +6,6 @@ releasing are in the audit log, renewing is not: it happens each minute.
 
 from __future__ import annotations
 
-from functools import partial
-
 from registry.catalog.audit import Entry, record
 from registry.domain.principals import Principal
 from registry.errors import Conflict, NotFound
@@ -41,10 +39,14 @@ async def take_hold(store: Store, principal: Principal, reason: str, seconds: in
 
 async def renew_hold(store: Store, principal: Principal, id: str, seconds: int) -> PurgeHold:
     """Make a hold last from now on; one that has lapsed is `NotFound`, and stays so."""
-    found = await change(store, principal, partial(holds.renew_hold, id=id, seconds=seconds))
-    if found is None:
-        raise NotFound("hold", id)
-    return found
+
+    async def unit(tx: Tx) -> PurgeHold:
+        hold = await holds.renew_hold(tx, id, seconds)
+        if hold is None:
+            raise NotFound("hold", id)
+        return hold
+
+    return await change(store, principal, unit)
 
 
 async def release_hold(store: Store, principal: Principal, id: str) -> None:

@@ -64,6 +64,10 @@ async def test_a_renewed_hold_lasts_and_a_lapsed_one_stays_lapsed(
     clock.advance(1)
     lapsed = await site.ask("POST", f"/api/v1/holds/{hold}/renew")
 
+    once = {"Idempotency-Key": "k"}
+    again = await site.ask("POST", f"/api/v1/holds/{hold}/renew", headers=once)
+
+    assert (again.status, again.code) == (404, "not_found")
     assert listed == [renewed.json]
     assert listed[0]["reason"] == "a copy"
     assert (lapsed.status, lapsed.code) == (404, "not_found")
