@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import text
 
@@ -32,7 +33,7 @@ from registry.services.scoring import (
 from store.digest import Digest
 from store.errors import IndexConflict
 from store.index.transactions import Statement, Tx
-from tests.support.builders import Answer, Registry, running_registry, tar_of
+from tests.support.builders import Answer, Registry, running_registry
 from tests.support.plans import plan_of
 
 VERSION = "/api/v1/models/bert/versions/1.0.0"
@@ -551,10 +552,17 @@ async def test_cards_are_read_off_the_event_loop(
 
 
 async def test_ten_thousand_files_are_counted_page_by_page(registry: Registry) -> None:
-    files = {f"src/{n // 100}/{n}.py": b"" for n in range(10_000)}
-    answer = await registry.put("/models/bert/1.0.0.tar", tar_of(files))
+    await registry.put("/blobs/empty", b"")
+    digest = str(Digest.of(b""))
+    files = [{"path": f"src/{n // 100}/{n}.py", "digest": digest} for n in range(10_000)]
+    said = msgspec.json.encode({"label": "1.0.0", "files": files})
+    answer = await registry.send(
+        "POST",
+        "/api/v1/models/bert/versions",
+        data=said,
+        headers={"Content-Type": "application/json"},
+    )
     assert answer.status == 201, answer.body
-    await registry.send("POST", f"{VERSION}/publish")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = (await rate(registry, "code_quality"))["code_quality"]["evidence"]
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
