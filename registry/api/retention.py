@@ -105,7 +105,7 @@ async def get_policies(request: web.Request) -> web.StreamResponse:
 
 
 async def get_one_policy(request: web.Request) -> web.StreamResponse:
-    """One policy."""
+    """One policy, with what it covers."""
     listed = await get_policy(request.app[STORE], request[PRINCIPAL], _policy(request))
     if is_unmodified(request, _tag(listed)):
         return web.Response(status=304, headers={ETAG: _tag(listed)})

@@ -15,6 +15,7 @@ import pytest
 from registry.catalog import retention as policies
 from registry.catalog import retention_facts as facts
 from registry.catalog import retention_plans as plans
+from registry.catalog import versions as version_rows
 from registry.catalog.models import find_model_by_id
 from registry.domain.principals import HOUSEKEEPING, LOCAL
 from registry.domain.retention import Judgement
@@ -576,6 +577,15 @@ async def test_every_statement_finds_its_rows_by_an_index(registry: Retained) ->
                 assert MAY_SCAN.get(name, "nothing") in step, (name, step)
             if name.startswith(("models", "lines")) or name.endswith(("_PAGE", "_WAITING")):
                 assert "TEMP B-TREE" not in step, (name, step)
+
+
+async def test_latest_is_chosen_from_an_index_that_leaves_retired_versions_out(
+    registry: Retained,
+) -> None:
+    for statement in (version_rows._HIGHEST, version_rows._NEWEST):
+        [first, *_] = await plan_of(registry.store.index, statement)
+
+        assert "INDEX versions_by_standing" in first
 
 
 async def test_a_thousand_versions_are_bounded_in_memory_and_time(

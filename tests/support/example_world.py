@@ -105,6 +105,7 @@ class ExampleWorld:
             "binding": self.made("bindings", _binding(space)),
             "review": self.made(f"models/{model}/versions/1.4.0/reviews", {"verdict": "approve"}),
             "id": self.api("GET", f"models/{model}/versions/1.4.0")["id"],
+            **self._retention(space),
             "operation": self._ended_operation(),
             "hold": self.made("holds", {"reason": "a copy"}),
             "session": self._new_session(),
@@ -140,6 +141,8 @@ class ExampleWorld:
                 return {"version": self.known["id"]}
             case "/api/v1/environments/{environment}" if method == "DELETE":
                 return {"environment": self._new_environment(f"{space}-empty")}
+            case "/api/v1/retention/policies" if method == "POST":
+                self.api("DELETE", f"retention/policies/{self.known['policy']}")
             case "/api/v1/tags/{tag}" if method == "DELETE":
                 self._leave_tag_unused()
         if method == "DELETE" and path in ("/models/{model}/{version}", _VERSION):
@@ -181,6 +184,23 @@ class ExampleWorld:
         self.api("PATCH", f"tags/{self.known['tag']}", {"description": "stays"})
         for place in ("", "/versions/1.4.0"):
             self.api("DELETE", f"models/{self.known['model']}{place}/tags/{self.known['key']}")
+
+    def _retention(self, space: str) -> dict[str, str]:
+        """A policy that lets nothing go, and a plan of its namespace that is finished."""
+        policy = self.made("retention/policies", {"namespace": space, "keep_last": 10})
+
+        def started() -> Any:
+            """Others plan at the same server, one at a time."""
+            return self.api("POST", "retention/plans", {"namespace": space}).get("url")
+
+        wait_until(started, "turn to plan")
+
+        def planned() -> Any:
+            found = self.api("GET", "retention/plans")["items"]
+            ready = [one["id"] for one in found if one["state"] == "ready"]
+            return ready and found[0]["target"] == space and ready[0]
+
+        return {"policy": policy, "plan": str(wait_until(planned, "end of the plan"))}
 
     def _ended_operation(self) -> str:
         """The id of a check; nothing that excludes another operation is running then."""
