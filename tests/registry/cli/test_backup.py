@@ -17,11 +17,13 @@ from registry.cli.commands import run_command
 from registry.cli.exits import FAILED, REFUSED, CommandError
 from registry.cli.offices import RemoteOffice, ServerSilent
 from registry.cli.presence import Presence
+from registry.cli.schema import SCHEMA_NUMBER
 from store.digest import Digest
 from store.errors import Unavailable
 from store.holds import HOLD_SECONDS
 from store.layout import blob_key
 from tests.support.builders import running_registry
+from tests.support.earlier import directory_of_schema_1001
 from tests.support.servers import Server, running_server
 from tests.support.soundness import assert_store_is_sound
 
@@ -152,6 +154,19 @@ def test_what_cannot_be_is_refused(run: Run, data: Path, tmp_path: Path) -> None
     run("backup", target, "--snapshot", "--data", data)
     assert "is a snapshot" in run("backup", target, "--data", data, code=2)
     assert "data directory already" in run("restore", target, "--data", data, code=2)
+
+
+def test_an_index_of_an_earlier_schema_comes_back_as_it_was(run: Run, tmp_path: Path) -> None:
+    """Neither backing up nor restoring upgrades anything; the next start does."""
+    data, target, new = tmp_path / "data", tmp_path / "backup", tmp_path / "new"
+    directory_of_schema_1001(data)
+    run("backup", target, "--data", data)
+    told = run("restore", target, "--data", new)
+
+    assert f"its index has schema 1001; the next start upgrades it to {SCHEMA_NUMBER}" in told
+    assert run.json("db", "current", "--data", new, code=1)["index"] == 1001
+    run("db", "upgrade", "--data", new)
+    assert "index and directory agree" in run("fsck", "--data", new)
 
 
 @pytest.fixture
