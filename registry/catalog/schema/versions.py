@@ -135,6 +135,14 @@ Index(
     sqlite_where=_eligible,
     postgresql_where=_eligible,
 )
+Index(
+    "versions_by_newness",
+    versions.c.model,
+    versions.c.standing,
+    versions.c.number,
+    sqlite_where=_eligible,
+    postgresql_where=_eligible,
+)
 # Lists over all models, newest first; each filter has an index in that order, a range its own. The
 # model is in them so that those of deleted models can be left out while counting.
 live_index("versions_by_creation", versions.c.created_at, versions.c.id, versions.c.model)

@@ -202,3 +202,11 @@ def upgrade() -> None:
         sqlite_where=sa.text("deleted_at IS NULL AND retired_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL AND retired_at IS NULL"),
     )
+    op.create_index(
+        "versions_by_newness",
+        "versions",
+        ["model", "standing", "number"],
+        unique=False,
+        sqlite_where=sa.text("deleted_at IS NULL AND retired_at IS NULL"),
+        postgresql_where=sa.text("deleted_at IS NULL AND retired_at IS NULL"),
+    )
