@@ -10,6 +10,7 @@ The bytes are staged, not yet a blob: `store.ingest` and `store.uploads` decide 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterable, Callable, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -63,6 +64,11 @@ ONE_THREAD_BYTES: Final = 128 << 10
 
 RECHECK_BATCHES: Final = 64
 
+UNASKED_BYTES: Final = 64 << 10
+SPARE_BYTES: Final = 4 << 20
+ASK_AGAIN_SECONDS: Final = 0.1
+"""Bodies of so few bytes are admitted without asking the disk, so many bytes and seconds long."""
+
 
 class Reserve(msgspec.Struct, frozen=True):
     """Free space that uploads leave alone, so that the index can always delete."""
@@ -77,15 +83,29 @@ class Intake:
     def __init__(self, blobs: BlobStore, threads: Threads, *, reserve: Reserve) -> None:
         self._blobs = blobs
         self._reserve = reserve
+        self._spare_bytes = 0
+        self._spare_until = 0.0
         self.threads = threads
         self.bytes_received = 0
 
     async def admit(self, size_bytes: int | None) -> None:
-        """Refuse with `StorageFull` what would eat into the reserve of free space."""
+        """Refuse with `StorageFull` what would eat into the reserve of free space.
+
+        The disk is asked, but for small bodies that come within `ASK_AGAIN_SECONDS` of an answer
+        which left plenty: then asking would take longer than what it is asked for.
+        """
+        now = time.monotonic()
+        is_small = size_bytes is not None and size_bytes <= UNASKED_BYTES
+        if is_small and now < self._spare_until and (size_bytes or 0) <= self._spare_bytes:
+            self._spare_bytes -= size_bytes or 0
+            return
         free, total = await self._blobs.free_bytes()
         reserve = max(self._reserve.bytes, int(total * self._reserve.share))
-        if free - (size_bytes or 0) < reserve:
+        left = free - (size_bytes or 0) - reserve
+        if left < 0:
             raise StorageFull(size_bytes)
+        self._spare_bytes = min(left // 8, SPARE_BYTES)
+        self._spare_until = now + ASK_AGAIN_SECONDS
 
     def submit(self, stream: BatchStream, pieces: list[bytes]) -> list[Future[None]]:
         """Write one batch and hash it, in two threads at once if it is worth a second one."""
@@ -124,6 +144,17 @@ class BatchStream:
     def take_blocking(self, pieces: list[bytes]) -> None:
         self.write_blocking(pieces)
         self.hash.update(pieces)
+
+    async def hold(self, source: Source, *, bound: int | None = None) -> None:
+        """Hash here all of a body so small that a thread would cost more; the writer keeps it."""
+        pieces: list[bytes] = []
+        async for piece in source:
+            pieces.append(piece)
+            self.hash.update([piece])
+            if bound is not None and self.hash.size_bytes > bound:
+                raise SizeMismatch(bound, self.hash.size_bytes)
+        self._intake.bytes_received += self.hash.size_bytes
+        self._writer.hold(pieces)
 
     async def drain(self, source: Source, *, bound: int | None = None) -> None:
         """Write all of `source`; raises `SizeMismatch` as soon as more than `bound` bytes came."""

@@ -104,6 +104,13 @@ class StagedWriter(Protocol):
         """
         ...
 
+    def hold(self, pieces: Sequence[bytes]) -> None:
+        """Keep the whole of a small body in memory until `sync` or `promote` writes it as well.
+
+        So one hop to a thread does for it what else takes three. Until then nothing is staged.
+        """
+        ...
+
     async def truncate(self, size_bytes: int, fence: Callable[[], None] | None = None) -> None:
         """Cut back to `size_bytes` if there are more, durably; `fence` as in `append_blocking`."""
         ...
@@ -117,7 +124,9 @@ class StagedWriter(Protocol):
         ...
 
     async def promote(self, digest: Digest) -> bool:
-        """Give the synced bytes their blob name, durably; say whether a file was replaced.
+        """Give the bytes, which `sync` made durable or `hold` keeps, their blob name, durably.
+
+        Says whether a file was replaced.
 
         The staged bytes stay until `discard`, so this can be repeated. May be slow.
         """
@@ -129,6 +138,10 @@ class StagedWriter(Protocol):
 
     async def discard(self) -> None:
         """Remove the staging name. The blob, if promoted, is not touched. Closes too."""
+        ...
+
+    def discard_blocking(self) -> None:
+        """`discard`, for whoever has several to remove in one hop to a thread."""
         ...
 
     async def close(self) -> None:

@@ -27,7 +27,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -48,11 +49,14 @@ from store.index import blobs as rows
 from store.index import claims, state
 from store.index.transactions import Index, Tx
 from store.segments import Segments
-from store.threads import Threads
+from store.threads import Threads, hop
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+HELD_BYTES: Final = 64 << 10
+"""A body of up to so many bytes, declared beforehand, stays in memory until it is promoted."""
 
 MOVING_WAIT_SECONDS: Final = 2.0
 MOVING_POLL_SECONDS: Final = 0.02
@@ -83,6 +87,8 @@ class Staged(msgspec.Struct, frozen=True):
     size_bytes: int
     segments: Segments
     writer: StagedWriter
+    is_held: bool = False
+    """Whether the bytes are in memory yet: writing, syncing and promoting are one step then."""
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -111,7 +117,9 @@ class Ingest:
         self._blobs = blobs
         self._index = index
         self.intake = Intake(blobs, threads, reserve=reserve)
+        self._threads = threads
         self._cleanups: set[asyncio.Task[None]] = set()
+        self._unwanted: list[StagedWriter] = []
         self.blobs_stored = 0
         self.blobs_deduplicated = 0
 
@@ -129,7 +137,7 @@ class Ingest:
         Raises what `stage` and `commit` raise; nothing is stored then.
         """
         staged = await self.stage(
-            source, expected=expected, size_bytes=size_bytes, limit_bytes=limit_bytes
+            source, expected=expected, size_bytes=size_bytes, limit_bytes=limit_bytes, hold=True
         )
 
         async def record_one(tx: Tx, stored: Sequence[StoredBlob]) -> tuple[StoredBlob, T]:
@@ -144,18 +152,23 @@ class Ingest:
         expected: Digest | None = None,
         size_bytes: int | None = None,
         limit_bytes: int | None = None,
+        hold: bool = False,
     ) -> Staged:
         """Write and hash a body; the caller commits or discards what it gets.
+
+        With `hold` a small one stays in memory until it is committed, which saves hops to threads;
+        for callers that commit it next, not for those that gather many.
 
         Raises `DigestMismatch`, `SizeMismatch` (also for more than `limit_bytes`), `StorageFull`
         and whatever `source` raises; nothing stays staged then.
         """
         await self.intake.admit(size_bytes)
+        bound = min((n for n in (size_bytes, limit_bytes) if n is not None), default=None)
+        is_held = hold and size_bytes is not None and size_bytes <= HELD_BYTES
         writer = await self._blobs.stage(f"put_{secrets.token_hex(16)}")
         stream = BatchStream(self.intake, writer, RunningHash(), 0)
-        bound = min((n for n in (size_bytes, limit_bytes) if n is not None), default=None)
         try:
-            await stream.drain(source, bound=bound)
+            await (stream.hold if is_held else stream.drain)(source, bound=bound)
             running = stream.hash
             if size_bytes is not None and running.size_bytes != size_bytes:
                 raise SizeMismatch(size_bytes, running.size_bytes)
@@ -165,7 +178,7 @@ class Ingest:
         except BaseException:
             self.later(_discard(stream, writer))
             raise
-        return Staged(digest, running.size_bytes, running.segments(), writer)
+        return Staged(digest, running.size_bytes, running.segments(), writer, is_held)
 
     async def commit(self, staged: Sequence[Staged], record: RecordAll[T]) -> T:
         """Sync, promote and record staged blobs in one transaction; `record` gets them in order.
@@ -174,11 +187,11 @@ class Ingest:
         stays in motion, `StorageFull` and what `record` raises.
         """
         try:
-            await _all(one.writer.sync() for one in staged)
+            await _all(one.writer.sync() for one in staged if not one.is_held)
             await self._write_segments(staged)
             result = await self.record(staged, record)
         finally:
-            self.later(self.discard(staged))
+            self._remove_later(staged)
         self.blobs_stored += len(staged)
         return result
 
@@ -242,6 +255,17 @@ class Ingest:
         for one in staged:
             await _logged_discard(one.writer)
 
+    def _remove_later(self, staged: Sequence[Staged]) -> None:
+        """Discard off the request's path, together with what others leave meanwhile."""
+        if not self._unwanted:
+            self.later(self._remove_unwanted())
+        self._unwanted += (one.writer for one in staged)
+
+    async def _remove_unwanted(self) -> None:
+        while some := list(self._unwanted):
+            await hop(self._threads.files, _discard_blocking, some)
+            del self._unwanted[: len(some)]
+
     def later(self, cleanup: Awaitable[None]) -> None:
         """Clean up off the request's path; `close` waits for it."""
 
@@ -269,6 +293,9 @@ class Ingest:
 
         async def promote(one: Staged, row: rows.BlobRow | None) -> None:
             if row is not None and row.is_present and await self._is_whole(row):
+                if one.is_held:
+                    # Whoever sends what others have stored must not learn of it by the time.
+                    await one.writer.sync()
                 self.blobs_deduplicated += 1
                 return
             await one.writer.promote(one.digest)
@@ -366,9 +393,21 @@ async def _discard(stream: BatchStream, writer: StagedWriter) -> None:
     await _logged_discard(writer)
 
 
+def _discard_blocking(writers: Sequence[StagedWriter]) -> None:
+    for writer in writers:
+        with _failures_logged(writer):
+            writer.discard_blocking()
+
+
 async def _logged_discard(writer: StagedWriter) -> None:
-    """Remove a staging name; a failure is the sweeper's business."""
-    try:
+    with _failures_logged(writer):
         await writer.discard()
+
+
+@contextmanager
+def _failures_logged(writer: StagedWriter) -> Iterator[None]:
+    """A staging name that cannot be removed is the sweeper's business."""
+    try:
+        yield
     except StoreError as error:
         log.warning("staging file %s stays until it is swept: %s", writer.session, error)

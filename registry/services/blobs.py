@@ -157,7 +157,7 @@ class Blobs:
 
         try:
             staged = await self._ingest.stage(
-                source, expected=expected, size_bytes=size_bytes, limit_bytes=limit
+                source, expected=expected, size_bytes=size_bytes, limit_bytes=limit, hold=True
             )
         except SizeMismatch as error:
             if size_bytes is None and limit is not None:

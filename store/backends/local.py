@@ -254,6 +254,7 @@ class LocalStagedWriter:
         self._is_new = is_new
         self._descriptor: int | None = None
         self._end = 0
+        self._held: Sequence[bytes] | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -293,6 +294,16 @@ class LocalStagedWriter:
                 raise
         return self._end
 
+    def hold(self, pieces: Sequence[bytes]) -> None:
+        self._held = pieces
+
+    def _write_held_blocking(self) -> bool:
+        held, self._held = self._held, None
+        if held is None:
+            return False
+        self.append_blocking(self.size_bytes, held)
+        return True
+
     async def truncate(self, size_bytes: int, fence: Callable[[], None] | None = None) -> None:
         def cut() -> None:
             descriptor = self.open_blocking()
@@ -311,6 +322,7 @@ class LocalStagedWriter:
 
     def sync_blocking(self) -> int:
         descriptor = self.open_blocking()
+        self._write_held_blocking()
         end = self._end
         with translated("sync"):
             self._disk.sync_data(descriptor, self._path)
@@ -330,6 +342,9 @@ class LocalStagedWriter:
     def promote_blocking(self, digest: Digest) -> bool:
         target = self._store._blob(digest)
         descriptor = self.open_blocking()
+        if self._write_held_blocking():
+            with translated("sync"):
+                self._disk.sync_data(descriptor, self._path)
         with translated("promote"):
             os.fchmod(descriptor, READ_ONLY)
             self._disk.make_directory(os.path.dirname(target), below=self._store.root)

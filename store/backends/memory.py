@@ -158,6 +158,9 @@ class MemoryStagedWriter:
             self._staging.modified_at = self._store.clock()
             return self.size_bytes
 
+    def hold(self, pieces: Sequence[bytes]) -> None:
+        self.append_blocking(self.size_bytes, pieces)
+
     async def truncate(self, size_bytes: int, fence: Callable[[], None] | None = None) -> None:
         def cut() -> None:
             with self._staging.lock:
@@ -183,6 +186,9 @@ class MemoryStagedWriter:
         return bytes(self._staging.content[offset : offset + size_bytes])
 
     async def discard(self) -> None:
+        self.discard_blocking()
+
+    def discard_blocking(self) -> None:
         self._store.staged.pop(self.session, None)
 
     async def close(self) -> None:

@@ -310,17 +310,18 @@ def test_a_missing_sync_of_a_session_is_found(ground: Ground, recording: type[Re
 
 def test_a_row_before_its_file_is_found(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     promote = Ingest._promote_missing
-    discard = Ingest.discard
 
     async def promote_nothing(*_: Any) -> None:
         pass
 
     async def promote_late(self: Ingest, staged: Any) -> None:
         await promote(self, {one.digest: one for one in staged}, _absent(staged))
-        await discard(self, staged)
+        await self.discard(staged)
 
     monkeypatch.setattr(Ingest, "_promote_missing", promote_nothing)
-    monkeypatch.setattr(Ingest, "discard", promote_late)
+    monkeypatch.setattr(
+        Ingest, "_remove_later", lambda self, staged: self.later(promote_late(self, staged))
+    )
     stage = ground.record(scenarios.put_one)
 
     with pytest.raises(AssertionError, match="is present and has no file"):

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from unittest import mock
 
 import pytest
 
-from store.batches import Reserve
+from store.batches import ASK_AGAIN_SECONDS, SPARE_BYTES, UNASKED_BYTES, Intake, Reserve
 from store.digest import Digest
 from store.errors import SizeMismatch, StorageFull, Unavailable
 from store.index import blobs as rows
@@ -173,6 +174,83 @@ async def test_the_reserve_is_kept_free(store: Store) -> None:
         await greedy.receive(body(CONTENT), pinned())
 
     await assert_nothing_stored(store)
+
+
+async def test_the_disk_is_asked_once_for_small_bodies_that_follow_each_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+    now = [100.0]
+    free = 9 * SPARE_BYTES
+
+    async def free_bytes() -> tuple[int, int]:
+        nonlocal asked
+        asked += 1
+        return free, free
+
+    monkeypatch.setattr(store.blobs, "free_bytes", free_bytes)
+    monkeypatch.setattr("store.batches.time.monotonic", lambda: now[0])
+    intake = Intake(store.blobs, store.threads, reserve=Reserve(bytes=0, share=0))
+
+    await intake.admit(0)
+    for _ in range(SPARE_BYTES // UNASKED_BYTES):
+        await intake.admit(UNASKED_BYTES)
+    assert asked == 1
+    await intake.admit(1)  # more than is left of what need not be asked for
+    assert asked == 2
+    await intake.admit(None)  # of any length
+    assert asked == 3
+    await intake.admit(UNASKED_BYTES + 1)
+    assert asked == 4
+    now[0] += ASK_AGAIN_SECONDS
+    await intake.admit(1)
+    assert asked == 5
+
+
+async def test_where_nearly_nothing_is_left_the_disk_is_asked_each_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def free_bytes() -> tuple[int, int]:
+        return 4000, 4000
+
+    monkeypatch.setattr(store.blobs, "free_bytes", free_bytes)
+    intake = Intake(store.blobs, store.threads, reserve=Reserve(bytes=0, share=0))
+
+    await intake.admit(1000)
+    with pytest.raises(StorageFull):
+        await intake.admit(5000)
+
+
+async def test_a_small_body_of_announced_length_is_stored_like_any_other(store: Store) -> None:
+    stored, _ = await store.ingest.receive(body(CONTENT), pinned(), size_bytes=len(CONTENT))
+
+    assert stored.digest == DIGEST
+    assert await content_of(store, DIGEST) == CONTENT
+    await store.ingest.close()
+    assert [info async for info in store.blobs.list_staged()] == []
+
+
+@pytest.mark.parametrize("announced", [len(CONTENT) - 1, len(CONTENT) + 1])
+async def test_a_small_body_of_another_length_stores_nothing(store: Store, announced: int) -> None:
+    with pytest.raises(SizeMismatch):
+        await store.ingest.receive(body(CONTENT), pinned(), size_bytes=announced)
+
+    await assert_nothing_stored(store)
+
+
+async def test_a_small_body_that_others_have_stored_is_written_all_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the time that it takes would tell what others have."""
+    await store.ingest.receive(body(CONTENT), pinned(), size_bytes=len(CONTENT))
+    probe = await store.blobs.stage("put_probe")
+    await probe.discard()
+    written = mock.AsyncMock(return_value=len(CONTENT))
+    monkeypatch.setattr(type(probe), "sync", written)
+
+    await store.ingest.receive(body(CONTENT), pinned("usr_other"), size_bytes=len(CONTENT))
+
+    written.assert_awaited_once()
 
 
 async def test_a_declared_size_that_does_not_fit_is_refused_at_once(store: Store) -> None:

@@ -73,7 +73,7 @@ async def dedup(worker: Worker) -> str:
 
 async def heal(worker: Worker) -> str:
     """A client that sends the bytes, whatever is stored."""
-    await worker.ingest.receive(body(), pin("usr_heal"), expected=DIGEST)
+    await worker.ingest.receive(body(), pin("usr_heal"), expected=DIGEST, size_bytes=len(CONTENT))
     return "usr_heal"
 
 

@@ -147,8 +147,14 @@ class Stage:
         assert isinstance(self.store.blobs, LocalBlobStore)
         return str(self.store.blobs.path_of(digest))
 
-    async def put(self, content: bytes, owner: str = OWNER) -> StoredBlob:
-        stored, _ = await self.store.ingest.receive(pieces(content), pin(owner))
+    async def put(
+        self, content: bytes, owner: str = OWNER, *, is_announced: bool = True
+    ) -> StoredBlob:
+        """Store bytes as a client sends them: with their length, or without."""
+        size_bytes = len(content) if is_announced else None
+        stored, _ = await self.store.ingest.receive(
+            pieces(content), pin(owner), size_bytes=size_bytes
+        )
         self.note(Kept(content))
         return stored
 
@@ -191,6 +197,10 @@ def pin(owner: str = OWNER, kind: str = claims.PIN) -> Callable[[Tx, StoredBlob]
 
 async def put_one(stage: Stage) -> None:
     await stage.put(SMALL)
+
+
+async def put_unannounced(stage: Stage) -> None:
+    await stage.put(SMALL, is_announced=False)
 
 
 async def put_large(stage: Stage) -> None:
@@ -387,6 +397,7 @@ async def adopt(stage: Stage) -> None:
 
 SCENARIOS: list[Scenario] = [
     put_one,
+    put_unannounced,
     put_large,
     put_stored_again,
     put_same_at_once,
