@@ -678,6 +678,47 @@ async def test_a_restore_needs_a_finished_backup_and_an_empty_place(
     assert os.listdir(tmp_path / "new") == ["notes"]
 
 
+async def test_an_unfinished_restore_goes_on_with_the_same_generation_only(
+    store: Store, target: Path, tmp_path: Path
+) -> None:
+    await put(store, b"first")
+    await backed_up(store, target)
+    await put(store, b"second")
+    await backed_up(store, target)
+    stop = threading.Event()
+
+    async def end() -> None:
+        stop.set()
+
+    with pytest.raises(Unavailable, match="interruption"):
+        await restored(target, tmp_path / "new", number=1, stop=stop, report=during("blobs", end))
+    with pytest.raises(StoreRefused, match="unfinished restore of generation 1"):
+        await restored(target, tmp_path / "new")
+    await restored(target, tmp_path / "new", number=1)
+
+    assert await contents_of(tmp_path / "new") == named(b"first")
+
+
+async def test_a_disk_without_room_is_refused_before_anything_is_written(
+    store: Store, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(store, LARGE)
+    await backed_up(store, target)
+    found = os.statvfs(tmp_path)
+    little = os.statvfs_result([*found[:4], 1, *found[5:]])
+    monkeypatch.setattr(os, "statvfs", lambda _: little)
+    with pytest.raises(StorageFull):
+        await restored(target, tmp_path / "new")
+
+    assert os.listdir(tmp_path / "new") == []
+
+
+async def test_a_store_is_not_restored_into_its_backup(store: Store, target: Path) -> None:
+    await backed_up(store, target)
+    with pytest.raises(StoreRefused, match="lie in each other"):
+        await restored(target, target / "new")
+
+
 async def test_a_newer_or_damaged_index_is_not_restored(
     store: Store, target: Path, tmp_path: Path
 ) -> None:
