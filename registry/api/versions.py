@@ -125,7 +125,7 @@ async def delete_one(request: web.Request) -> web.StreamResponse:
 
 
 async def restore(request: web.Request) -> web.StreamResponse:
-    """Bring a deleted version back as it was, by its number, label or id."""
+    """Bring a deleted or retired version back as it was, by its number, label or id."""
     read_query(request, Nothing)
     model, reference = target_of(request)
     store, principal, urls = request.app[STORE], request[PRINCIPAL], Urls(request)
@@ -296,7 +296,7 @@ ROUTES: Final = [
         handler=restore,
         permission="model.write",
         adapter=ADAPTER,
-        summary="Bring a deleted version back",
+        summary="Bring a version back",
         tag="versions",
         query=Nothing,
         answers={200: DetailedAnswer},

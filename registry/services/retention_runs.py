@@ -57,7 +57,6 @@ from registry.services.retention_plans import (
     make_plan,
     remove_plan,
     require_plan,
-    settle,
 )
 from registry.services.retirement import retire
 from store.clock import SECOND
@@ -140,7 +139,6 @@ async def apply_plan(
 
     Nobody else makes or applies a plan meanwhile: the caller holds the operation's row.
     """
-    await settle(store)
     plan = await store.index.run(partial(_move, plan_id=id, to="applying"))
     await finish_purges(store)
     failed_models: set[str] = set()

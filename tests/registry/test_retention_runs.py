@@ -308,6 +308,9 @@ async def test_what_a_purge_left_is_swept_by_the_leader(
 
     assert await finish_purges(registry.store) == 1
     assert await finish_purges(registry.store) == 0
+    await planned(registry)
+    cut_off = (await registry.get(f"{PLANS}/{plan['id']}")).json
+    assert cut_off["state"] == "ready", "what was cut off can be applied on"
     assert (await reasons(registry, plan))[1][0] == "purged"
     assert await registry.count("version_metrics") == 0
 
@@ -351,6 +354,22 @@ async def test_a_second_run_is_refused_while_one_is_at_work(
     await ended(registry, first)
 
     assert (second.status, second.code) == (409, "operation_running")
+
+
+async def test_two_at_work_on_one_plan_do_each_line_once(registry: Retained) -> None:
+    """The row of the operation keeps them apart; should it fail to, no harm is done."""
+    await publish(registry, 6)
+    await policy(registry)
+    for outcome in ("retired", "purged"):
+        plan = await planned(registry)
+        apply = partial(apply_plan, registry.store, LOCAL, plan["id"], report=unheard)
+        await asyncio.gather(apply(), apply())
+
+        found = await reasons(registry, plan)
+        assert found == dict.fromkeys(range(1, 6), (outcome, ""))
+        registry.clock.advance(DAY)
+    total = (await registry.get(RETENTION)).json["total"]
+    assert (total["retired"], total["purged"], total["skipped"]) == (5, 5, 0)
 
 
 async def test_a_model_that_fails_stops_no_other(
