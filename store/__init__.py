@@ -3,7 +3,8 @@
 **Words.** A *digest* names bytes. A *blob* is immutable bytes with their digest. An *upload* is a
 session that turns received bytes into a blob. A *lease* keeps a blob for a time while work is in
 progress; a *reference* keeps it until it is given up; a *pin* is a reference by a principal or a
-model to a blob that no tree names. An owner is an opaque text here.
+model to a blob that no tree names. An owner is an opaque text here. A *hold* keeps what was
+collected from being removed for good while somebody copies the store.
 
 **Invariants.**
 
