@@ -171,6 +171,15 @@ def _of_model(rest: str) -> Asker:
     return lambda shape, rng, _: Ask(_path(_any(shape, rng)) + rest)
 
 
+def _summary(shape: Shape, rng: random.Random, _: int) -> Ask:
+    return Ask(_path(_any(shape, rng)).replace("/models/", "/analytics/models/"))
+
+
+def _scores(shape: Shape, rng: random.Random, _: int) -> Ask:
+    model = _any(shape, rng)
+    return Ask(f"{_path(model)}/versions/{_number(shape, rng, model)}/scores")
+
+
 def _models_from_halfway(shape: Shape, rng: random.Random, _: int) -> Ask:
     """A page of the newest models behind one that is in the newer half."""
     model = shape.models // 2 + rng.randrange(shape.models - shape.models // 2)
@@ -260,6 +269,8 @@ CASES: Final[dict[str, Asker]] = {
         q=shapes.rare_word(_any(shape, rng))[2:]
     ),
     "search: common substring": lambda *_: _models(q=shapes.COMMON_WORD[1:7]),
+    "sum up: model": _summary,
+    "sum up: scores of a version": _scores,
     "register: version": _register,
     "register: model": _make_model,
 }
