@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,8 @@ class Copier:
         self._partial = partial
         self._disk = disk
         self._tick = tick
+        # Where a file system does not keep locks, two runs must not write to one file.
+        self._token = secrets.token_hex(4)
         self._folders: set[str] = set()
         self._lock = threading.Lock()
 
@@ -112,7 +115,7 @@ class Copier:
         """Write a small file as a whole, synced."""
         with translated("copying"):
             self._disk.make_directory(os.path.dirname(target), below=self._root)
-            fresh = f"{self._partial}/{os.path.basename(target)}.small"
+            fresh = f"{self._partial}/{os.path.basename(target)}.small.{self._token}"
             self._disk.write_file(target, content, fresh=fresh, mode=mode)
 
     def named(self, target: str) -> None:
@@ -133,9 +136,8 @@ class Copier:
             actual = os.fstat(source).st_size
         if actual != size_bytes:
             return f"the file has {actual} bytes instead of {size_bytes}"
-        part = f"{self._partial}/{digest.hex}"
+        part = f"{self._partial}/{digest.hex}.{self._token}"
         with translated("copying"):
-            self._disk.unlink_if_there(part)
             copy = self._disk.create(part)
             try:
                 if self._fill(copy, part, source, size_bytes) != digest:

@@ -8,11 +8,12 @@
     blobs/sha256/ab/cd/<64 hex>       blobs, shared by all generations
     segments/sha256/ab/cd/<64 hex>    their segments files
     private/<number>/…                keys, if they were asked for
-    partial/<64 hex>                  bytes being copied
+    partial/<64 hex>.<random>         bytes being copied
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -137,6 +138,10 @@ def writing(root: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StoreRefused(f"another backup is being written to {root}") from None
+        except OSError as error:
+            # A remote file system may keep no locks, and is a fine place for backups all the same.
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
         yield
     finally:
         os.close(descriptor)

@@ -210,7 +210,14 @@ class _Restore:
             self._disk.make_directory(str(self._work), below=str(self._root))
             content = msgspec.json.format(msgspec.json.encode(self._plan)) + b"\n"
             self._disk.write_file(f"{self._work}/{PLAN}", content)
+            self._sweep()
         prepare(self._root, self._disk)
+
+    def _sweep(self) -> None:
+        """Remove what was being copied when an earlier run ended, or this one."""
+        for stale in self._work.iterdir():
+            if stale.name != PLAN:
+                self._disk.unlink_if_there(str(stale))
 
     def copy_blobs(self, at_once: int, *, is_partial_enough: bool) -> None:
         self._pulse.begin("blobs", self._one.bytes)
@@ -341,9 +348,7 @@ class _Restore:
 
     def clean_up(self) -> None:
         with translated("restoring"):
-            for stale in self._work.iterdir():
-                if stale.name != PLAN:
-                    self._disk.unlink_if_there(str(stale))
+            self._sweep()
             self._disk.unlink_if_there(f"{self._work}/{PLAN}")
             self._work.rmdir()
             self._disk.sync_directory(str(self._root))

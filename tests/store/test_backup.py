@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from store import holds, layout
+from store.backups import directory as backup_directory
 from store.backups.checking import BackupVerdict, verify_backup
 from store.backups.directory import MARKER, PARTIAL, blob_path, finished, read_marker
 from store.backups.making import BackupReport, make_backup
@@ -655,6 +656,25 @@ async def test_two_at_once_are_refused(store: Store, target: Path) -> None:
             await backed_up(store, target)
 
     await backed_up(store, target, report=during("blobs", second))
+
+
+class _NoLocks:
+    """Stands for `fcntl` where the file system keeps no locks."""
+
+    LOCK_EX = LOCK_NB = 0
+
+    def flock(self, descriptor: int, mode: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+
+async def test_a_file_system_without_locks_takes_backups(
+    store: Store, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(store, b"content")
+    monkeypatch.setattr(backup_directory, "fcntl", _NoLocks())
+
+    assert (await backed_up(store, target)).blobs == 1
+    assert (await verified(target)).found == 0
 
 
 async def test_a_restore_needs_a_finished_backup_and_an_empty_place(

@@ -23,7 +23,7 @@ from registry.cli.exits import CommandError
 from store import layout
 from store.backups import making, restoring
 from store.backups.checking import verify_backup
-from store.backups.directory import MARKER, finished, read_marker
+from store.backups.directory import MARKER, PARTIAL, finished, read_marker
 from store.backups.making import BackupReport, make_backup
 from store.backups.restoring import RestoreReport, restore_backup
 from store.durable import Disk
@@ -198,6 +198,7 @@ def test_a_first_backup_that_was_killed_is_none_and_the_next_goes_on(
 
     assert every_death(lambda disk: back_up(root, target, disk=disk), survive) > 20
     assert verify_backup(target).found == 0
+    assert os.listdir(target / PARTIAL) == []
     restore(target, ground / "of first")
     assert asyncio.run(contents_of(ground / "of first")) == AFTER
 
