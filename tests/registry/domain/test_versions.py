@@ -107,3 +107,17 @@ def test_the_three_rows_of_the_catalog_decide_alike(labels: list[str]) -> None:
         three += of_kind[-1:]
 
     assert choose_latest(three) == choose_latest(everything)
+
+
+@given(st.lists(st.tuples(st.sampled_from(WORDS), st.booleans()), max_size=12))
+def test_what_is_retired_does_not_count_at_all(versions: list[tuple[str, bool]]) -> None:
+    everything = [
+        Candidate(one.number, one.precedence, is_retired)
+        for one, (_, is_retired) in zip(
+            candidates([label for label, _ in versions]), versions, strict=True
+        )
+    ]
+    others = [one for one in everything if not one.is_retired]
+
+    assert choose_latest(everything) == choose_latest(others)
+    assert choose_latest(everything) not in [one.number for one in everything if one.is_retired]
