@@ -149,7 +149,7 @@ class _Backup:
         self._pulse.require_hold()
         made = self._generation(number, started, clock(), facts, private)
         listed = [*self._before.generations, made][-keep:]
-        after = msgspec.structs.replace(self._before, generations=listed)
+        after = msgspec.structs.replace(self._before, generations=listed, unfinished=None)
         write_marker(self._target, after, self._disk)  # from here on the backup is finished
         removed, not_removed = 0, None
         try:

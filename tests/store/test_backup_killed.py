@@ -199,6 +199,9 @@ def test_a_first_backup_that_was_killed_is_none_and_the_next_goes_on(
     assert every_death(lambda disk: back_up(root, target, disk=disk), survive) > 20
     assert verify_backup(target).found == 0
     assert os.listdir(target / PARTIAL) == []
+    marker = read_marker(target)
+    assert marker is not None
+    assert marker.unfinished is None
     restore(target, ground / "of first")
     assert asyncio.run(contents_of(ground / "of first")) == AFTER
 
