@@ -124,17 +124,17 @@ Index(
     postgresql_where=versions.c.source.is_not(None),
 )
 Index("versions_by_revision", versions.c.revision)
-# What `latest` is chosen from: neither deleted ones nor retired ones, however many there are.
-_eligible = versions.c.deleted_at.is_(None) & versions.c.retired_at.is_(None)
 Index(
     "versions_by_standing",
     versions.c.model,
     versions.c.standing,
     versions.c.precedence,
     versions.c.number,
-    sqlite_where=_eligible,
-    postgresql_where=_eligible,
+    sqlite_where=versions.c.deleted_at.is_(None),
+    postgresql_where=versions.c.deleted_at.is_(None),
 )
+# What `latest` is chosen from: neither deleted ones nor retired ones, however many there are.
+_eligible = versions.c.deleted_at.is_(None) & versions.c.retired_at.is_(None)
 Index(
     "versions_by_newness",
     versions.c.model,

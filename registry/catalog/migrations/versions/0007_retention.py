@@ -193,15 +193,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("version"),
         sqlite_with_rowid=False,
     )
-    op.drop_index("versions_by_standing", table_name="versions")
-    op.create_index(
-        "versions_by_standing",
-        "versions",
-        ["model", "standing", "precedence", "number"],
-        unique=False,
-        sqlite_where=sa.text("deleted_at IS NULL AND retired_at IS NULL"),
-        postgresql_where=sa.text("deleted_at IS NULL AND retired_at IS NULL"),
-    )
     op.create_index(
         "versions_by_newness",
         "versions",
