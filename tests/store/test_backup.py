@@ -719,6 +719,31 @@ async def test_an_unfinished_restore_goes_on_with_the_same_generation_only(
     assert await contents_of(tmp_path / "new") == named(b"first")
 
 
+async def test_a_restore_that_was_whole_touches_nothing_any_more(
+    store: Store, target: Path, tmp_path: Path
+) -> None:
+    """It was killed before its last step, a server ran, and it is asked once more."""
+    await put(store, b"first")
+    await backed_up(store, target)
+
+    class Dies(Disk):
+        def unlink(self, path: str) -> None:
+            if path.endswith("plan.json"):
+                raise KeyboardInterrupt
+            super().unlink(path)
+
+    new = _made(tmp_path / "new")
+    with pytest.raises(KeyboardInterrupt):
+        restore_backup(target, new, newest=NEWEST, disk=Dies())
+    again = await open_store(settings(new))
+    await put(again, b"later")
+    await again.close()
+    await restored(target, new)
+
+    assert os.listdir(new).count(layout.RESTORING) == 0
+    assert await contents_of(new) == named(b"first", b"later")
+
+
 async def test_a_disk_without_room_is_refused_before_anything_is_written(
     store: Store, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
