@@ -611,6 +611,7 @@ async def test_private_files_are_taken_along_only_if_they_are_named(
     assert key.stat().st_mode & 0o777 == 0o600
     assert key.parent.stat().st_mode & 0o777 == 0o700
     assert (target / "private").stat().st_mode & 0o777 == 0o700
+    assert (target / "private/2/keys/root").stat().st_mode & 0o777 == 0o600
 
 
 # What is refused.
