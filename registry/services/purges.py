@@ -1,4 +1,4 @@
-"""Remove deleted models for good, with all they held.
+"""Remove deleted models for good, with all they held; go on with purges that a crash stopped.
 
 **Never half.** The first transaction marks the model and writes the audit entry; from then on it is
 gone for everybody: it can be neither listed nor restored, and no reader reaches what it holds. What
@@ -19,6 +19,7 @@ from registry.errors import Conflict
 from registry.services.change import change
 from registry.services.deployment_purges import refuse_running_model
 from registry.services.models import entry, refuse_held, require_deleted, said
+from registry.services.removal import finish_forgetting
 from store.index.transactions import Tx
 from store.opening import Store
 
@@ -53,7 +54,7 @@ async def finish_purges(store: Store) -> int:
     while (id := await store.index.read(first_marked)) is not None:
         await _finish(store, id)
         done += 1
-    return done
+    return done + await finish_forgetting(store)
 
 
 async def _finish(store: Store, id: str) -> None:

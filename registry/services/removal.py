@@ -10,6 +10,9 @@ that every guard holds there too.
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Final
+
 from registry.catalog.aliases import aliases_of_revision
 from registry.catalog.audit import Entry, record
 from registry.catalog.bindings import purge_bindings_of_version
@@ -45,8 +48,12 @@ from registry.services.retirement import bring_back
 from registry.services.run_purges import forget_training
 from registry.services.scoring import forget_judgement
 from registry.services.versions import FullVersion, full_version
+from store.index.state import first_state, put_state
 from store.index.transactions import Tx
 from store.opening import Store
+
+_FORGETTING: Final = "forgetting."
+"""Begins the keys that name versions whose purge is not finished; the value is the model."""
 
 
 async def delete_version(
@@ -221,6 +228,7 @@ async def purge_in(
     await purge_bindings_of_version(tx, version.id)
     await forget_return(tx, version.id)
     await record_version(tx, principal, model, version, "purge", reason=reason)
+    await put_state(tx, f"{_FORGETTING}{version.id}", model.id)
     return await set_purged(tx, version, at=tx.now)
 
 
@@ -229,6 +237,21 @@ async def forget_version(store: Store, version_id: str) -> None:
     await forget_training(store, version_id)
     await forget_deployments(store, version_id)
     await forget_judgement(store, version_id)
+    await store.index.run(partial(put_state, key=f"{_FORGETTING}{version_id}", value=None))
+
+
+async def finish_forgetting(store: Store) -> int:
+    """Go on with versions whose purge a crash stopped; returns how many there were."""
+    done = 0
+    while (left := await store.index.read(partial(first_state, prefix=_FORGETTING))) is not None:
+        id, model_id = left
+        version = await store.index.read(partial(find_version_by_id, model_id=model_id, id=id))
+        if version is None or version.purged_at is not None:
+            await forget_version(store, id)
+        else:  # the very same files brought it back, and what it gathers now is its own
+            await store.index.run(partial(put_state, key=f"{_FORGETTING}{id}", value=None))
+        done += 1
+    return done
 
 
 async def discard_draft(

@@ -25,6 +25,12 @@ _RAISE = Statement(
     )
 )
 _GET_STATE = Statement(select(store_state.c.value).where(store_state.c.key == bindparam("key")))
+_FIRST_STATE = Statement(
+    select(store_state.c.key, store_state.c.value)
+    .where(store_state.c.key >= bindparam("least"), store_state.c.key < bindparam("below"))
+    .order_by(store_state.c.key)
+    .limit(1)
+)
 _PUT_STATE = Statement(
     insert(store_state)
     .values(key=bindparam("key"), value=bindparam("value"))
@@ -53,6 +59,12 @@ async def raise_counter(tx: Tx, name: str, least: int) -> None:
 async def get_state(tx: Tx, key: str) -> str | None:
     row = await tx.one(_GET_STATE, key=key)
     return None if row is None else str(row[0])
+
+
+async def first_state(tx: Tx, prefix: str) -> tuple[str, str] | None:
+    """The first of the keys that begin with `prefix`, without it, and its value; all in ASCII."""
+    row = await tx.one(_FIRST_STATE, least=prefix, below=f"{prefix}\x7f")
+    return None if row is None else (str(row[0]).removeprefix(prefix), str(row[1]))
 
 
 async def put_state(tx: Tx, key: str, value: str | None) -> None:

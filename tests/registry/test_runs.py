@@ -19,6 +19,7 @@ from registry.domain.runs import FINAL_STATUSES, RunStatus, allowed_after, witho
 from registry.errors import NotFound
 from registry.services import costs as cost_service
 from registry.services.costs import sum_costs
+from registry.services.purges import finish_purges
 from registry.services.runs import RunQuestion, RunWish, create_run, get_run, list_runs
 from store.errors import IndexConflict
 from store.index.transactions import Statement, Tx
@@ -584,6 +585,29 @@ async def test_runs_of_a_purged_version_stay_with_its_model(registry: Registry) 
     assert (found.json["model"], found.json["version"]) == (run["model"], None)
     assert found.headers["ETag"] == f'"{run["id"]}.2"'
     assert await registry.count("version_metrics") == 0
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+async def test_a_purge_that_was_cut_short_is_finished_unless_the_version_is_back(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, is_back: bool
+) -> None:
+    async def die(*_: object) -> None:
+        raise RuntimeError("the process ends here")
+
+    await registry.publish("bert", "1.0.0", {"f": b"1"})
+    metrics = {"metrics": [{"name": "acc", "split": "test", "value": 1}]}
+    await registry.send("POST", "/api/v1/models/bert/versions/1/metrics", json=metrics)
+    await registry.send("DELETE", "/api/v1/models/bert/versions/1.0.0")
+    with monkeypatch.context() as patch:
+        patch.setattr("registry.services.removal.forget_training", die)
+        gone = await registry.send("POST", "/api/v1/models/bert/versions/1/purge")
+    assert gone.status == 500
+    if is_back:
+        await registry.publish("bert", "1.0.0", {"f": b"1"})
+
+    assert await finish_purges(registry.store) == 1
+    assert await finish_purges(registry.store) == 0
+    assert await registry.count("version_metrics") == (1 if is_back else 0)
 
 
 # Lists
