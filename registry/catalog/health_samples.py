@@ -109,7 +109,9 @@ async def growth_before(tx: Tx, *, before: int, since: int, limit: int) -> list[
 
 
 def _sample(row: Row) -> Sample:
-    return Sample(*row[:4], msgspec.json.decode(row[4], type=dict[str, int | float]))
+    time, component, status, detail, numbers = row
+    told = msgspec.json.decode(numbers, type=dict[str, int | float])
+    return Sample(time, component, status, detail, told)
 
 
 @cache
