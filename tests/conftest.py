@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
+from aiohttp import web, web_app
 
 from registry.app import create_app, runner_settings
 from registry.catalog.migrations import CHAINS
@@ -25,6 +25,16 @@ from tests.support.fresh import initialize_like_new
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background of a shell: processes of the tests would inherit deafness to Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def forget_applications() -> Iterator[None]:
+    """Let go of the test's application: a cache of aiohttp's would keep the last few hundred.
+
+    They are four megabytes each, and every collection of garbage walked through them all.
+    """
+    yield
+    web_app._cached_build_middleware.cache_clear()
 
 
 @pytest.fixture
