@@ -7,8 +7,6 @@ follows.
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -27,17 +25,6 @@ from tests.support.fresh import initialize_like_new
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background of a shell: processes of the tests would inherit deafness to Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors: many tests wait for processes and disks."""
-    return (os.cpu_count() or 1) + 1
-
-
-def pytest_collection_finish() -> None:
-    """What thousands of collected tests are made of need not be looked at for garbage again."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
