@@ -162,12 +162,6 @@ _END = Statement(
         outcome=bindparam("outcome"), reason=bindparam("reason"), ended_at=bindparam("ended_at")
     )
 )
-_PURGING = Statement(
-    select(*_LINE.values())
-    .where(retention_lines.c.outcome == literal("'purging'"))
-    .order_by(retention_lines.c.version)
-    .limit(bindparam("limit"))
-)
 _OUTCOMES = Statement(
     select(retention_lines.c.outcome, func.count())
     .where(_OF_PLAN, retention_lines.c.outcome.is_not(None))
@@ -328,11 +322,6 @@ async def end_line(tx: Tx, line: Line, outcome: Outcome, reason: str = "") -> No
         reason=reason[:4096],
         ended_at=tx.now,
     )
-
-
-async def purging_lines(tx: Tx, limit: int) -> list[Line]:
-    """Versions that were purged and whose traces are not all gone."""
-    return [_line(row) for row in await tx.all(_PURGING, limit=limit)]
 
 
 async def count_outcomes(tx: Tx, plan_id: str) -> dict[str, int]:

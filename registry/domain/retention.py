@@ -74,7 +74,7 @@ RuleName: TypeAlias = Literal[
     "expired",
 ]
 PlanState: TypeAlias = Literal["making", "ready", "applying", "applied"]
-Outcome: TypeAlias = Literal["retired", "purging", "purged", "skipped", "refused", "failed"]
+Outcome: TypeAlias = Literal["retired", "purged", "skipped", "refused", "failed"]
 
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 

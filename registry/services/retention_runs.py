@@ -6,8 +6,8 @@ moved to it, a deployment began, somebody restored it) is skipped and its line s
 
 **Never half.** What happens to a version, its audit entry, its line and the count of the day are
 one transaction. After a kill the lines that are left are still to be done; whoever applies the plan
-again goes on. What a purged version had gathered goes in steps afterwards, and `finish_purges` goes
-on with that.
+again goes on. What a purged version had gathered goes in steps afterwards; after a kill the leader
+goes on with that, as with any purge.
 
 **All guards hold.** Purging is the soft deletion and the purge of `registry.services.removal`, with
 the reason ``retention``. What they refuse is refused here, named in the line, and stays.
@@ -37,7 +37,6 @@ from registry.catalog.retention_plans import (
     find_line,
     find_plan,
     oldest_plan,
-    purging_lines,
     update_plan,
     waiting_after,
 )
@@ -140,7 +139,6 @@ async def apply_plan(
     Nobody else makes or applies a plan meanwhile: the caller holds the operation's row.
     """
     plan = await store.index.run(partial(_move, plan_id=id, to="applying"))
-    await finish_purges(store)
     failed_models: set[str] = set()
     after, done = 0, 0
     while lines := await store.index.read(
@@ -170,17 +168,16 @@ async def _move(tx: Tx, plan_id: str, to: str) -> Plan:
 
 async def _summary(tx: Tx, plan: Plan) -> Summary:
     outcomes = await count_outcomes(tx, plan.id)
-    purged = outcomes.pop("purged", 0) + outcomes.pop("purging", 0)
-    ended = purged + sum(outcomes.values())
-    return Summary(plan=plan.id, purged=purged, left=plan.retire + plan.purge - ended, **outcomes)
+    ended = sum(outcomes.values())
+    return Summary(plan=plan.id, left=plan.retire + plan.purge - ended, **outcomes)
 
 
 async def _attempt(store: Store, principal: Principal, line: Line) -> bool:
     """Do one line; False when something unexpected came between, which its line tells."""
     try:
         outcome = await store.index.run(partial(_judge_and_do, principal=principal, given=line))
-        if outcome == "purging":
-            await _sweep(store, line)
+        if outcome == "purged":
+            await forget_version(store, line.version_id)
     except Conflict as refusal:
         await store.index.run(partial(_refuse, given=line, refusal=refusal))
     except Exception:
@@ -210,8 +207,8 @@ async def _judge_and_do(tx: Tx, principal: Principal, given: Line) -> Outcome | 
         await end_line(tx, line, "retired")
         return "retired"
     await _purge(tx, principal, model, version)
-    await end_line(tx, line, "purging")
-    return "purging"
+    await end_line(tx, line, "purged")
+    return "purged"
 
 
 async def _still_there(tx: Tx, principal: Principal, line: Line) -> tuple[Model, Version] | None:
@@ -251,23 +248,6 @@ async def _fail(tx: Tx, given: Line) -> None:
         await end_line(tx, line, "failed", "an unexpected error; the server's log has it")
 
 
-async def _sweep(store: Store, line: Line) -> None:
-    """Let go of what a purged version had gathered, then say so."""
-    await forget_version(store, line.version_id)
-    await store.index.run(partial(end_line, line=line, outcome="purged"))
-
-
-async def finish_purges(store: Store) -> int:
-    """Go on with versions that were purged by retention when a crash came between."""
-    done = 0
-    while lines := await store.index.read(partial(purging_lines, limit=LINES_AT_ONCE)):
-        for line in lines:
-            await _sweep(store, line)
-            await asyncio.sleep(PAUSE_SECONDS)
-            done += 1
-    return done
-
-
 async def expire_plans(store: Store) -> int:
     """Let go of plans that are older than anybody asks for."""
     before = new_id(PLAN, max(store.clock() - KEPT_DAYS * 86400 * SECOND, 0))
@@ -291,7 +271,7 @@ async def run_once(store: Store, principal: Principal, *, report: Report) -> Sum
 
 
 class Schedule:
-    """The leader's part: begins a run when one is due, and sweeps up behind a crash.
+    """The leader's part: begins a run when one is due.
 
     While there is no active policy nothing is due, and the first run comes a whole period after the
     first policy was seen: whoever sets one has the time to look at a plan.
@@ -305,26 +285,25 @@ class Schedule:
         self._start = start
 
     async def tick(self) -> int:
-        """Returns how much was begun or swept."""
-        done = await finish_purges(self._store)
+        """Returns how much was begun."""
         if not self._every:
-            return done
+            return 0
         now = self._store.clock()
         is_active, last = await self._store.index.read(_standing)
         if not is_active:
             if last is not None:
                 await self._note(None)
-            return done
+            return 0
         if last is None:
             await self._note(now)
         elif now - last >= self._every:
             try:
                 await self._start()
             except Conflict:
-                return done  # one is running; the next tick asks again
+                return 0  # one is running; the next tick asks again
             await self._note(now)
-            done += 1
-        return done
+            return 1
+        return 0
 
     async def _note(self, now: int | None) -> None:
         value = None if now is None else str(now)

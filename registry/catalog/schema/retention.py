@@ -25,7 +25,7 @@ from registry.catalog.schema.base import changed, fact, made, metadata, one_of, 
 RETENTION_SCOPES: Final = ("registry", "namespace", "model")
 RETENTION_ACTIONS: Final = ("keep", "retire", "purge")
 RETENTION_PLAN_STATES: Final = ("making", "ready", "applying", "applied")
-RETENTION_OUTCOMES: Final = ("retired", "purging", "purged", "skipped", "refused", "failed")
+RETENTION_OUTCOMES: Final = ("retired", "purged", "skipped", "refused", "failed")
 
 retention_policies = Table(
     "retention_policies",
@@ -162,13 +162,6 @@ Index(
     retention_lines.c.line,
     sqlite_where=_waits,
     postgresql_where=_waits,
-)
-_goes = retention_lines.c.outcome == literal_column("'purging'")
-Index(
-    "retention_lines_purging",
-    retention_lines.c.version,
-    sqlite_where=_goes,
-    postgresql_where=_goes,
 )
 
 retention_days = Table(

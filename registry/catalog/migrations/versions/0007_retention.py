@@ -79,7 +79,7 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint("action IN ('keep', 'retire', 'purge')", name="retention_line_action"),
         sa.CheckConstraint(
-            "outcome IN ('retired', 'purging', 'purged', 'skipped', 'refused', 'failed')",
+            "outcome IN ('retired', 'purged', 'skipped', 'refused', 'failed')",
             name="retention_line_outcome",
         ),
         sa.CheckConstraint("outcome IS NULL OR action <> 'keep'", name="retention_line_kept"),
@@ -98,14 +98,6 @@ def upgrade() -> None:
     )
     op.create_index(
         "retention_lines_by_outcome", "retention_lines", ["plan", "outcome", "line"], unique=False
-    )
-    op.create_index(
-        "retention_lines_purging",
-        "retention_lines",
-        ["version"],
-        unique=False,
-        sqlite_where=sa.text("outcome = 'purging'"),
-        postgresql_where=sa.text("outcome = 'purging'"),
     )
     op.create_index(
         "retention_lines_waiting",
