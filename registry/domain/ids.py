@@ -28,6 +28,10 @@ ENVIRONMENT: Final = "env_"
 DEPLOYMENT: Final = "dep_"
 POLICY: Final = "pol_"
 PLAN: Final = "pln_"
+USER: Final = "usr_"
+GRANT: Final = "grt_"
+TOKEN: Final = "tok_"  # noqa: S105 - a prefix, no secret
+SESSION: Final = "ses_"
 
 PREFIXES: Final = frozenset(
     (
@@ -41,7 +45,7 @@ PREFIXES: Final = frozenset(
         DEPLOYMENT,
         ENVIRONMENT,
         EXPERIMENT,
-        "grt_",
+        GRANT,
         "imp_",
         LINEAGE,
         NAMESPACE,
@@ -50,11 +54,12 @@ PREFIXES: Final = frozenset(
         REVIEW,
         RUN,
         RATING,
+        SESSION,
         TAG,
         TEAM,
-        "tok_",
+        TOKEN,
         "upl_",
-        "usr_",
+        USER,
         WEBHOOK,
     )
 )

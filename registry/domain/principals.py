@@ -1,56 +1,133 @@
-"""Who acts, and what of the store that lets them see.
+"""Who acts, what they may do where, and what of the registry that lets them see.
 
-Every service takes a `Principal`; every read takes a `Visibility`. Both exist from the first day,
-so that identity can be added without touching a service.
+Every service takes a `Principal`; every read takes a `Visibility`.
+
+A principal acts by a request, and the request's route declares one permission word. The guard of
+the route puts it into `Principal.word`, after making sure that it is held somewhere; the service
+that finds the model asks `Principal.may_act_on`, because only there it is known which one is meant.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from registry.domain.roles import ALL_RIGHTS, NO_RIGHTS, Place, Rights
 
-class Visibility(msgspec.Struct, frozen=True):
-    """Which owners' references make a blob readable; a blob that nobody owns is never readable."""
+Kind: TypeAlias = Literal["local", "user", "service", "anonymous", "system"]
+
+
+class Visible(Protocol):
+    """A model as far as seeing it goes."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def namespace_id(self) -> str: ...
+    @property
+    def visibility(self) -> str: ...
+
+
+class Visibility(msgspec.Struct, frozen=True, cache_hash=True):
+    """What may be read: a model by its id, its namespace's id or its level; a blob by an owner.
+
+    `owners` holds ids of principals, models and namespaces, which differ by their prefixes.
+    A blob that nobody owns is never readable.
+    """
 
     everything: bool
     owners: frozenset[str] = frozenset()
+    levels: frozenset[str] = frozenset()
 
     def covers(self, owner: str) -> bool:
-        """Whether something of `owner` may be seen."""
+        """Whether something of `owner` may be seen, by its id alone."""
         return self.everything or owner in self.owners
+
+    def shows(self, model: Visible) -> bool:
+        """Whether a model, and with it what belongs to it, may be seen."""
+        return (
+            self.everything
+            or model.visibility in self.levels
+            or model.namespace_id in self.owners
+            or model.id in self.owners
+        )
 
     @property
     def owners_json(self) -> str | None:
         """The owners as a JSON list, to bind in statements; None where there is no restriction."""
         return None if self.everything else msgspec.json.encode(sorted(self.owners)).decode()
 
+    @property
+    def levels_json(self) -> str:
+        """The levels as a JSON list, to bind in statements."""
+        return msgspec.json.encode(sorted(self.levels)).decode()
+
+
+EVERYTHING: Final = Visibility(everything=True)
+
 
 class Principal(msgspec.Struct, frozen=True):
     """Whoever acts. The id is what the index keeps; the name is what people read.
 
-    `request_id` is the request they act by, empty where there is none; two principals are the same
-    if their ids are.
+    `request_id` is the request they act by and `word` the permission of its route, both empty where
+    there is none. `visibility` follows from `rights`; `principal_of` works both out.
     """
 
     id: str
     name: str
     request_id: str = ""
+    kind: Kind = "user"
+    rights: Rights = NO_RIGHTS
+    seen: Visibility | None = None
+    word: str = ""
+    session: str = ""
+    """The token or session it came by, for the audit log; empty where there is none."""
 
     @property
     def visibility(self) -> Visibility:
-        """What this principal may read: in open mode everything that has an owner."""
-        if self.id == LOCAL.id:
-            return Visibility(everything=True)
+        """What this principal may read."""
+        if self.seen is not None:
+            return self.seen
         return Visibility(everything=False, owners=frozenset((self.id,)))
 
+    @property
+    def is_anonymous(self) -> bool:
+        return self.kind == "anonymous"
 
-LOCAL: Final = Principal("usr_local", "local")
-"""The one principal of the open mode."""
+    def may(self, word: str, place: Place) -> bool:
+        """Whether it may do that there."""
+        return word in self.rights.at(place)
 
-RECOVERED: Final = Principal("usr_recovered", "recovered")
+    def may_everywhere(self, word: str) -> bool:
+        """Whether it may do that to what belongs to no namespace."""
+        return word in self.rights.everywhere
+
+
+LOCAL: Final = Principal("usr_local", "local", kind="local", rights=ALL_RIGHTS, seen=EVERYTHING)
+"""The one principal of the open mode, and whoever shows the secret of local commands."""
+
+RECOVERED: Final = Principal("usr_recovered", "recovered", kind="system")
 """Owns the blobs that ``fsck`` found without a row; nobody acts as it."""
 
-HOUSEKEEPING: Final = Principal("usr_housekeeping", "housekeeping")
+HOUSEKEEPING: Final = Principal("usr_housekeeping", "housekeeping", kind="system")
 """The server itself, where it changes things because their time has come."""
+
+
+def place_of(model: Visible) -> Place:
+    """Where a model is, for `Principal.may`."""
+    return Place(namespace=model.namespace_id, model=model.id, level=model.visibility)
+
+
+def visibility_of(id: str, rights: Rights) -> Visibility:
+    """What follows from rights for reading."""
+    word = "model.read"
+    if word in rights.everywhere:
+        return EVERYTHING
+    if rights.limit is not None and word not in rights.limit:
+        return Visibility(everything=False, owners=frozenset((id,)))
+    readable = [
+        *(at for at, words in rights.namespaces.items() if word in words),
+        *(at for at, words in rights.models.items() if word in words),
+    ]
+    return Visibility(False, frozenset((id, *readable)), rights.levels)

@@ -15,7 +15,13 @@ from aiohttp import hdrs, web
 
 from registry.auth.policy import allows
 from registry.domain.permissions import PERMISSIONS, Permission
-from registry.errors import Denied, ExpectationFailed, UnsupportedEncoding, UnsupportedMedia
+from registry.errors import (
+    Denied,
+    ExpectationFailed,
+    Unauthenticated,
+    UnsupportedEncoding,
+    UnsupportedMedia,
+)
 from registry.http.adapters import Adapter
 from registry.keys import PRINCIPAL
 
@@ -84,8 +90,10 @@ def guard(route: Route) -> Handler:
     handler, word, reads = route.handler, route.permission, route.body
 
     async def guarded(request: web.Request) -> web.StreamResponse:
-        if not allows(request[PRINCIPAL], word):
-            raise Denied(word, request.path)
+        principal = request[PRINCIPAL]
+        if not allows(principal, word):
+            raise Unauthenticated if principal.is_anonymous else Denied(word, request.path)
+        request[PRINCIPAL] = msgspec.structs.replace(principal, word=word)
         if reads != "none":
             check_body_headers(request, reads)
         return await handler(request)

@@ -7,11 +7,12 @@ ever see ``request[PRINCIPAL]``. It carries the id that `request_id`, further ou
 
 from __future__ import annotations
 
+import msgspec
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from registry.auth.local_secret import is_local_secret
-from registry.domain.principals import LOCAL, Principal
+from registry.domain.principals import LOCAL
 from registry.errors import Unauthenticated
 from registry.keys import LOCAL_SECRET, PRINCIPAL, REQUEST_ID
 
@@ -26,7 +27,7 @@ def authenticate_middleware() -> Middleware:
             secret = request.app.get(LOCAL_SECRET)
             if secret is None or not secret.admits(offered, request.remote):
                 raise Unauthenticated
-        request[PRINCIPAL] = Principal(LOCAL.id, LOCAL.name, request[REQUEST_ID])
+        request[PRINCIPAL] = msgspec.structs.replace(LOCAL, request_id=request[REQUEST_ID])
         return await handler(request)
 
     return authenticate

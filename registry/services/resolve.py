@@ -23,7 +23,7 @@ from registry.catalog.versions import (
 )
 from registry.domain.models import Draft, Model, Version
 from registry.domain.names import ModelName
-from registry.domain.principals import Principal
+from registry.domain.principals import Principal, place_of
 from registry.domain.references import (
     ByAlias,
     ById,
@@ -35,7 +35,7 @@ from registry.domain.references import (
     ModelReference,
     VersionReference,
 )
-from registry.errors import NotFound
+from registry.errors import Denied, NotFound
 from store.digest import Digest
 from store.index.transactions import Tx
 from store.opening import Store
@@ -82,15 +82,28 @@ async def resolve_version(
     return await store.index.look(unit)
 
 
-async def require_model(tx: Tx, principal: Principal, reference: ModelReference) -> Model:
-    """The living model, if the principal may see it; raises `NotFound`."""
+async def require_model(
+    tx: Tx, principal: Principal, reference: ModelReference, *, word: str | None = None
+) -> Model:
+    """The living model, if the principal may see it and do there what it is about to do.
+
+    That is `word`, or where it is not said the permission of the route it came by. Raises
+    `NotFound` for a hidden one, and `Denied` where a visible one may not be dealt with so.
+    """
     if isinstance(reference, ModelId):
         model, name = await find_model_by_id(tx, reference.id), reference.id
     else:
         model, name = await find_named(tx, reference), reference.text
-    if model is None or not principal.visibility.covers(model.id):
+    if model is None or not principal.visibility.shows(model):
         raise NotFound("model", name, code="model_not_found")
+    require_word(principal, model, principal.word if word is None else word)
     return model
+
+
+def require_word(principal: Principal, model: Model, word: str) -> None:
+    """Raise `Denied` unless the principal may do that to a model it sees; no word asks nothing."""
+    if word and word != "public" and not principal.may(word, place_of(model)):
+        raise Denied(word, model.name)
 
 
 async def find_named(tx: Tx, name: ModelName) -> Model | None:

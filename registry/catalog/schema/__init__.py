@@ -23,6 +23,15 @@ from registry.catalog.schema.content import (
     trees,
 )
 from registry.catalog.schema.health import health_samples
+from registry.catalog.schema.identity import (
+    grants,
+    identity_state,
+    login_failures,
+    memberships,
+    sessions,
+    tokens,
+    users,
+)
 from registry.catalog.schema.models import (
     model_cards,
     model_tags,
@@ -78,9 +87,13 @@ __all__ = [
     "folder_files",
     "folder_uploads",
     "folders",
+    "grants",
     "health_samples",
     "idempotency_keys",
+    "identity_state",
     "lineage",
+    "login_failures",
+    "memberships",
     "metadata",
     "model_cards",
     "model_grams",
@@ -103,10 +116,13 @@ __all__ = [
     "runs",
     "scores",
     "search_documents",
+    "sessions",
     "tags",
     "teams",
+    "tokens",
     "tree_files",
     "trees",
+    "users",
     "version_details",
     "version_metrics",
     "version_tags",

@@ -261,7 +261,7 @@ async def test_memory_has_the_same_tables_as_a_file(path: Path) -> None:
 # Refusing
 
 
-@pytest.mark.parametrize("number", [2000, 1008])
+@pytest.mark.parametrize("number", [2000, 1009])
 def test_a_newer_index_is_refused_by_name(path: Path, number: int) -> None:
     """Either chain may be the newer one; nothing is touched."""
     upgrade(path, CHAINS)
@@ -270,7 +270,7 @@ def test_a_newer_index_is_refused_by_name(path: Path, number: int) -> None:
     before = path.read_bytes()
 
     for refuse in (is_due, upgrade):
-        with pytest.raises(StoreRefused, match=rf"schema {number}.*up to 1007.*newer program"):
+        with pytest.raises(StoreRefused, match=rf"schema {number}.*up to 1008.*newer program"):
             refuse(path, CHAINS)
 
     assert path.read_bytes() == before
