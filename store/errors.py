@@ -13,6 +13,7 @@
       Corrupt(digest)                          stored bytes no longer match their digest
       IndexConflict(constraint)                a row breaks a rule of the schema
       Unavailable(operation)                   the only kind that is worth repeating as it is
+        ArchiveUnavailable(reason)             the cold tier cannot be read now; nothing is lost
       StoreRefused(reason)                     a directory not ours, newer than us, or in use
       CollectionRefused(reason)                something looks wrong; nothing was removed
       UploadError(session)
@@ -103,6 +104,15 @@ class Unavailable(StoreError):
     def __init__(self, operation: str) -> None:
         self.operation = operation
         super().__init__(f"{operation} is not possible right now; try again")
+
+
+class ArchiveUnavailable(Unavailable):
+    """Cold bytes are where nobody can get at them now: not mounted, or another archive is."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__("reading the archive")
+        self.args = (f"the archive cannot be used: {reason}",)
 
 
 class StoreRefused(StoreError):

@@ -10,6 +10,9 @@
     uploads/<session id>            bytes being received
     quarantine/<64 hex>.<gen>       damaged or collected blobs
     restoring/                      what a restore works with until the directory is whole
+    archive/archive.json            whose archive it is; all of it may lie in another directory
+    archive/zstd/ab/cd/<64 hex>.<n> cold blobs, compressed, by the number of their row
+    archive/partial/<64 hex>.<n>    cold blobs being written
 
 Two levels of 256 shards give 65,536 directories: at ten million blobs each holds about 150 names,
 few enough for every file system to list at once and for `scrub` to take in one piece.
@@ -35,9 +38,13 @@ SEGMENTS: Final = "segments/sha256"
 UPLOADS: Final = "uploads"
 QUARANTINE: Final = "quarantine"
 RESTORING: Final = "restoring"
+ARCHIVE: Final = "archive"
+ARCHIVE_FILE: Final = "archive.json"
+COLD: Final = "zstd"
+PARTIAL: Final = "partial"
 
 _SESSION = re.compile(r"[a-z0-9_]{8,64}\Z")
-_ASIDE = re.compile(r"([0-9a-f]{64})\.([0-9]{1,19})\Z")
+_NUMBERED = re.compile(r"([0-9a-f]{64})\.([0-9]{1,19})\Z")
 
 
 def blob_key(digest: Digest) -> str:
@@ -73,8 +80,24 @@ def parse_blob_name(shard: str, name: str) -> Digest | None:
 
 def parse_aside_name(name: str) -> tuple[Digest, int] | None:
     """The digest and generation of a quarantined file's name; None if it is not ours."""
-    match = _ASIDE.match(name)
+    match = _NUMBERED.match(name)
     return None if match is None else (Digest(match[1]), int(match[2]))
+
+
+def cold_key(digest: Digest, number: int) -> str:
+    """``zstd/ab/cd/<64 hex>.<number>``, below the archive."""
+    return f"{COLD}/{digest.hex[:2]}/{digest.hex[2:4]}/{digest.hex}.{number}"
+
+
+def partial_key(digest: Digest, number: int) -> str:
+    """``partial/<64 hex>.<number>``, below the archive."""
+    return f"{PARTIAL}/{digest.hex}.{number}"
+
+
+def parse_cold_name(shard: str, name: str) -> tuple[Digest, int] | None:
+    """The digest and number of a file in the archive's shard ``ab/cd``; None if it is not ours."""
+    found = parse_aside_name(name)
+    return found if found is not None and shard == f"{name[:2]}/{name[2:4]}" else None
 
 
 def is_session(name: str) -> bool:

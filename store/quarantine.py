@@ -55,6 +55,8 @@ class AsideRow(msgspec.Struct, frozen=True):
     collection: str | None
     segments: bytes | None
     moved_at: int
+    archived: int | None = None
+    """Which file of the archive has the bytes, which stay there."""
 
 
 def _aside(row: Row) -> AsideRow:
@@ -76,6 +78,7 @@ _INSERT = Statement(
         collection=bindparam("collection"),
         segments=bindparam("segments"),
         moved_at=bindparam("now"),
+        archived=bindparam("archived"),
     )
 )
 _DELETE = Statement(
@@ -123,6 +126,7 @@ async def insert_aside(
     reason: str,
     collection: str | None = None,
     segments: bytes | None = None,
+    archived: int | None = None,
 ) -> None:
     await tx.run(
         _INSERT,
@@ -132,6 +136,7 @@ async def insert_aside(
         reason=reason,
         collection=collection,
         segments=segments,
+        archived=archived,
         now=tx.now,
     )
 

@@ -30,10 +30,21 @@ class BlobRow(msgspec.Struct, frozen=True):
     verified_at: int | None
     verified_boot: str | None
     created_at: int
+    archived: int | None = None
+    """Which file of the archive has the bytes; None: the file under the blob's own name has."""
 
     @property
     def is_present(self) -> bool:
         return self.state == PRESENT
+
+    @property
+    def is_cold(self) -> bool:
+        return self.archived is not None
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the bytes can be had: also while its file goes because the archive has them."""
+        return self.is_present or (self.state == MOVING and self.is_cold)
 
 
 def blob_row(row: Row) -> BlobRow:
@@ -65,6 +76,7 @@ _INSERT = Statement(
         verified_at=bindparam("verified_at"),
         verified_boot=bindparam("verified_boot"),
         created_at=bindparam("now"),
+        archived=bindparam("archived"),
     )
 )
 _TOUCH = Statement(
@@ -108,6 +120,31 @@ _COUNT = Statement(
 )
 
 
+class StateTotals(msgspec.Struct, frozen=True):
+    """Blobs of one state; `oldest_verified_at` is None where none was ever verified."""
+
+    blobs: int = 0
+    bytes: int = 0
+    unverified: int = 0
+    oldest_verified_at: int | None = None
+
+
+_SURVEY = Statement(
+    select(
+        blobs.c.state,
+        func.count(),
+        func.coalesce(func.sum(blobs.c.size), 0),
+        func.count() - func.count(blobs.c.verified_at),
+        func.min(blobs.c.verified_at),
+    ).group_by(blobs.c.state)
+)
+
+
+async def survey_blobs(tx: Tx) -> dict[str, StateTotals]:
+    """State to what there is of it, and how long ago it was verified; reads every row."""
+    return {row[0]: StateTotals(*row[1:]) for row in await tx.all(_SURVEY)}
+
+
 async def find_blob(tx: Tx, digest: Digest) -> BlobRow | None:
     row = await tx.one(_FIND, digest=digest.raw)
     return None if row is None else blob_row(row)
@@ -138,8 +175,33 @@ async def insert_present(
         segments=segments,
         verified_at=tx.now,
         verified_boot=boot,
+        archived=None,
     )
     return BlobRow(digest, size_bytes, PRESENT, generation, tx.now, segments, tx.now, boot, tx.now)
+
+
+async def insert_cold(
+    tx: Tx, digest: Digest, size_bytes: int, segments: bytes | None, archived: int
+) -> int:
+    """Make a blob visible whose bytes are in the archive; return its generation.
+
+    Replaces a damaged row if there is one; the caller checked.
+    """
+    generation = await next_counter(tx, "generation")
+    await tx.run(_DELETE_ANY, digest_=digest.raw)
+    await tx.run(
+        _INSERT,
+        digest=digest.raw,
+        size=size_bytes,
+        state=PRESENT,
+        generation=generation,
+        now=tx.now,
+        segments=segments,
+        verified_at=None,
+        verified_boot=None,
+        archived=archived,
+    )
+    return generation
 
 
 async def insert_moving(
@@ -157,6 +219,7 @@ async def insert_moving(
         segments=segments,
         verified_at=None,
         verified_boot=None,
+        archived=None,
     )
 
 
@@ -187,6 +250,38 @@ async def return_present(tx: Tx, digest: Digest, generation: int) -> bool:
         now=tx.now,
     )
     return changed == 1
+
+
+_SET_ARCHIVED = Statement(
+    update(blobs)
+    .where(
+        blobs.c.digest == bindparam("digest_"),
+        blobs.c.generation == bindparam("generation_"),
+        blobs.c.state == bindparam("state_"),
+    )
+    .values(
+        state=bindparam("state"), generation=bindparam("generation"), archived=bindparam("archived")
+    )
+)
+
+
+async def set_place(tx: Tx, row: BlobRow, *, state: str, archived: int | None) -> int | None:
+    """Say where a blob's bytes are from here on, and its state; its new generation.
+
+    None if it is no longer as `row` has it. A generation speaks of one file, so that whoever holds
+    another one open, or remembers it, is not misled.
+    """
+    generation = await next_counter(tx, "generation")
+    changed = await tx.run(
+        _SET_ARCHIVED,
+        digest_=row.digest.raw,
+        generation_=row.generation,
+        state_=row.state,
+        state=state,
+        generation=generation,
+        archived=archived,
+    )
+    return generation if changed == 1 else None
 
 
 async def touch(tx: Tx, digest: Digest) -> None:

@@ -200,6 +200,10 @@ class Database:
         """Size of the WAL file: the metric that says whether checkpoints keep up."""
         return driver.wal_bytes(self.path)
 
+    def queued(self) -> int:
+        """Units of this process that wait for the next commit."""
+        return self._writer.queued
+
     def statement_count(self) -> int:
         """How many statements units have run since the database was opened."""
         count = self._writer.transaction.statements

@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-SCHEMA_NUMBER: Final = 1
+SCHEMA_NUMBER: Final = 2
 """The newest migration of this chain; part of ``PRAGMA user_version``."""
 
 blobs = Table(
@@ -39,6 +39,8 @@ blobs = Table(
     Column("verified_at", BigInteger),
     Column("verified_boot", Text),
     Column("created_at", BigInteger, nullable=False),
+    # Which file of the archive has the bytes; NULL: the file under the blob's own name has.
+    Column("archived", BigInteger),
     CheckConstraint("state IN ('present', 'moving', 'damaged')", name="blob_state"),
     CheckConstraint("length(digest) = 32", name="blob_digest"),
     CheckConstraint("size >= 0", name="blob_size"),
@@ -46,6 +48,22 @@ blobs = Table(
 )
 Index("blobs_by_claim", blobs.c.last_claimed)
 Index("blobs_unsettled", blobs.c.state, sqlite_where=blobs.c.state != "present")
+Index("blobs_cold", blobs.c.digest, sqlite_where=blobs.c.archived.is_not(None))
+
+archived = Table(
+    "archived",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    # Bytes on the disk; NULL while they are being written.
+    Column("stored", BigInteger),
+    # Since when neither a blob nor the quarantine names it; NULL: one does.
+    Column("spare_since", BigInteger),
+    Column("made_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("archived_spare", archived.c.spare_since, sqlite_where=archived.c.spare_since.is_not(None))
 
 refs = Table(
     "refs",
@@ -106,6 +124,8 @@ quarantine = Table(
     Column("collection", Text),
     Column("segments", LargeBinary(32)),
     Column("moved_at", BigInteger, nullable=False),
+    # Which file of the archive has the bytes, which stay there; NULL: the file in quarantine has.
+    Column("archived", BigInteger),
     CheckConstraint("reason IN ('collected', 'damaged')", name="quarantine_reason"),
     sqlite_with_rowid=False,
 )
@@ -123,7 +143,8 @@ counters = Table(
 store_state = Table(
     "store_state",
     metadata,
-    # store_id, epoch: what store.json says too; collection_off: why collection refuses, if it does.
+    # store_id, epoch: what store.json says too; collection_off: why collection refuses, if it does;
+    # archive_id: what archive.json says too.
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
     sqlite_with_rowid=False,

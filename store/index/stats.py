@@ -10,6 +10,8 @@ class Stats(msgspec.Struct):
 
     units: int = 0
     commits: int = 0
+    writing_seconds: float = 0.0
+    """In the database thread, from wanting the lock to having let go of it."""
     largest_batch: int = 0
     lost_transactions: int = 0
     looks: int = 0

@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -107,6 +108,11 @@ class Writer:
         self._drainer: asyncio.Task[None] | None = None
         self._closing = False
 
+    @property
+    def queued(self) -> int:
+        """Units that wait for the next batch."""
+        return len(self._queue)
+
     async def run(self, unit: Unit[T]) -> T:
         if self._closing:
             raise _closing()
@@ -172,6 +178,7 @@ class Writer:
 
     def _commit_blocking(self, batch: list[_Work]) -> None:
         """Run a batch under the lock; every work has its result or its error afterwards."""
+        begun = time.perf_counter()
         try:
             with self._locked():
                 self._adapt()
@@ -186,6 +193,8 @@ class Writer:
             for work in batch:
                 work.error = Unavailable("locking the index")
                 work.error.__cause__ = error
+        finally:
+            self._stats.writing_seconds += time.perf_counter() - begun
 
     def _transact(self, batch: list[_Work]) -> StoreError | None:
         """Run units in one transaction.
