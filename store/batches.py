@@ -18,7 +18,7 @@ from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
-from store.blobs import BlobStore, StagedWriter
+from store.blobs import BlobStore
 from store.errors import SizeMismatch, StorageFull
 from store.hashing import RunningHash
 from store.threads import Threads, settled
@@ -119,13 +119,41 @@ class Intake:
         ]
 
 
+class Appending(Protocol):
+    """Where the bytes of a body go, as `store.blobs.StagedWriter` takes them."""
+
+    def append_blocking(
+        self,
+        offset: int,
+        pieces: Sequence[bytes | memoryview],
+        fence: Callable[[], None] | None = None,
+    ) -> int: ...
+
+    def hold(self, pieces: Sequence[bytes]) -> None: ...
+
+
+class Nowhere:
+    """Takes a body that is only hashed, and keeps nothing."""
+
+    def append_blocking(
+        self,
+        offset: int,
+        pieces: Sequence[bytes | memoryview],
+        fence: Callable[[], None] | None = None,
+    ) -> int:
+        return offset + sum(map(len, pieces))
+
+    def hold(self, pieces: Sequence[bytes]) -> None:
+        """Let go of them."""
+
+
 class BatchStream:
     """Feeds a source to a staging file in batches, reading the next while one is written."""
 
     def __init__(
         self,
         intake: Intake,
-        writer: StagedWriter,
+        writer: Appending,
         running: RunningHash,
         offset: int,
         fence: Callable[[], None] | None = None,

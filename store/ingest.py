@@ -33,7 +33,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from store.batches import BatchStream, Intake, Reserve, Source
+from store.batches import BatchStream, Intake, Nowhere, Reserve, Source
 from store.blobs import BlobStore, StagedWriter
 from store.clock import SECOND, boot_id
 from store.digest import Digest
@@ -179,6 +179,12 @@ class Ingest:
             self.later(_discard(stream, writer))
             raise
         return Staged(digest, running.size_bytes, running.segments(), writer, is_held)
+
+    async def hash(self, source: Source) -> tuple[Digest, int]:
+        """Digest and size of a body of which nothing is kept."""
+        stream = BatchStream(self.intake, Nowhere(), RunningHash(), 0)
+        await stream.drain(source)
+        return stream.hash.digest(), stream.hash.size_bytes
 
     async def commit(self, staged: Sequence[Staged], record: RecordAll[T]) -> T:
         """Sync, promote and record staged blobs in one transaction; `record` gets them in order.

@@ -18,7 +18,7 @@ from registry.http.queries import read_query
 from registry.http.receiving import body
 from registry.http.tars import etag_of_archive, send_archive
 from registry.keys import CONFIG, PRINCIPAL, STORE
-from registry.services.archives import plan_archive
+from registry.services.archives import outgoing, plan_archive
 from registry.services.publish import Publication
 from registry.services.resolve import DraftFiles, Tree, resolve_version
 from registry.services.tars import import_archive
@@ -56,7 +56,7 @@ async def get_archive(request: web.Request) -> web.StreamResponse:
     store = request.app[STORE]
     reference = parse_reference(version.removesuffix(ARCHIVE))
     place = await resolve_version(store, request[PRINCIPAL], model, reference)
-    archive = await plan_archive(store, place)
+    archive = outgoing(store, await plan_archive(store, place))
     name = f"{place.model.name.replace('/', '-')}-{place.name}{ARCHIVE}"
     cache = cache_of(place)
     return await counted(

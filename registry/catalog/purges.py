@@ -238,10 +238,17 @@ async def _forget_revisions(tx: Tx, model_id: str) -> bool:
     for revision, tree, size in rows:
         await tx.run(_VERSIONS_OF_REVISION, revision_=revision)
         await tx.run(_REVISION, revision_=revision)
-        if await tx.one(_TREE_IN_USE, tree=tree) is None:
-            await tx.run(_TREE_FILES, tree_=tree)
-            await tx.run(_TREE, tree_=tree)
+        if await forget_tree(tx, tree):
             files += size
         if files >= AT_ONCE:
             break
     return bool(rows)
+
+
+async def forget_tree(tx: Tx, tree: bytes) -> bool:
+    """Remove a tree that no revision has; says whether it was one."""
+    if await tx.one(_TREE_IN_USE, tree=tree) is not None:
+        return False
+    await tx.run(_TREE_FILES, tree_=tree)
+    await tx.run(_TREE, tree_=tree)
+    return True

@@ -19,7 +19,7 @@ from registry.http.lists import is_unmodified, watched
 from registry.http.ranges import UNSATISFIABLE, content_range, parse_range
 from registry.http.receiving import Progress
 from registry.keys import BYTES_OUT
-from registry.services.archives import Archive, Content, Piece, pieces
+from registry.services.archives import Content, Outgoing, Piece
 from store.blobs import ByteRange
 from store.errors import RangeNotSatisfiable
 from store.opening import Store
@@ -30,12 +30,12 @@ WINDOW_PIECES: Final = 48
 """How many pieces are gathered for one write: three for each small file."""
 
 
-def etag_of_archive(archive: Archive) -> str:
-    return f'"{archive.tree}.tar"'
+def etag_of_archive(archive: Outgoing) -> str:
+    return f'"{archive.content}.tar"'
 
 
 async def send_archive(
-    request: web.Request, store: Store, archive: Archive, *, filename: str, cache: Cache
+    request: web.Request, store: Store, archive: Outgoing, *, filename: str, cache: Cache
 ) -> web.StreamResponse:
     """Answer GET or HEAD; raises `PreconditionFailed` and `RangeNotSatisfiable`."""
     etag = etag_of_archive(archive)
@@ -69,13 +69,13 @@ async def send_archive(
     return response
 
 
-def _range(request: web.Request, archive: Archive, etag: str) -> ByteRange | None:
+def _range(request: web.Request, archive: Outgoing, etag: str) -> ByteRange | None:
     header = request.headers.get(hdrs.RANGE)
     if header is None or not range_applies(request.headers.get(hdrs.IF_RANGE), etag):
         return None
     within = parse_range(header, archive.size_bytes)
     if within is UNSATISFIABLE:
-        raise RangeNotSatisfiable(archive.tree, archive.size_bytes)
+        raise RangeNotSatisfiable(archive.content, archive.size_bytes)
     return within if isinstance(within, ByteRange) else None
 
 
@@ -89,9 +89,9 @@ class _Sending:
         self._window: list[Piece] = []
         self._sent = 0
 
-    async def run(self, archive: Archive, part: ByteRange) -> None:
+    async def run(self, archive: Outgoing, part: ByteRange) -> None:
         try:
-            async with aclosing(pieces(self._store, archive, part)) as found:
+            async with aclosing(archive.pieces(part)) as found:
                 async for piece in found:
                     if isinstance(piece, Content) and piece.row.size_bytes > SMALL_BYTES:
                         await self._flush()

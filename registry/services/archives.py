@@ -7,7 +7,8 @@ ranges before a byte of it is read, and a broken download resumes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from functools import partial
 from typing import TypeAlias
 
 import msgspec
@@ -43,6 +44,18 @@ class Content(msgspec.Struct, frozen=True):
 
 
 Piece: TypeAlias = bytes | Content
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """An archive as it is sent: what stands for its bytes, how many there are, and any of them."""
+
+    content: Digest
+    size_bytes: int
+    pieces: Callable[[ByteRange], AsyncGenerator[Piece, None]]
+
+
+def outgoing(store: Store, archive: Archive) -> Outgoing:
+    return Outgoing(archive.tree, archive.size_bytes, partial(pieces, store, archive))
 
 
 async def plan_archive(store: Store, place: Tree | DraftFiles) -> Archive:
@@ -106,26 +119,27 @@ async def pieces(store: Store, archive: Archive, within: ByteRange) -> AsyncGene
         if wanted:
             rows = await rows_of(store, [file for _, file in wanted])
             for (start, file), row in zip(wanted, rows, strict=True):
-                for piece in _entry(file, row, start, within):
+                for piece in entry_of_blob(file, row, start, within):
                     yield piece
         if position >= within.stop:
             return
-    yield _clipped(tars.END, position, within)
+    yield clipped(tars.END, position, within)
 
 
-def _entry(file: TreeFile, row: BlobRow, start: int, within: ByteRange) -> list[Piece]:
+def entry_of_blob(file: TreeFile, row: BlobRow, start: int, within: ByteRange) -> list[Piece]:
+    """What of an entry that begins at `start` lies within a range; its content is a blob."""
     header = tars.header_of(file.path, file.size_bytes)
     content = start + len(header)
     end = content + file.size_bytes
-    found: list[Piece] = [_clipped(header, start, within)]
+    found: list[Piece] = [clipped(header, start, within)]
     part = ByteRange(max(0, within.start - content), min(file.size_bytes, within.stop - content))
     if part.start < part.stop:
         found.append(Content(row, part))
     padding = bytes(tars.padded(file.size_bytes) - file.size_bytes)
-    found.append(_clipped(padding, end, within))
+    found.append(clipped(padding, end, within))
     return found
 
 
-def _clipped(piece: bytes, start: int, within: ByteRange) -> bytes:
+def clipped(piece: bytes, start: int, within: ByteRange) -> bytes:
     """What of a piece that stands at `start` lies within a range."""
     return piece[max(0, within.start - start) : max(0, within.stop - start)]

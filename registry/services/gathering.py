@@ -17,7 +17,7 @@ from typing import Final
 
 from registry.catalog.claims import renew_leases
 from registry.domain.trees import TreeFile
-from registry.errors import BodyTooLarge
+from registry.errors import BodyTooLarge, ClientGone, Draining, Stalled
 from store.batches import Source
 from store.clock import SECOND
 from store.digest import Digest
@@ -138,10 +138,15 @@ class Gathering:
 
 @asynccontextmanager
 async def gathering(
-    store: Store, prefix: str, *, limit_bytes: int | None = None
+    store: Store, prefix: str, *, limit_bytes: int | None = None, name: str = ""
 ) -> AsyncIterator[Gathering]:
-    """A gathering whose leases stay alive in the block, and go with what was staged if it fails."""
-    found = Gathering(store, f"{prefix}_{secrets.token_hex(12)}", limit_bytes=limit_bytes)
+    """A gathering whose leases stay alive in the block, and go with what was staged if it fails.
+
+    One with a `name` can be taken up again: if the client is lost its leases stay until they
+    expire, and whoever gathers under that name again has what they keep.
+    """
+    is_named = bool(name)
+    found = Gathering(store, f"{prefix}_{name or secrets.token_hex(12)}", limit_bytes=limit_bytes)
 
     async def renew() -> None:
         while True:
@@ -152,16 +157,24 @@ async def gathering(
     renewal = asyncio.create_task(renew())
     try:
         yield found
-    except BaseException:
-        store.ingest.later(_given_up(store, found))
+    except BaseException as error:
+        store.ingest.later(_given_up(store, found, keep=is_named and _is_lost(error)))
         raise
     finally:
         renewal.cancel()
 
 
-async def _given_up(store: Store, found: Gathering) -> None:
+def _is_lost(error: BaseException) -> bool:
+    """Whether the client went away, or this process is about to: nothing was wrong with it."""
+    return isinstance(
+        error, ClientGone | Stalled | Draining | asyncio.CancelledError | ConnectionError
+    )
+
+
+async def _given_up(store: Store, found: Gathering, *, keep: bool) -> None:
     await found.abandon()
-    await store.index.run(partial(drop_leases, holder=found.holder))
+    if not keep:
+        await store.index.run(partial(drop_leases, holder=found.holder))
 
 
 async def _chained(

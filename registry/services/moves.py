@@ -110,6 +110,20 @@ async def move_alias(
     return before != to
 
 
+async def replay_move(
+    tx: Tx, principal: Principal, model: Model, name: str, to: str | None, *, reason: str
+) -> None:
+    """Write a move that an alias made elsewhere, before its model came here.
+
+    Nobody sees it: in the same transaction `move_alias` goes on to where the alias shall point, and
+    that is what checks are asked about and what is recorded.
+    """
+    found = await find_alias(tx, model.id, fold(name))
+    await write_move(
+        tx, model.id, name, found, to, actor=principal.id, reason=reason, is_held=False
+    )
+
+
 def _action(to: str | None, restored: int | None) -> str:
     if to is None:
         return "remove"

@@ -241,17 +241,39 @@ async def make_version(
     """
     folded = None if label is None else fold(label)
     burnt = None if folded is None else await find_version_by_label(tx, model.id, folded)
-    await release_pins(tx, tree.raw, principal.id)
     if burnt is not None:
+        await release_pins(tx, tree.raw, principal.id)
         return await _come_back(tx, principal, model, burnt, stated)
-    await claim_tree(tx, tree.raw, model.id)
     main = await find_alias(tx, model.id, "main")
+    parent = None if main is None else main.revision
+    made = await write_version(
+        tx, principal, model, label, tree, totals, ids, stated, parent=parent
+    )
+    await let_aliases_follow(tx, model, principal, "published", published=made.version.number)
+    return made
+
+
+async def write_version(
+    tx: Tx,
+    principal: Principal,
+    model: Model,
+    label: str | None,
+    tree: Digest,
+    totals: tuple[int, int],
+    ids: Ids,
+    stated: Stated,
+    *,
+    parent: str | None,
+) -> Publication:
+    """Publish a tree under a label that nobody ever had; the caller lets the aliases follow."""
+    await release_pins(tx, tree.raw, principal.id)
+    await claim_tree(tx, tree.raw, model.id)
     await insert_revision(
         tx,
         ids.revision,
         model.id,
         tree,
-        parents="" if main is None else main.revision,
+        parents=parent or "",
         author=principal.id,
         message="",
     )
@@ -273,13 +295,12 @@ async def make_version(
         NO_DETAILS,
         stated.facts.given(),
     )
-    await insert_version(tx, version, folded, details)
+    await insert_version(tx, version, None if label is None else fold(label), details)
     await record_version(tx, principal, model, version, "publish", stated.facts)
     if stated.status is not None:
         version = await move_status(
             tx, principal, model, version, stated.status, reason=stated.reason
         )
-    await let_aliases_follow(tx, model, principal, "published", published=version.number)
     return Publication(model, version, True, details)
 
 
