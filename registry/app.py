@@ -19,7 +19,7 @@ from aiohttp import web
 from registry import __version__
 from registry.api.documentation import DOCUMENT, Document
 from registry.api.errors import ADAPTER
-from registry.api.health import measure_store
+from registry.api.measures import Measures, measure_process, measure_store
 from registry.api.routes import ROUTES, UNMATCHED
 from registry.auth.encryption import Vault
 from registry.config import Config
@@ -28,7 +28,7 @@ from registry.http.addresses import Addresses
 from registry.http.draining import Drain
 from registry.http.malformed import server_logger
 from registry.http.receiving import CROWD_BUFFER_BYTES
-from registry.http.routing import register
+from registry.http.routing import areas, register
 from registry.keys import (
     ADDRESSES,
     BLOBS,
@@ -38,6 +38,8 @@ from registry.keys import (
     DOWNLOADS,
     DRAIN,
     GROWTH,
+    IDENTITIES,
+    MEASURES,
     METRICS,
     OPERATIONS,
     RATERS,
@@ -45,6 +47,7 @@ from registry.keys import (
     RUNNING_KEYS,
     SEALS,
     STORE,
+    SURVEY,
     TURNSTILE,
     UPLOAD_SESSIONS,
     WEBHOOKS,
@@ -64,11 +67,13 @@ from registry.services.condition import Condition
 from registry.services.delivering import Deliverer
 from registry.services.downloads import DownloadLog
 from registry.services.growth import Growth
+from registry.services.identities import Identities
 from registry.services.operations import Operations
 from registry.services.scoring import Raters
 from registry.services.seals import Seals
 from registry.services.series import Turnstile
 from registry.services.standings import Router
+from registry.services.survey import Survey
 from registry.services.uploads import UploadLimits, UploadSessions
 from registry.services.webhooks import VAULT_LABEL, Webhooks
 from store.opening import Store
@@ -94,7 +99,7 @@ def create_app(
             access_log_middleware(access_log, metrics, drain),
             errors_middleware(ADAPTER),
             sources_middleware(config.server),
-            authenticate_middleware(),
+            authenticate_middleware(is_open=config.auth.mode == "open"),
         ]
     )
     app.on_response_prepare.append(response_headers(drain))
@@ -124,6 +129,7 @@ def create_app(
         reserve_bytes=config.store.reserve_bytes,
         reserve_share=config.store.reserve_share,
     )
+    app[IDENTITIES] = Identities(store, anonymous_read=config.auth.anonymous_read)
     app[RUNNING_KEYS] = set()
     app[SEALS] = Seals(store)
     app[GROWTH] = Growth(store)
@@ -136,10 +142,15 @@ def create_app(
     app[OPERATIONS] = operations = Operations(store)
     app.on_cleanup.append(lambda _: operations.close())
     _add_webhooks(app, config, store, metrics)
-    metrics.gauge("digestry_requests_in_flight", "Requests in hand.", lambda: drain.in_flight)
-    measure_store(metrics, store, app[CONDITION])
+    app[SURVEY] = Survey(store)
+    app[MEASURES] = measures = Measures(app[SURVEY], app[CONDITION])
+    metrics.gauge("digestry_http_requests_in_flight", "Requests in hand.", lambda: drain.in_flight)
+    measure_store(metrics, store)
+    measure_process(metrics)
+    metrics.facts(measures.facts)
     app.cleanup_ctx.append(sampling(metrics))
     register(app, [*ROUTES, *tus.ROUTES, *UNMATCHED])
+    metrics.areas = areas(app)
     if access_log is not None:
         app.on_cleanup.append(lambda _: access_log.close())
     return app

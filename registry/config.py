@@ -65,6 +65,11 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     read_buffer_bytes: Annotated[int, Meta(ge=65536, le=64 * _MIB)] = _MIB
 
 
+class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
+    mode: Literal["open", "authenticated"] = "open"
+    anonymous_read: bool = False
+
+
 class StoreConfig(msgspec.Struct, frozen=True, kw_only=True):
     data: Annotated[str, Meta(min_length=1)] = "./data"
     backend: Literal["local", "memory"] = "local"
@@ -122,6 +127,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Every setting there is; sections are the tables of ``config.toml``."""
 
     server: ServerConfig = ServerConfig()
+    auth: AuthConfig = AuthConfig()
     store: StoreConfig = StoreConfig()
     limits: LimitsConfig = LimitsConfig()
     uploads: UploadsConfig = UploadsConfig()
@@ -298,10 +304,19 @@ def _unknown(name: str, known: list[str], origin: str) -> str:
 
 def _check_together(config: Config) -> None:
     server = config.server
-    if not server.open_to_network and not is_loopback(server.host):
+    is_open = config.auth.mode == "open"
+    if is_open and not server.open_to_network and not is_loopback(server.host):
         raise ConfigError(
             f"server.host {server.host!r} is reachable from other machines and this server asks "
-            "nobody who they are; set server.open_to_network = true as well if that is meant"
+            "nobody who they are; set auth.mode = 'authenticated', or server.open_to_network = "
+            "true as well if that is meant"
+        )
+    if is_open and config.auth.anonymous_read:
+        raise ConfigError("auth.anonymous_read says nothing while auth.mode is 'open'")
+    if not is_open and config.store.backend == "memory":
+        raise ConfigError(
+            "auth.mode 'authenticated' needs a data directory to keep the first administrator's "
+            "token in; store.backend must be 'local'"
         )
     if config.store.backend == "memory" and server.workers != 1:
         raise ConfigError("store.backend 'memory' is one process; server.workers must be 1")

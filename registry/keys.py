@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from registry.api.measures import Measures
     from registry.auth.local_secret import LocalSecret
     from registry.catalog.once import Scope
     from registry.config import Config
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
     from registry.services.delivering import Deliverer
     from registry.services.downloads import DownloadLog
     from registry.services.growth import Growth
+    from registry.services.identities import Identities
     from registry.services.operations import Operations
     from registry.services.scoring import Raters
     from registry.services.seals import Seals
     from registry.services.series import Turnstile
     from registry.services.standings import Router
+    from registry.services.survey import Survey
     from registry.services.uploads import UploadSessions
     from registry.services.webhooks import Webhooks
     from store.opening import Store
@@ -34,11 +37,14 @@ if TYPE_CHECKING:
 CONFIG: Final[web.AppKey[Config]] = web.AppKey("config")
 STORE: Final[web.AppKey[Store]] = web.AppKey("store")
 METRICS: Final[web.AppKey[Metrics]] = web.AppKey("metrics")
+SURVEY: Final[web.AppKey[Survey]] = web.AppKey("survey")
+MEASURES: Final[web.AppKey[Measures]] = web.AppKey("measures")
 DRAIN: Final[web.AppKey[Drain]] = web.AppKey("drain")
 BLOBS: Final[web.AppKey[Blobs]] = web.AppKey("blobs")
 UPLOAD_SESSIONS: Final[web.AppKey[UploadSessions]] = web.AppKey("upload_sessions")
 CONDITION: Final[web.AppKey[Condition]] = web.AppKey("condition")
 ADDRESSES: Final[web.AppKey[Addresses]] = web.AppKey("addresses")
+IDENTITIES: Final[web.AppKey[Identities]] = web.AppKey("identities")
 LOCAL_SECRET: Final[web.AppKey[LocalSecret]] = web.AppKey("local_secret")
 DOWNLOADS: Final[web.AppKey[DownloadLog]] = web.AppKey("downloads")
 OPERATIONS: Final[web.AppKey[Operations]] = web.AppKey("operations")

@@ -18,12 +18,16 @@ from registry.domain.permissions import PERMISSIONS, Permission
 from registry.errors import (
     Denied,
     ExpectationFailed,
+    Gone,
+    NotFound,
+    RouteNotFound,
     Unauthenticated,
     UnsupportedEncoding,
     UnsupportedMedia,
 )
 from registry.http.adapters import Adapter
 from registry.keys import PRINCIPAL
+from store.errors import BlobNotFound, UploadNotFound
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Body: TypeAlias = Literal["none", "json", "bytes", "json or multipart"]
@@ -94,12 +98,28 @@ def guard(route: Route) -> Handler:
         if not allows(principal, word):
             raise Unauthenticated if principal.is_anonymous else Denied(word, request.path)
         request[PRINCIPAL] = msgspec.structs.replace(principal, word=word)
+        if principal.is_anonymous:
+            return await answer_nobody(request, handler, reads)
         if reads != "none":
             check_body_headers(request, reads)
         return await handler(request)
 
     setattr(guarded, _ROUTE, route)  # a function, because aiohttp warns about callable objects
     return guarded
+
+
+async def answer_nobody(
+    request: web.Request, handler: Handler, reads: Body
+) -> web.StreamResponse:
+    """Answer whoever showed nothing: what is missing, hidden or forbidden is 401, all alike."""
+    try:
+        if reads != "none":
+            check_body_headers(request, reads)
+        return await handler(request)
+    except RouteNotFound:
+        raise
+    except (NotFound, Gone, Denied, BlobNotFound, UploadNotFound) as error:
+        raise Unauthenticated from error
 
 
 def check_body_headers(request: web.Request, reads: Body) -> None:
@@ -125,6 +145,16 @@ def register(app: web.Application, routes: Iterable[Route]) -> None:
         app.router.add_route(
             route.method, route.path, guard(route), expect_handler=_leave_expect_to_handler
         )
+
+
+def areas(app: web.Application) -> dict[str, str]:
+    """The section of the documentation of each address, by its pattern; few words in all."""
+    return {
+        resource.canonical: found.tag
+        for resource in app.router.resources()
+        for route in resource
+        if (found := route_of(route.handler)) is not None
+    }
 
 
 def route_of(handler: object) -> Route | None:

@@ -1,23 +1,35 @@
-"""Who acts: in open mode everybody who reaches the server is the principal ``local``.
+"""Who acts. Handlers only ever see ``request[PRINCIPAL]``, with the id of the request in it.
 
-The secret of local commands is checked where one is offered: a command that holds a stale one must
-hear so, and not be taken for anybody. Tokens and sessions will be looked at here too; handlers only
-ever see ``request[PRINCIPAL]``. It carries the id that `request_id`, further out, gave the request.
+In open mode everybody who reaches the server is the principal ``local``, whatever they show: a
+client that sends some other service's token need not be configured to stop. Otherwise a principal
+is found by what the request shows, in this order:
+
+- the secret of local commands, which a running server left in its data directory: ``local`` again;
+- ``Authorization: Bearer``: an API token;
+- ``Authorization: Basic``: an API token as the password, for git, curl and container tools. The
+  username means nothing; passwords of people are looked at by the login alone;
+- nothing: nobody, who may do what is public, and read what is where that is configured.
+
+What is shown and does not hold is 401, never "nobody": whoever sends a stale token must hear so.
+The secret of local commands is checked in open mode too, for the same reason.
 """
 
 from __future__ import annotations
+
+import base64
+import binascii
 
 import msgspec
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from registry.auth.local_secret import is_local_secret
-from registry.domain.principals import LOCAL
+from registry.domain.principals import LOCAL, Principal
 from registry.errors import Unauthenticated
-from registry.keys import LOCAL_SECRET, PRINCIPAL, REQUEST_ID
+from registry.keys import IDENTITIES, LOCAL_SECRET, PRINCIPAL, REQUEST_ID
 
 
-def authenticate_middleware() -> Middleware:
+def authenticate_middleware(*, is_open: bool) -> Middleware:
     """Name the principal of each request."""
 
     @web.middleware
@@ -27,7 +39,38 @@ def authenticate_middleware() -> Middleware:
             secret = request.app.get(LOCAL_SECRET)
             if secret is None or not secret.admits(offered, request.remote):
                 raise Unauthenticated
-        request[PRINCIPAL] = msgspec.structs.replace(LOCAL, request_id=request[REQUEST_ID])
+            principal = LOCAL
+        elif is_open:
+            principal = LOCAL
+        else:
+            principal = await shown(request, offered)
+        request[PRINCIPAL] = msgspec.structs.replace(principal, request_id=request[REQUEST_ID])
         return await handler(request)
 
     return authenticate
+
+
+async def shown(request: web.Request, offered: str | None) -> Principal:
+    """Whose ``Authorization`` this is; raises `Unauthenticated` for what does not hold."""
+    identities = request.app[IDENTITIES]
+    if offered is None:
+        return identities.nobody
+    scheme, _, credentials = offered.strip().partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return await identities.of_token(credentials.strip())
+        case "basic":
+            return await identities.of_token(password_of(credentials.strip()))
+    raise Unauthenticated
+
+
+def password_of(credentials: str) -> str:
+    """The password of HTTP Basic (RFC 7617, section 2); raises `Unauthenticated`."""
+    try:
+        decoded = base64.b64decode(credentials, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise Unauthenticated from error
+    _, separator, password = decoded.partition(":")
+    if not separator:
+        raise Unauthenticated
+    return password

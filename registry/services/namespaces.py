@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from registry.catalog import identity
 from registry.catalog.audit import Entry, record
 from registry.catalog.experiments import experiments_held
 from registry.catalog.namespaces import (
@@ -106,6 +107,7 @@ async def _make(tx: Tx, principal: Principal, id: str, wish: NamespaceWish) -> N
         updated_at=tx.now,
     )
     await insert_namespace(tx, namespace)
+    await identity.touch(tx)
     await record(tx, principal, _entry("create", namespace, after=_said(namespace)))
     return namespace
 
@@ -195,6 +197,7 @@ async def remove_namespace(
             )
         await remove_policy_of_namespace(tx, principal, found)
         await delete_namespace(tx, found.id)
+        await identity.touch(tx)
         await record(tx, principal, _entry("delete", found, before=_said(found)))
 
     await change(store, principal, unit)

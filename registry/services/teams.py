@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from registry.catalog import identity
 from registry.catalog.audit import Entry, record
 from registry.catalog.teams import (
     deleted_teams_after,
@@ -206,6 +207,7 @@ async def restore_team(store: Store, principal: Principal, id: str) -> Team:
 async def _write(tx: Tx, principal: Principal, action: str, before: Team, after: Team) -> Team:
     after = msgspec.structs.replace(after, updated_at=tx.now, changes=before.changes + 1)
     await update_team(tx, after)
+    await identity.touch(tx)
     said = None if action == "delete" else _said(after)
     was = None if action == "restore" else _said(before)
     await record(tx, principal, _entry(action, after, before=was, after=said))
