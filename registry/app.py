@@ -19,7 +19,6 @@ from aiohttp import web
 from registry import __version__
 from registry.api.documentation import DOCUMENT, Document
 from registry.api.errors import ADAPTER
-from registry.api.measures import Measures, measure_process, measure_store
 from registry.api.routes import ROUTES, UNMATCHED
 from registry.auth.encryption import Vault
 from registry.config import Config
@@ -52,6 +51,7 @@ from registry.keys import (
     UPLOAD_SESSIONS,
     WEBHOOKS,
 )
+from registry.measures import Measures, measure_process, measure_store
 from registry.metrics import Metrics, sampling
 from registry.middlewares.access_log import AccessLog, access_log_middleware
 from registry.middlewares.authenticate import authenticate_middleware

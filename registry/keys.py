@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from registry.api.measures import Measures
     from registry.auth.local_secret import LocalSecret
     from registry.catalog.once import Scope
     from registry.config import Config
     from registry.domain.principals import Principal
     from registry.http.addresses import Addresses
     from registry.http.draining import Drain
+    from registry.measures import Measures
     from registry.metrics import Metrics
     from registry.services.blobs import Blobs
     from registry.services.condition import Condition

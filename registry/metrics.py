@@ -1,29 +1,70 @@
 """What the server counts about itself, in Prometheus' words.
 
 The store and the services know nothing of Prometheus: they keep plain numbers, and whoever
-assembles the application registers a function that reads them (`Metrics.gauge`). With several
-workers each writes its numbers to ``PROMETHEUS_MULTIPROC_DIR``, and any of them answers for all;
-gauges are sampled on a timer then, because a function cannot be called from another process.
+assembles the application registers functions that read them. Which metrics there are is written
+down in `registry.api.measures`.
+
+**Several workers.** What a process counts for itself (`Metrics.counter`, `Metrics.gauge`) is
+written to ``PROMETHEUS_MULTIPROC_DIR`` on a timer, because a function cannot be called from another
+process; any worker answers for all. Counts of workers that ended stay, so no counter falls; one
+that was killed takes what it counted since the last turn of the timer along. What is true of the
+whole store (`Metrics.facts`) is *not* shared: whoever is asked has just looked, and a worker that
+nobody asks would only tell an old or empty look in between.
+
+**Labels.** A route is its pattern, never an address; a method nobody knows is ``other``. Durations
+are kept by area, the section of the documentation, and by class of status: a histogram for each
+route and status would be tens of thousands of series.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Final, Literal
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import msgspec
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 SAMPLE_SECONDS: Final = 5.0
 
+OTHER: Final = "other"
+
+Read: TypeAlias = Callable[[], float]
+Across: TypeAlias = Literal["livesum", "livemax"]
+Labels: TypeAlias = Mapping[str, str]
+
 _METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0, 600.0)
+
+# Several workers cannot tell when a series began, so one worker does not either.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """A number that is the same whichever process is asked."""
+
+    name: str
+    help: str
+    value: float
+    labels: Labels = {}
+    is_counter: bool = False
 
 
 class Metrics:
@@ -31,16 +72,29 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._seconds = Histogram(
-            "digestry_http_request_seconds",
-            "Time from the headers of a request to the end of its handler.",
+        self.areas: Mapping[str, str] = {}
+        """The area of each pattern of a route; assigned by who registers the routes."""
+        self.late_seconds = 0.0
+        """By how much the timer of `sampling` came late the last time."""
+        self._facts = CollectorRegistry()
+        self._requests = Counter(
+            "digestry_http_requests",
+            "Requests answered.",
             ("route", "method", "status"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "digestry_http_request_duration_seconds",
+            "Time from the headers of a request to the end of its handler.",
+            ("area", "method", "status"),
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self._observers: dict[tuple[str, str, int], Callable[[float], None]] = {}
-        self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
-        self._counters: list[_Followed] = []
+        self._counted: dict[tuple[str, str, int], _Counted] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._counters: dict[str, Counter] = {}
+        self._read: list[tuple[Gauge, Read]] = []
+        self._followed: list[_Followed] = []
         # Plain numbers on the hot path: with several workers each increment writes a mapped file.
         self._received = self._sent = 0
         self.counter(
@@ -53,12 +107,13 @@ class Metrics:
     ) -> None:
         """Count one finished request."""
         key = (route, method, status)
-        observe = self._observers.get(key)
-        if observe is None:
-            known = method if method in _METHODS else "other"
-            observe = self._seconds.labels(route, known, str(status)).observe
+        counted = self._counted.get(key)
+        if counted is None:
+            counted = self._series(route, method, status)
             if method in _METHODS:
-                self._observers[key] = observe
+                self._counted[key] = counted
+        count, observe = counted
+        count()
         observe(seconds)
         self._received += received
         self._sent += sent
@@ -67,42 +122,66 @@ class Metrics:
         self,
         name: str,
         help: str,
-        read: Callable[[], float],
+        read: Read,
         *,
-        across: Literal["livesum", "livemax", "livemostrecent"] = "livesum",
+        across: Across = "livesum",
+        labels: Labels | None = None,
     ) -> None:
-        """Show what `read` says; `across` combines the workers' readings."""
-        gauge = Gauge(name, help, registry=self.registry, multiprocess_mode=across)
-        self._gauges.append((gauge, read))
+        """Show what `read` says; `across` combines the readings of workers that live."""
+        named = labels or {}
+        gauge = self._gauges.get(name)
+        if gauge is None:
+            gauge = self._gauges[name] = Gauge(
+                name, help, tuple(named), registry=self.registry, multiprocess_mode=across
+            )
+        self._read.append((gauge.labels(*named.values()) if named else gauge, read))
 
-    def counter(self, name: str, help: str, read: Callable[[], float]) -> None:
+    def counter(self, name: str, help: str, read: Read, *, labels: Labels | None = None) -> None:
         """Show a number that somebody else counts and that only grows in this process."""
-        self._counters.append(_Followed(self._counter(name, help), read))
+        named = labels or {}
+        counter = self._counters.get(name)
+        if counter is None:
+            counter = self._counters[name] = Counter(
+                name, help, tuple(named), registry=self.registry
+            )
+        series = counter.labels(*named.values()) if named else counter
+        self._followed.append(_Followed(series, read))
+
+    def facts(self, read: Callable[[], Iterable[Fact]]) -> None:
+        """Show what `read` says when somebody asks, of this process alone."""
+        self._facts.register(_Facts(read))
 
     def sample(self) -> None:
         """Read every gauge and counter that somebody else keeps."""
-        for gauge, read in self._gauges:
+        for gauge, read in self._read:
             gauge.set(read())
-        for counter in self._counters:
+        for counter in self._followed:
             counter.follow()
 
     def render(self) -> bytes:
         """The exposition text, of all workers where there are several."""
         self.sample()
-        if not shared():
-            return generate_latest(self.registry)
-        everybody = CollectorRegistry()
-        MultiProcessCollector(everybody)  # type: ignore[no-untyped-call]
-        return generate_latest(everybody)
+        counted = self.registry
+        if shared():
+            forget_dead_gauges(Path(os.environ[DIRECTORY_VARIABLE]))
+            counted = CollectorRegistry()
+            MultiProcessCollector(counted)  # type: ignore[no-untyped-call]
+        return generate_latest(counted) + generate_latest(self._facts)
 
-    def _counter(self, name: str, help: str) -> Counter:
-        return Counter(name, help, registry=self.registry)
+    def _series(self, route: str, method: str, status: int) -> _Counted:
+        known = method if method in _METHODS else OTHER
+        area = self.areas.get(route) or OTHER
+        seconds = self._seconds.labels(area, known, f"{status // 100}xx")
+        return self._requests.labels(route, known, str(status)).inc, seconds.observe
+
+
+_Counted: TypeAlias = tuple[Callable[[], None], Callable[[float], None]]
 
 
 class _Followed:
     """A counter that catches up with a number kept elsewhere."""
 
-    def __init__(self, counter: Counter, read: Callable[[], float]) -> None:
+    def __init__(self, counter: Counter, read: Read) -> None:
         self._counter = counter
         self._read = read
         self._seen = 0.0
@@ -113,28 +192,70 @@ class _Followed:
         self._seen = now
 
 
+class _Facts(Collector):
+    """Facts as families, each named once."""
+
+    def __init__(self, read: Callable[[], Iterable[Fact]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
+        for fact in self._read():
+            family = families.get(fact.name)
+            if family is None:
+                kind = CounterMetricFamily if fact.is_counter else GaugeMetricFamily
+                family = families[fact.name] = kind(fact.name, fact.help, labels=tuple(fact.labels))
+            family.add_metric(tuple(fact.labels.values()), fact.value)
+        yield from families.values()
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not read."""
+        return ()
+
+
 def shared() -> bool:
     """Whether several workers add their numbers up."""
     return DIRECTORY_VARIABLE in os.environ
+
+
+def forget_dead_gauges(directory: Path) -> None:
+    """Drop the readings of workers that died: what they held in hand died with them."""
+    for path in directory.glob("gauge_live*_*.db"):
+        pid = path.stem.rpartition("_")[2]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of somebody else, so it is not the worker that had the number
+        return False
+    return True
 
 
 def sampling(metrics: Metrics) -> Callable[[object], AsyncIterator[None]]:
     """A cleanup context that samples on a timer, where another worker is asked for our numbers."""
 
     async def sample_for_others(_: object) -> AsyncIterator[None]:
-        if not shared():
-            yield
-            return
         task = asyncio.create_task(_sample_forever(metrics), name="sample metrics")
         yield
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+        if shared():
+            metrics.sample()  # others tell from now on what was counted since
 
     return sample_for_others
 
 
 async def _sample_forever(metrics: Metrics) -> None:
+    time = asyncio.get_running_loop().time
     while True:
-        metrics.sample()
+        if shared():
+            metrics.sample()
+        due = time() + SAMPLE_SECONDS
         await asyncio.sleep(SAMPLE_SECONDS)
+        metrics.late_seconds = max(0.0, time() - due)

@@ -146,6 +146,10 @@ class Collector:
         self._grace_seconds = grace_seconds
         self._undo_seconds = undo_seconds
         self._max_share = max_share
+        self.collected_blobs = self.collected_bytes = 0
+        """What this process has taken to quarantine."""
+        self.purged_blobs = self.purged_bytes = 0
+        """What this process has removed for good."""
 
     async def plan(self) -> CollectionPlan:
         """What could be collected now, and whether `apply` would refuse; changes nothing."""
@@ -194,8 +198,11 @@ class Collector:
                     partial(_announce, batch=batch, before=before, collection=plan.id)
                 )
                 await self._quarantine.finish([row for row in taken if row.is_present])
+            taken_bytes = sum(row.size_bytes for row in taken if row.is_present)
             collected += len(taken)
-            size_bytes += sum(row.size_bytes for row in taken if row.is_present)
+            size_bytes += taken_bytes
+            self.collected_blobs += len(taken)
+            self.collected_bytes += taken_bytes
             if report is not None:
                 report(start + len(batch), len(plan.blobs))
         return CollectionReport(plan.id, collected, size_bytes, len(plan.blobs) - collected)
@@ -237,6 +244,8 @@ class Collector:
                 if await self._quarantine.discard(aside):
                     purged += 1
                     size_bytes += aside.size_bytes
+                    self.purged_blobs += 1
+                    self.purged_bytes += aside.size_bytes
             if purged == before:
                 break
         return PurgeReport(purged, size_bytes)

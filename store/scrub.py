@@ -72,6 +72,11 @@ class Scrub:
         self._index = index
         self._threads = threads
         self._quarantine = quarantine
+        self.checked_blobs = 0
+        """Blobs that this process has read to the end, whatever for."""
+        self.checked_bytes = 0
+        self.damaged_blobs = 0
+        """Those of them that were missing or had other bytes."""
 
     async def run(
         self,
@@ -111,12 +116,16 @@ class Scrub:
             running = await self._hash(row.digest, pace)
         except BlobNotFound:
             await self._lose(row)
+            self.damaged_blobs += 1
             return Finding(str(row.digest), "the file is missing", "marked damaged")
         except Unavailable as error:
             return Finding(str(row.digest), f"the file cannot be read: {error}", "none")
+        self.checked_blobs += 1
+        self.checked_bytes += running.size_bytes
         if running.digest() != row.digest:
             if not await self._quarantine.convict(row.digest, row.generation):
                 return None
+            self.damaged_blobs += 1
             return Finding(str(row.digest), "the bytes do not match", "set aside")
         await self._note(row, running)
         return None

@@ -12,10 +12,9 @@ from registry.api.errors import ADAPTER
 from registry.domain.permissions import Permission
 from registry.http.answers import json_answer
 from registry.http.routing import Content, Handler, Media, Route
-from registry.keys import CONDITION, DRAIN, METRICS
-from registry.metrics import CONTENT_TYPE, Metrics
+from registry.keys import CONDITION, DRAIN, MEASURES, METRICS
+from registry.metrics import CONTENT_TYPE
 from registry.services.condition import Condition, Space, Totals
-from store.opening import Store
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -51,7 +50,7 @@ async def get_readyz(request: web.Request) -> web.Response:
 
 async def get_metrics(request: web.Request) -> web.Response:
     """All workers' numbers in Prometheus' text format."""
-    await request.app[CONDITION].look()
+    await request.app[MEASURES].look()
     return web.Response(
         body=request.app[METRICS].render(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE}
     )
@@ -64,36 +63,6 @@ async def get_stats(request: web.Request) -> web.Response:
 
 async def stats_of(condition: Condition) -> Stats:
     return Stats(__version__, condition.store_id, await condition.totals(), await condition.space())
-
-
-def measure_store(metrics: Metrics, store: Store, condition: Condition) -> None:
-    """Show what the store counts; it knows nothing of metrics itself."""
-    index, totals, space = store.index.stats, condition.last_totals, condition.last_space
-    for name, help_, read in (
-        ("units", "Units of work run by the index.", lambda: index.units),
-        ("commits", "Commits of the index.", lambda: index.commits),
-        ("lost_transactions", "Transactions SQLite gave up.", lambda: index.lost_transactions),
-        ("reads", "Reads of the index in a thread.", lambda: index.reads),
-        ("looks", "Look-ups of the index on the event loop.", lambda: index.looks),
-        ("looks_waited", "Look-ups that had to use a thread.", lambda: index.looks_that_waited),
-        ("forced_checkpoints", "Checkpoints by writers.", lambda: index.forced_checkpoints),
-    ):
-        metrics.counter(f"digestry_index_{name}", help_, read)
-    metrics.gauge(
-        "digestry_index_wal_bytes", "Size of the WAL.", store.index.wal_bytes, across="livemax"
-    )
-    for name, help_, read in (
-        ("stored_blobs", "Blobs stored.", lambda: totals().blobs),
-        ("stored_bytes", "Bytes of blobs stored.", lambda: totals().bytes),
-        (
-            "damaged_blobs",
-            "Blobs found damaged and not yet healed.",
-            lambda: totals().damaged_blobs,
-        ),
-        ("free_bytes", "Free space for blobs.", lambda: space().free_bytes),
-        ("reserve_bytes", "Free space kept for the index.", lambda: space().reserve_bytes),
-    ):
-        metrics.gauge(f"digestry_{name}", help_, read, across="livemostrecent")
 
 
 def _routes(

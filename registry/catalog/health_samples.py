@@ -68,6 +68,27 @@ _OLD = (
 )
 _EXPIRE = Statement(delete(health_samples).where(tuple_(_table.time, _table.component).in_(_OLD)))
 
+_LATEST = Statement(
+    select(*_ALL)
+    .where(
+        _table.time == select(func.max(_table.time)).where(_is_health).scalar_subquery(),
+        _is_health,
+    )
+    .order_by(_table.component)
+)
+_LAST_OTHER = Statement(
+    select(func.max(_table.time)).where(
+        _table.component == bindparam("component"),
+        _table.time >= bindparam("since"),
+        _table.status != bindparam("status"),
+    )
+)
+_FIRST_AFTER = Statement(
+    select(func.min(_table.time)).where(
+        _table.component == bindparam("component"), _table.time > bindparam("after")
+    )
+)
+
 _UNSETTLED = Statement(
     select(blobs.c.state, func.count())
     .where(blobs.c.state != literal("'present'"))
@@ -106,6 +127,21 @@ async def growth_before(tx: Tx, *, before: int, since: int, limit: int) -> list[
     """Samples of growth, the newest day first."""
     rows = await tx.all(_newest(True), before=before, since=since, component=GROWTH, limit=limit)
     return [_sample(row) for row in rows]
+
+
+async def latest_samples(tx: Tx) -> list[Sample]:
+    """The newest sample of each component, all of one time."""
+    return [_sample(row) for row in await tx.all(_LATEST)]
+
+
+async def unbroken_since(tx: Tx, sample: Sample, *, earliest: int) -> int:
+    """When a component got the status that `sample` has, as far back as `earliest`."""
+    other = await tx.one(
+        _LAST_OTHER, component=sample.component, since=earliest, status=sample.status
+    )
+    after = earliest - 1 if other is None or other[0] is None else int(other[0])
+    first = await tx.one(_FIRST_AFTER, component=sample.component, after=after)
+    return sample.time if first is None or first[0] is None else int(first[0])
 
 
 def _sample(row: Row) -> Sample:

@@ -43,6 +43,8 @@ class Assignment(msgspec.Struct, frozen=True):
     listener: socket.socket
     url: str
     secret: str
+    restarts: int = 0
+    """Workers that were replaced and that this one counts."""
 
 
 def serve(flags: ServeFlags) -> int:
@@ -117,8 +119,15 @@ def _run(config: Config, data: Path | None) -> Exit:
     url = url_of(listener, server.host)
     secret = presence.new_secret()
     assignment = Assignment(config, listener, url, secret)
+    is_shared = server.workers > 1
+
+    def work(channel: socket.socket) -> int:
+        # With several each worker counts its own share; one alone forgets what went before.
+        restarts = supervisor.untold if is_shared else supervisor.replaced
+        return _work(msgspec.structs.replace(assignment, restarts=restarts), channel)
+
     supervisor = Supervisor(
-        lambda channel: _work(assignment, channel),
+        work,
         server.workers,
         listener=listener,
         drain_seconds=server.drain_seconds,
@@ -128,7 +137,7 @@ def _run(config: Config, data: Path | None) -> Exit:
     try:
         if data is not None:
             presence.announce(data, presence.Presence(os.getpid(), url, secret))
-        with shared_counters() if server.workers > 1 else nullcontext():
+        with shared_counters() if is_shared else nullcontext():
             return supervisor.run()
     except OSError as error:
         raise CommandError(f"cannot start: {error}", FAILED) from error

@@ -73,6 +73,7 @@ class _Worker:
         self.refusal = ""
         self.ask_at = 0.0
         self.asked_at: float | None = None
+        self.tells = 0
         self._unread = b""
 
     def say(self, word: str) -> None:
@@ -119,6 +120,10 @@ class Supervisor:
         self._deadline: float | None = None
         self._was_ready = False
         self._exit = Exit(CLEAN)
+        self.replaced = 0
+        """Workers that were replaced; a worker reads what it was at its own start."""
+        self.untold = 0
+        """Those of them that no worker has been started to count."""
 
     def run(self) -> Exit:
         """Start the workers, keep them, and return when the last one has ended."""
@@ -184,6 +189,7 @@ class Supervisor:
         theirs.close()
         ours.setblocking(False)
         worker = _Worker(slot, pid, ours)
+        worker.tells, self.untold = self.untold, 0
         self._workers[pid] = worker
         self._selector.register(ours, selectors.EVENT_READ, worker)
 
@@ -266,6 +272,8 @@ class Supervisor:
     def _replace(self, worker: _Worker, code: int) -> None:
         now = time.monotonic()
         ready = worker.ready_at
+        self.replaced += 1
+        self.untold += 1 if ready is not None else 1 + worker.tells
         lived = ready is not None and (code == -signal.SIGKILL or now - ready > SHORT_LIFE_SECONDS)
         short = 0 if lived else self._short_lives.get(worker.slot, 0) + 1
         self._short_lives[worker.slot] = short

@@ -14,24 +14,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
 import socket
 from contextlib import AsyncExitStack, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
 from aiohttp import web
-from prometheus_client.multiprocess import mark_process_dead
 
 from registry.app import create_app, runner_settings
 from registry.auth.local_secret import LocalSecret
 from registry.cli import logs
 from registry.cli.exits import CLEAN, FAILED, REFUSED
 from registry.cli.listening import BACKLOG
-from registry.cli.presence import is_alive
 from registry.cli.serve import Assignment
 from registry.cli.settings import store_settings
 from registry.config import Config
@@ -43,11 +39,12 @@ from registry.keys import (
     DRAIN,
     GROWTH,
     LOCAL_SECRET,
+    METRICS,
     OPERATIONS,
     SEALS,
     WEBHOOKS,
 )
-from registry.metrics import DIRECTORY_VARIABLE, shared
+from registry.measures import measure_work
 from registry.middlewares.access_log import AccessLog
 from registry.services.cards import follow_cards
 from registry.services.change import expire_answers
@@ -151,23 +148,10 @@ def _refuse(end: socket.socket, reason: str) -> None:
         end.send(f"refused {line}\n".encode())
 
 
-def forget_dead_gauges(directory: Path) -> None:
-    """Drop the readings of workers that died: what they held in hand died with them.
-
-    Done by whoever starts, because every dead worker gets a successor.
-    """
-    for path in directory.glob("gauge_live*_*.db"):
-        pid = path.stem.rpartition("_")[2]
-        if pid.isdigit() and not is_alive(int(pid)):
-            mark_process_dead(int(pid), str(directory))  # type: ignore[no-untyped-call]  # theirs
-
-
 async def _work(assignment: Assignment, end: socket.socket) -> None:
     channel = Channel(end)
     channel.listen()
     config = assignment.config
-    if shared():
-        forget_dead_gauges(Path(os.environ[DIRECTORY_VARIABLE]))
     async with AsyncExitStack() as stack:
         store = await open_store(store_settings(config))
         stack.push_async_callback(store.close)
@@ -183,7 +167,9 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
         assignment.listener.listen(BACKLOG)
         _settle_memory()
         channel.say("ready")
-        keeper = asyncio.create_task(housekeeping(config, store, app).run(), name="housekeeping")
+        house = housekeeping(config, store, app)
+        measure_work(app[METRICS], house, assignment.restarts)
+        keeper = asyncio.create_task(house.run(), name="housekeeping")
         try:
             await channel.stop.wait()
             app[DRAIN].begin()

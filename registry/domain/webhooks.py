@@ -64,6 +64,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
 UNTOLD: Final = frozenset(
     (
         "audit",
+        "backup",
         "environment",
         "fsck",
         "gc",

@@ -84,15 +84,6 @@ class Condition:
         self._space = Space(free, total, reserve)
         return self._space
 
-    async def look(self) -> None:
-        """Bring `last_totals` and `last_space` up to date."""
-        await self.totals()
-        await self.space()
-
-    def last_totals(self) -> Totals:
-        """What was counted last, by this process."""
-        return self._totals
-
     def last_space(self) -> Space:
         """What was measured last, by this process."""
         return self._space

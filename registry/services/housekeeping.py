@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -56,6 +57,16 @@ class Job(msgspec.Struct, frozen=True):
     name: str
     every_seconds: float
     run: Callable[[], Awaitable[object]]
+
+
+class JobStats(msgspec.Struct):
+    """How a job went in this process, for metrics."""
+
+    runs: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+    last_success: float = 0.0
+    """Seconds since 1970; 0 before the first."""
 
 
 class Leadership:
@@ -100,6 +111,8 @@ class Housekeeping:
         self._jobs = jobs
         self._sleep = sleep
         self.is_leader = False
+        self.stats = {job.name: JobStats() for job in (*first, *jobs)}
+        """How each job went, by its name."""
 
     async def run(self) -> None:
         """Work until cancelled; leadership is given up then."""
@@ -109,7 +122,7 @@ class Housekeeping:
             self.is_leader = True
             logger.debug("leading", pid=os.getpid())
             for job in self._first:
-                await _attempt(job)
+                await self._attempt(job)
             async with asyncio.TaskGroup() as loops:
                 for job in self._jobs:
                     loops.create_task(self._repeat(job), name=f"housekeeping {job.name}")
@@ -126,20 +139,26 @@ class Housekeeping:
 
     async def _repeat(self, job: Job) -> None:
         while True:
-            await _attempt(job)
+            await self._attempt(job)
             await self._sleep(job.every_seconds)
 
-
-async def _attempt(job: Job) -> None:
-    try:
-        done = await job.run()
-    except StoreError as error:
-        logger.warning("housekeeping failed", job=job.name, reason=str(error))
-    except Exception:
-        logger.exception("housekeeping failed", job=job.name)
-    else:
-        if isinstance(done, int) and done:
-            logger.info("housekeeping", job=job.name, done=done)
+    async def _attempt(self, job: Job) -> None:
+        stats, begun = self.stats[job.name], time.perf_counter()
+        try:
+            done = await job.run()
+        except StoreError as error:
+            stats.failures += 1
+            logger.warning("housekeeping failed", job=job.name, reason=str(error))
+        except Exception:
+            stats.failures += 1
+            logger.exception("housekeeping failed", job=job.name)
+        else:
+            stats.runs += 1
+            stats.last_success = time.time()
+            if isinstance(done, int) and done:
+                logger.info("housekeeping", job=job.name, done=done)
+        finally:
+            stats.seconds += time.perf_counter() - begun
 
 
 def first_jobs(store: Store) -> list[Job]:

@@ -416,6 +416,12 @@ async def _find(tx: Tx, group: Group) -> _Row | None:
     return None if text is None else msgspec.json.decode(text, type=_Row)
 
 
+async def kept_operation(tx: Tx, group: Group) -> Operation | None:
+    """The last operation of a group as the index knows it."""
+    row = await _find(tx, group)
+    return None if row is None else row.operation
+
+
 async def _keep(tx: Tx, row: _Row) -> None:
     key = f"operation.{row.operation.group}"
     await state.put_state(tx, key, msgspec.json.encode(row).decode())

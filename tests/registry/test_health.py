@@ -106,15 +106,15 @@ async def test_stats_count_at_most_once_in_a_while(
 
 
 async def test_metrics_count_requests_by_route(client: aiohttp.ClientSession) -> None:
-    for name in ("one", "two"):
+    for name in ("first-name", "second-name"):
         await client.get(f"/blobs/{name}")
     text = await (await client.get("/metrics")).text()
 
     counted = [
-        line for line in text.splitlines() if line.startswith("digestry_http_request_seconds_count")
+        line for line in text.splitlines() if line.startswith("digestry_http_requests_total")
     ]
     assert any('route="/blobs/{' in line and line.endswith(" 2.0") for line in counted)
-    assert "one" not in text
+    assert "first-name" not in text
 
 
 async def test_metrics_count_bytes(client: aiohttp.ClientSession) -> None:
@@ -139,4 +139,4 @@ async def test_gauges_are_read_when_asked(
     text = await (await client.get("/metrics")).text()
 
     assert "digestry_test 7.0" in text
-    assert "digestry_requests_in_flight 1.0" in text
+    assert "digestry_http_requests_in_flight 1.0" in text

@@ -38,7 +38,7 @@ def test_any_worker_answers_for_all(tmp_path: Path) -> None:
     text = worker(tmp_path, 3)
 
     assert (
-        'digestry_http_request_seconds_count{method="GET",route="/blobs/{digest}",status="200"} 5.0'
+        'digestry_http_requests_total{method="GET",route="/blobs/{digest}",status="200"} 5.0'
     ) in text
     assert "digestry_http_received_bytes_total 50.0" in text
     assert "digestry_http_sent_bytes_total 100.0" in text

@@ -396,7 +396,7 @@ def test_workers_add_their_numbers_up_without_the_dead(data: Path) -> None:
         wait_until(lambda: len(set(server.worker_pids()) - {dead}) == 2, "its successor")
         wait_until(lambda: not readings(dead), "their end")
 
-        assert b"digestry_requests_in_flight" in server.get("/metrics")[1]
+        assert b"digestry_http_requests_in_flight" in server.get("/metrics")[1]
         assert directory.stat().st_mode & 0o777 == 0o700
         server.kill_everything()
         assert directory.exists()

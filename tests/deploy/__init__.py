@@ -1,0 +1,1 @@
+"""What operators get: metrics, alerts, dashboards, and how to run the server."""
