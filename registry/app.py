@@ -129,7 +129,8 @@ def create_app(
         reserve_bytes=config.store.reserve_bytes,
         reserve_share=config.store.reserve_share,
     )
-    app[IDENTITIES] = Identities(store, anonymous_read=config.auth.anonymous_read)
+    app[IDENTITIES] = identities = Identities(store, anonymous_read=config.auth.anonymous_read)
+    app.on_cleanup.append(lambda _: identities.close())
     app[RUNNING_KEYS] = set()
     app[SEALS] = Seals(store)
     app[GROWTH] = Growth(store)

@@ -49,6 +49,7 @@ from registry.middlewares.access_log import AccessLog
 from registry.services.cards import follow_cards
 from registry.services.change import expire_answers
 from registry.services.deliveries import expire as expire_deliveries
+from registry.services.first_admin import USERNAME, ensure_administrator
 from registry.services.growth import EVERY_SECONDS
 from registry.services.health_samples import HealthSampler
 from registry.services.housekeeping import Housekeeping, Job, Leadership, first_jobs, jobs
@@ -158,6 +159,8 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
         app = create_app(config, store, access_log=AccessLog())
         await app[SEALS].root_key()  # refuses to start without the key that seals were made with
         app[LOCAL_SECRET] = LocalSecret(assignment.secret)
+        if config.auth.mode != "open":
+            await _ensure_administrator(store)
         runner = web.AppRunner(app, shutdown_timeout=_ABORT_SECONDS, **runner_settings(config))
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
@@ -181,6 +184,17 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
         await channel.close.wait()
         if runner.server is not None:
             await _finish(runner.server, app[DRAIN], channel, config.server.drain_seconds)
+
+
+async def _ensure_administrator(store: Store) -> None:
+    """The first worker starts alone, so one administrator is made and not several."""
+    token_file = await ensure_administrator(store)
+    if token_file is not None:
+        logger.warning(
+            "made the first administrator; keep its token elsewhere and delete the file",
+            username=USERNAME,
+            token_file=str(token_file),
+        )
 
 
 def housekeeping(config: Config, store: Store, app: web.Application) -> Housekeeping:

@@ -6,31 +6,44 @@ That costs a request the look at the counter of commits (3 µs), and the look at
 anything was committed since.
 
 **Last use** is remembered to the minute and written in the background: using a token writes nothing
-on its request's way.
+on its request's way, and a kill loses what was used in the last second.
 """
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
 import msgspec
+import structlog
 
+from registry.auth.tokens import hash_of
 from registry.catalog import identity
 from registry.catalog.identity import Account, Given, Named, Owned, Shown
+from registry.catalog.sessions import note_session_use
+from registry.catalog.tokens import note_use
+from registry.domain.ids import TOKEN
 from registry.domain.principals import Kind, Principal, visibility_of
 from registry.domain.roles import ALL_WORDS, NO_WORDS, WORDS, Rights, Words, matches, registry_words
 from registry.errors import Unauthenticated
+from store.clock import SECOND
+from store.errors import StoreError
 from store.index.transactions import Tx, Unit
 from store.opening import Store
+
+MINUTE: Final = 60 * SECOND
+NOTE_SECONDS: Final = 1.0
 
 MOST_REMEMBERED: Final = 10_000
 """So many tokens and sessions are remembered; then all are forgotten."""
 
 SIGNED_IN_LEVELS: Final = frozenset(("public", "internal"))
 ANONYMOUS_LEVELS: Final = frozenset(("public",))
+
+
+logger = structlog.get_logger()
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -49,16 +62,29 @@ class Identities:
         self._known: dict[str | bytes, Known] = {}
         self._state = -1
         self._counter = -1
+        self._noted: dict[str, int] = {}
+        """When the last use of a token or session was noted; as many as are remembered."""
+        self._used: dict[str, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
         self.nobody = anonymous(anonymous_read=anonymous_read)
 
     async def of_token(self, text: str) -> Principal:
         """Who shows this API token; raises `Unauthenticated` for one that does not hold."""
-        key = hashlib.sha256(text.encode("utf-8", "replace")).digest()
+        key = hash_of(text)
         return await self._find(key, partial(_by_token, key=key))
 
     async def of_session(self, id: str) -> Principal:
         """Who signed in with this session; raises `Unauthenticated` for one that has ended."""
         return await self._find(id, partial(_by_session, id=id))
+
+    async def close(self) -> None:
+        """Write what is noted; called after the last request, while the store is still open."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
+        await self._write()
 
     async def _find(self, key: str | bytes, load: Unit[Known | None]) -> Principal:
         await self._freshen()
@@ -70,11 +96,41 @@ class Identities:
                 raise Unauthenticated
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
+                self._noted.clear()
             if state == self._state:
                 self._known[key] = known
         if known.expires_at is not None and known.expires_at <= self._store.clock():
             raise Unauthenticated
+        self._note(known.principal.session)
         return known.principal
+
+    def _note(self, id: str) -> None:
+        """Remember that a token or session was used, if that is news of more than a minute."""
+        now = self._store.clock()
+        if now - self._noted.get(id, 0) < MINUTE:
+            return
+        self._noted[id] = now
+        self._used[id] = now
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._writing = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        used, self._used = self._used, {}
+        if not used:
+            return
+
+        async def unit(tx: Tx) -> None:
+            for id, at in used.items():
+                await (note_use if id.startswith(TOKEN) else note_session_use)(tx, id, at)
+
+        try:
+            await self._index.run(unit)
+        except StoreError as error:
+            logger.warning("last use of tokens not written", tokens=len(used), error=str(error))
 
     async def _freshen(self) -> None:
         """Forget everybody if anybody's rights changed."""
