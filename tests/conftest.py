@@ -7,8 +7,11 @@ follows.
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+import sys
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -25,6 +28,21 @@ from tests.support.fresh import initialize_like_new
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background of a shell: processes of the tests would inherit deafness to Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Compiling our modules is most of what a short process does, and the tests start hundreds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What collecting makes stays to the end: no collection of garbage need walk through it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)

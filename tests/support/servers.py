@@ -40,7 +40,6 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "PYTHONPATH": str(ROOT),
-        "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", ""),
         **(extra or {}),
     }
 
