@@ -199,6 +199,13 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def remove(self, digest: Digest) -> None:
+        """Remove a stored file whose bytes the archive has; nothing to remove is no error.
+
+        Only `store.archive` may, whose row keeps everybody else from putting one there meanwhile.
+        """
+        ...
+
     async def discard_aside(self, digest: Digest, generation: int) -> None:
         """Remove a quarantined file for good; nothing to remove is no error."""
         ...

@@ -46,6 +46,7 @@ from store.quarantine import (
     asides_before,
     asides_of,
     insert_aside,
+    insert_aside_of_cold,
 )
 
 BATCH: Final = 100
@@ -197,7 +198,9 @@ class Collector:
                 taken = await self._index.run(
                     partial(_announce, batch=batch, before=before, collection=plan.id)
                 )
-                await self._quarantine.finish([row for row in taken if row.is_present])
+                await self._quarantine.finish(
+                    [row for row in taken if row.is_present and not row.is_cold]
+                )
             taken_bytes = sum(row.size_bytes for row in taken if row.is_present)
             collected += len(taken)
             size_bytes += taken_bytes
@@ -301,7 +304,7 @@ async def _announce(
 ) -> list[BlobRow]:
     """Step 1 of a move for each blob of a batch that is still as planned and unclaimed.
 
-    A damaged blob has no file to move: its row goes at once.
+    A damaged blob has no file to move, and a cold one's stays where it is: its row goes at once.
     """
     taken = []
     for planned in batch:
@@ -312,7 +315,10 @@ async def _announce(
             or not await claims.is_collectable(tx, row, before)
         ):
             continue
-        if row.is_present:
+        if row.is_cold:
+            await insert_aside_of_cold(tx, row, reason=COLLECTED, collection=collection)
+            await rows.delete_blob(tx, row.digest, row.generation, rows.PRESENT)
+        elif row.is_present:
             await rows.change_state(tx, row.digest, row.generation, rows.PRESENT, rows.MOVING)
             await insert_aside(
                 tx,

@@ -29,6 +29,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -36,6 +37,7 @@ import msgspec
 from store.batches import BatchStream, Intake, Nowhere, Reserve, Source
 from store.blobs import BlobStore, StagedWriter
 from store.clock import SECOND, boot_id
+from store.cold import Cold
 from store.digest import Digest
 from store.errors import (
     BlobNotFound,
@@ -47,6 +49,7 @@ from store.errors import (
 from store.hashing import RunningHash
 from store.index import blobs as rows
 from store.index import claims, state
+from store.index.archived import lose, spare_archived
 from store.index.transactions import Index, Tx
 from store.segments import Segments
 from store.threads import Threads, hop
@@ -112,9 +115,10 @@ class Ingest:
     """Receives bytes and makes blobs of them."""
 
     def __init__(
-        self, blobs: BlobStore, index: Index, threads: Threads, *, reserve: Reserve
+        self, blobs: BlobStore, cold: Cold, index: Index, threads: Threads, *, reserve: Reserve
     ) -> None:
         self._blobs = blobs
+        self._cold = cold
         self._index = index
         self.intake = Intake(blobs, threads, reserve=reserve)
         self._threads = threads
@@ -239,7 +243,7 @@ class Ingest:
             return await rows.find_blob(tx, digest)
 
         row = await self._index.look(look)
-        if row is None or not row.is_present or not await self._is_whole(row):
+        if row is None or not row.is_present or not await self.has_file(row):
             return None
         stored = StoredBlob(digest, row.size_bytes, row.generation)
 
@@ -298,7 +302,8 @@ class Ingest:
         """Give a file to every digest that has none in the index, or none on disk after all."""
 
         async def promote(one: Staged, row: rows.BlobRow | None) -> None:
-            if row is not None and row.is_present and await self._is_whole(row):
+            # Here are the bytes, so a cold blob becomes hot, whether its archive is readable or not.
+            if row is not None and row.is_present and not row.is_cold and await self.has_file(row):
                 if one.is_held:
                     # Whoever sends what others have stored must not learn of it by the time.
                     await one.writer.sync()
@@ -308,8 +313,20 @@ class Ingest:
 
         await _all(promote(digests[digest], row) for digest, row in seen.found.items())
 
-    async def _is_whole(self, row: rows.BlobRow) -> bool:
-        """Whether a present row's file is there with its size; if not, the row says damaged."""
+    async def has_file(self, row: rows.BlobRow) -> bool:
+        """Whether a present row's file is there with its size; if not, the row says damaged.
+
+        Of a cold blob whose archive is not readable now nothing is known: no, and no damage.
+        """
+        if row.archived is not None:
+            try:
+                is_whole = await self._cold.has(row.digest, row.archived, row.size_bytes)
+            except Unavailable:
+                return False
+            if not is_whole:
+                log.error("blob %s has no whole file in the archive; marked damaged", row.digest)
+                await self._index.run(partial(lose, row=row))
+            return is_whole
         try:
             info = await self._blobs.stat(row.digest)
         except BlobNotFound:
@@ -355,7 +372,11 @@ async def _record(
     stored: dict[Digest, StoredBlob] = {}
     for digest, row in found.items():
         one = digests[digest]
-        if row is not None and row.is_present:
+        before = seen.found[digest]
+        is_seen = row is not None and before is not None and row.generation == before.generation
+        if row is not None and row.archived is not None and is_seen:
+            row = await _make_hot(tx, row, row.archived, one.segments)
+        elif row is not None and row.is_present:
             await rows.touch(tx, digest)
         else:
             row = await rows.insert_present(tx, digest, one.size_bytes, one.segments.own, boot_id())
@@ -364,6 +385,16 @@ async def _record(
     if drop_leases:
         await claims.drop_leases(tx, holder)
     return _Done(result)
+
+
+async def _make_hot(tx: Tx, row: rows.BlobRow, number: int, segments: Segments) -> rows.BlobRow:
+    """A cold blob has its own file again; the archive's becomes spare."""
+    hot = await rows.set_place(tx, row, state=rows.PRESENT, archived=None)
+    assert hot is not None, "the row was read in this transaction"
+    await rows.set_verified(tx, row.digest, hot.generation, segments.own, boot_id())
+    await rows.touch(tx, row.digest)
+    await spare_archived(tx, row.digest, number, tx.now)
+    return hot
 
 
 def _still_true(row: rows.BlobRow | None, seen: _Seen, digest: Digest, moves: int) -> bool:

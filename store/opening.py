@@ -22,11 +22,14 @@ from typing import Final, Literal
 import msgspec
 
 from store import layout
+from store.archive import Archive
+from store.backends.archive import ColdDirectory
 from store.backends.local import LocalBlobStore, prepare
-from store.backends.memory import MemoryBlobStore
+from store.backends.memory import MemoryBlobStore, MemoryColdStore
 from store.batches import Reserve
 from store.blobs import BlobStore
 from store.clock import Clock, system_clock
+from store.cold import Cold, ColdStore
 from store.durable import Disk
 from store.errors import StoreRefused
 from store.fsck import Fsck
@@ -60,6 +63,8 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Choices of the operator, each at its default. `root` None keeps everything in memory."""
 
     root: Path | None = None
+    archive: Path | None = None
+    """Where cold blobs go; None is the folder for them below `root`."""
     durability: Literal["full", "relaxed"] = "full"
     verify_reads: Mode = "boot"
     verify_again_days: int = 7
@@ -84,6 +89,7 @@ class Store:
         *,
         clock: Clock,
         store_id: str,
+        cold: ColdStore | None = None,
     ) -> None:
         self.settings = settings
         self.blobs = blobs
@@ -92,16 +98,27 @@ class Store:
         self.clock = clock
         self.store_id = store_id
         reserve = Reserve(settings.reserve_bytes, settings.reserve_share)
-        self.ingest = Ingest(blobs, index, threads, reserve=reserve)
+        self.cold = Cold(cold or MemoryColdStore(), index, threads, store_id)
+        self.ingest = Ingest(blobs, self.cold, index, threads, reserve=reserve)
         self.uploads = Uploads(
             blobs, index, self.ingest, threads, upload_seconds=settings.upload_seconds
         )
         root = settings.root
         lock = MoveLock(None if root is None else root / layout.MOVE_LOCK)
-        self.quarantine = Quarantine(blobs, index, lock)
-        self.scrub = Scrub(blobs, index, threads, self.quarantine)
+        self.quarantine = Quarantine(blobs, self.cold, index, lock)
+        self.archive = Archive(
+            blobs,
+            self.cold,
+            index,
+            threads,
+            self.ingest,
+            self.quarantine,
+            spare_seconds=settings.undo_seconds,
+        )
+        self.scrub = Scrub(blobs, self.cold, index, threads, self.quarantine, self.archive)
         self.reading = Reading(
             blobs,
+            self.cold,
             index,
             threads,
             clock=clock,
@@ -289,8 +306,12 @@ async def _open_local(
         known = await index.read(_identity)
         if known != (facts.store_id, facts.epoch):
             raise StoreRefused(f"the index names store {known}, the directory {facts.store_id}")
-        blobs = LocalBlobStore(root, threads, disk or Disk(relaxed=is_relaxed))
-        return Store(settings, blobs, index, threads, clock=clock, store_id=facts.store_id)
+        disk = disk or Disk(relaxed=is_relaxed)
+        blobs = LocalBlobStore(root, threads, disk)
+        cold = ColdDirectory(settings.archive or root / layout.ARCHIVE, root, disk)
+        return Store(
+            settings, blobs, index, threads, clock=clock, store_id=facts.store_id, cold=cold
+        )
     except BaseException:
         await index.close()
         raise

@@ -28,10 +28,12 @@ import msgspec
 from sqlalchemy import bindparam, delete, func, insert, select
 
 from store.blobs import BlobStore
+from store.cold import Cold
 from store.digest import Digest
 from store.errors import BlobNotFound, Unavailable
 from store.index import blobs as rows
 from store.index import claims, state
+from store.index.archived import spare_archived
 from store.index.blobs import BlobRow
 from store.index.schema import quarantine
 from store.index.transactions import Index, Row, Statement, Tx
@@ -141,6 +143,23 @@ async def insert_aside(
     )
 
 
+async def insert_aside_of_cold(
+    tx: Tx, row: BlobRow, *, reason: str, collection: str | None = None
+) -> None:
+    """Take a cold blob's file into quarantine where it is: only its row changes hands."""
+    await state.next_counter(tx, "moves")
+    await insert_aside(
+        tx,
+        row.digest,
+        row.generation,
+        row.size_bytes,
+        reason=reason,
+        collection=collection,
+        segments=row.segments,
+        archived=row.archived,
+    )
+
+
 async def delete_aside(tx: Tx, digest: Digest, generation: int) -> None:
     await tx.run(_DELETE, digest_=digest.raw, generation_=generation)
 
@@ -167,8 +186,9 @@ async def aside_totals(tx: Tx) -> dict[str, tuple[int, int]]:
 class Quarantine:
     """Moves files between their names and the quarantine, a few at a time."""
 
-    def __init__(self, blobs: BlobStore, index: Index, lock: MoveLock) -> None:
+    def __init__(self, blobs: BlobStore, cold: Cold, index: Index, lock: MoveLock) -> None:
         self._blobs = blobs
+        self._cold = cold
         self._index = index
         self._lock = lock
 
@@ -188,6 +208,10 @@ class Quarantine:
             row = await rows.find_blob(tx, digest)
             if row is None or row.generation != generation or not row.is_present:
                 return None
+            if row.archived is not None:
+                await insert_aside_of_cold(tx, row, reason=DAMAGED)
+                await rows.set_place(tx, row, state=rows.DAMAGED, archived=None)
+                return row
             await rows.change_state(tx, digest, generation, rows.PRESENT, rows.MOVING)
             await insert_aside(
                 tx, digest, generation, row.size_bytes, reason=DAMAGED, segments=row.segments
@@ -198,7 +222,7 @@ class Quarantine:
             row = await self._index.run(announce)
             if row is None:
                 return False
-            await self.finish([row])
+            await self.finish([] if row.is_cold else [row])
         log.error("blob %s is damaged; its file was set aside", digest)
         return True
 
@@ -225,7 +249,10 @@ class Quarantine:
         moving = await self._index.read(rows.moving_blobs)
         asides = {(aside.digest, aside.generation) async for aside in self._blobs.list_aside()}
         for row in moving:
-            if (row.digest, row.generation) in asides:
+            if row.archived is not None:
+                is_hot = await self._is_secured(row.digest)
+                await self._index.run(partial(_settle_cooling, row=row, is_hot=is_hot))
+            elif (row.digest, row.generation) in asides:
                 await self._index.run(partial(_settle_gone, moving=[row]))
             elif await self._is_secured(row.digest):
                 await self._index.run(partial(_settle_back, row=row))
@@ -243,6 +270,9 @@ class Quarantine:
             return await self._bring_back(aside)
 
     async def _bring_back(self, aside: AsideRow) -> bool:
+        if aside.archived is not None:
+            return await self._bring_back_cold(aside, aside.archived)
+
         async def announce(tx: Tx) -> bool:
             row = await rows.find_blob(tx, aside.digest)
             if row is not None and row.state == rows.MOVING:
@@ -266,11 +296,25 @@ class Quarantine:
         await self._index.run(partial(_settle_returned, aside=aside))
         return True
 
+    async def _bring_back_cold(self, aside: AsideRow, number: int) -> bool:
+        """Let the blob's row name the file in the archive again, if that is there.
+
+        Raises `ArchiveUnavailable`.
+        """
+        is_there = await self._cold.has(aside.digest, number, aside.size_bytes)
+        if not is_there:
+            log.error("quarantined file of %s is not in the archive", aside.digest)
+        return await self._index.run(partial(_return_cold, aside=aside, is_there=is_there))
+
     async def discard(self, aside: AsideRow) -> bool:
         """Remove a quarantined file for good: the file first, so that no file is left unnamed.
 
+        A file of the archive becomes one that nobody wants; sweeping the archive removes it.
         False if the file is on its way; it stays.
         """
+        if aside.archived is not None:
+            await self._index.run(partial(_give_up_cold, aside=aside, number=aside.archived))
+            return True
         row = await self._index.look(partial(rows.find_blob, digest=aside.digest))
         if row is not None and row.state == rows.MOVING and row.generation == aside.generation:
             return False
@@ -307,6 +351,38 @@ async def _leave(tx: Tx, row: BlobRow | AsideRow, *, is_damaged: bool) -> None:
         await rows.change_state(tx, row.digest, row.generation, rows.MOVING, rows.DAMAGED)
     else:
         await rows.delete_blob(tx, row.digest, row.generation, rows.MOVING)
+
+
+async def _settle_cooling(tx: Tx, row: BlobRow, is_hot: bool) -> None:
+    """The archive has the bytes; the blob's own file was about to go, or has gone."""
+    settled = await rows.set_place(
+        tx, row, state=rows.PRESENT, archived=None if is_hot else row.archived
+    )
+    if is_hot and settled is not None and row.archived is not None:
+        await spare_archived(tx, row.digest, row.archived, tx.now)
+
+
+async def _return_cold(tx: Tx, aside: AsideRow, is_there: bool) -> bool:
+    row = await rows.find_blob(tx, aside.digest)
+    if row is not None and row.state == rows.MOVING:
+        raise Unavailable("bringing back a blob that is being moved")
+    assert aside.archived is not None
+    if row is not None and row.is_present:
+        return False
+    if await find_aside(tx, aside.digest, aside.generation) is None:
+        return False
+    await delete_aside(tx, aside.digest, aside.generation)
+    if not is_there:
+        await spare_archived(tx, aside.digest, aside.archived, 0)
+        return False
+    await rows.insert_cold(tx, aside.digest, aside.size_bytes, aside.segments, aside.archived)
+    return True
+
+
+async def _give_up_cold(tx: Tx, aside: AsideRow, number: int) -> None:
+    if await find_aside(tx, aside.digest, aside.generation) is not None:
+        await delete_aside(tx, aside.digest, aside.generation)
+        await spare_archived(tx, aside.digest, number, 0)
 
 
 async def _settle_back(tx: Tx, row: BlobRow) -> None:

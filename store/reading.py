@@ -11,6 +11,10 @@ to the kernel. In ``scrub`` nothing is verified here.
 *suspect*, the reader gets `Corrupt` at once, and `Reading.on_suspect` is told in the background.
 Only SHA-256 convicts, and only `store.scrub` computes it for that purpose.
 
+**Cold blobs** have no descriptor: they are decompressed segment by segment, in threads, and each
+segment is verified in the very buffer that is handed out, as in ``strict``, since it must not be
+decompressed twice. An archive that cannot be reached is `ArchiveUnavailable`, not damage.
+
 **Closing.** Whoever gets an `OpenBlob` closes it, best with ``async with``.
 """
 
@@ -27,6 +31,7 @@ from typing import Final, Literal, ParamSpec, TypeAlias, TypeVar
 
 from store.blobs import BlobStore, SupportsLocalPath
 from store.clock import SECOND, Clock, boot_id, system_clock
+from store.cold import Cold, ColdFile
 from store.descriptors import Descriptor, Descriptors, WrongSize
 from store.digest import Digest
 from store.errors import BlobNotFound, Corrupt, StoreError, Unavailable
@@ -52,15 +57,25 @@ Suspect: TypeAlias = Callable[[Digest], Awaitable[object]]
 SMALL_BYTES: Final = 64 << 10
 """Blobs up to this size are read at once and kept in memory while they are in demand."""
 
+OPEN_TRIES: Final = 3
+"""A blob that changes places between two looks is looked for again, so many times."""
+
 _SCRATCH: Final = threading.local()
 
 _log = logging.getLogger(__name__)
 
 
-class OpenBlob:
-    """A present blob, ready to be read. Offsets are of the whole blob, ``stop`` is exclusive."""
+class _Elsewhere(Exception):
+    """The file is not where the row said, because another row says otherwise by now."""
 
-    __slots__ = ("_descriptor", "_known", "_reading", "content", "row")
+    def __init__(self, row: BlobRow) -> None:
+        self.row = row
+
+
+class OpenBlob:
+    """A readable blob, ready to be read. Offsets are of the whole blob, ``stop`` is exclusive."""
+
+    __slots__ = ("_cold", "_descriptor", "_known", "_reading", "content", "row")
 
     def __init__(
         self,
@@ -68,12 +83,14 @@ class OpenBlob:
         row: BlobRow,
         known: Known,
         *,
-        content: bytes | None,
-        descriptor: Descriptor | None,
+        content: bytes | None = None,
+        descriptor: Descriptor | None = None,
+        cold: ColdFile | None = None,
     ) -> None:
         self._reading = reading
         self._known = known
         self._descriptor = descriptor
+        self._cold = cold
         self.row = row
         self.content = content
         """All bytes of a small blob, verified as the mode says; None for a larger one."""
@@ -167,6 +184,9 @@ class OpenBlob:
         if self._descriptor is not None:
             self._reading.descriptors.give_back(self._descriptor)
             self._descriptor = None
+        if self._cold is not None:
+            self._reading._close_later(self._cold)
+            self._cold = None
 
     async def __aenter__(self) -> OpenBlob:
         return self
@@ -181,6 +201,8 @@ class OpenBlob:
 
     def _pread_blocking(self, into: memoryview, offset: int) -> int:
         """Fill `into` from `offset`; return how many bytes there were."""
+        if self._cold is not None:
+            return self._cold.read_into(into, offset)
         if self._descriptor is None:
             digest = self.row.digest
             piece = self._reading.blobs.read_blocking(digest, offset, len(into))
@@ -201,6 +223,7 @@ class Reading:
     def __init__(
         self,
         blobs: BlobStore,
+        cold: Cold,
         index: Index,
         threads: Threads,
         *,
@@ -210,6 +233,7 @@ class Reading:
         on_suspect: Suspect | None = None,
     ) -> None:
         self.blobs = blobs
+        self.cold = cold
         self.index = index
         self.threads = threads
         self.mode: Mode = mode
@@ -230,22 +254,33 @@ class Reading:
         return self._small.get((row.digest, row.generation))
 
     async def open(self, row: BlobRow) -> OpenBlob:
-        """Open the blob of a ``present`` row.
+        """Open the blob of a readable row, or of the row that took its place meanwhile.
 
         Raises `BlobNotFound` if the blob went away since the row was read, `Corrupt` if the row
-        still promises it but the file is missing, has another size or (a small blob) other bytes.
+        still promises it but the file is missing, has another size or (a small blob) other bytes,
+        `ArchiveUnavailable` if it is cold and the archive is not to be had.
         """
+        for _ in range(OPEN_TRIES):
+            try:
+                return await self._open(row)
+            except _Elsewhere as elsewhere:
+                row = elsewhere.row
+        raise Unavailable("reading a blob that was replaced meanwhile")
+
+    async def _open(self, row: BlobRow) -> OpenBlob:
         if row.size_bytes <= SMALL_BYTES:
             known = Known(0, is_whole=True, since=0)
-            content = self.small(row) or await self._load_small(row)
-            return OpenBlob(self, row, known, content=content, descriptor=None)
+            return OpenBlob(
+                self, row, known, content=self.small(row) or await self._load_small(row)
+            )
         known = self._know(row)
-        descriptor = None
+        if row.archived is not None:
+            return OpenBlob(self, row, known, cold=await self._open_cold(row, row.archived))
         if isinstance(self.blobs, SupportsLocalPath):
             descriptor = await self._open_descriptor(self.blobs, row)
-        else:
-            await self._check_size(row)
-        return OpenBlob(self, row, known, content=None, descriptor=descriptor)
+            return OpenBlob(self, row, known, descriptor=descriptor)
+        await self._check_size(row)
+        return OpenBlob(self, row, known)
 
     def forget(self, digest: Digest) -> None:
         """Drop what is remembered of a blob: it was found damaged, or moved away."""
@@ -268,6 +303,9 @@ class Reading:
 
     async def _load_small(self, row: BlobRow) -> bytes:
         size = row.size_bytes
+        if row.archived is not None:
+            content = await self._load_small_cold(row, row.archived)
+            return self._keep_small(row, content)
         try:
             # One byte more than there should be, so that a file that grew is found too.
             content = await hop(
@@ -275,9 +313,21 @@ class Reading:
             )
         except BlobNotFound:
             raise await self._missing(row) from None
+        return self._keep_small(row, content)
+
+    async def _load_small_cold(self, row: BlobRow, number: int) -> bytes:
+        file = await self._open_cold(row, number)
+        buffer = bytearray(row.size_bytes)
+        try:
+            got = await hop(self.threads.reading, file.read_into, memoryview(buffer), 0)
+        finally:
+            self._close_later(file)
+        return bytes(buffer[:got])
+
+    def _keep_small(self, row: BlobRow, content: bytes) -> bytes:
         if self.mode != "scrub" and not _is_small_intact(row, content):
             raise self._suspect(row)
-        if len(content) != size:
+        if len(content) != row.size_bytes:
             raise self._suspect(row)
         self._small.keep((row.digest, row.generation), content)
         return content
@@ -292,6 +342,19 @@ class Reading:
             raise await self._missing(row) from None
         except WrongSize:
             raise self._suspect(row) from None
+
+    async def _open_cold(self, row: BlobRow, number: int) -> ColdFile:
+        try:
+            file = await self.cold.open(row.digest, number)
+        except BlobNotFound:
+            raise await self._missing(row) from None
+        if file.size_bytes != row.size_bytes:
+            self._close_later(file)
+            raise self._suspect(row)
+        return file
+
+    def _close_later(self, file: ColdFile) -> None:
+        self._in_background(hop(self.threads.files, file.close))
 
     async def _check_size(self, row: BlobRow) -> None:
         """What opening a descriptor finds out, for stores that have none to open."""
@@ -341,7 +404,7 @@ class Reading:
             self._in_background(self._remember(blob.row, segments))
 
     async def _read(self, blob: OpenBlob, start: int, stop: int) -> bytes:
-        if self.mode != "strict":
+        if self.mode == "scrub" or (self.mode == "boot" and not blob.row.is_cold):
             await blob.verify(start, stop)
             content = await self._hop(blob, _read_blocking, blob, start, stop)
             if len(content) != stop - start:
@@ -410,7 +473,10 @@ class Reading:
         try:
             return await hop(self.threads.reading, function, *args, **kwargs)
         except BlobNotFound:
-            raise await self._missing(blob.row) from None
+            why = await self._missing(blob.row)
+            if isinstance(why, _Elsewhere):
+                why = Unavailable("reading a blob that was replaced meanwhile")
+            raise why from None
 
     # Damage.
 
@@ -421,10 +487,10 @@ class Reading:
             return await find_blob(tx, row.digest)
 
         now = await self.index.look(unit)
-        if now is None or not now.is_present:
+        if now is None or not now.is_readable:
             return BlobNotFound(row.digest)
         if now.generation != row.generation:
-            return Unavailable("reading a blob that was replaced meanwhile")
+            return _Elsewhere(now)
         return self._suspect(row)
 
     def _suspect(self, row: BlobRow) -> Corrupt:

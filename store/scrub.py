@@ -5,7 +5,8 @@ are read, never mapped, so memory stays flat. The rate can be limited, so that a
 store does not take the disk from everybody else.
 
 Only SHA-256 convicts. A damaged file is moved aside rather than deleted: it may be the only copy,
-and most of it may be fine. The next upload of its digest heals the blob.
+and most of it may be fine. The next upload of its digest heals the blob, and so does the archive,
+at once, if it has a spare file of the same bytes. Cold blobs are read where they are, decompressed.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from typing import Final
 
 import msgspec
 
+from store.archive import Archive
 from store.blobs import BlobStore, SupportsLocalPath
 from store.clock import boot_id
+from store.cold import Cold, ColdFile
 from store.digest import Digest
 from store.durable import translated
 from store.errors import BlobNotFound, Corrupt, Unavailable
 from store.hashing import RunningHash
 from store.index import blobs as rows
+from store.index.archived import lose
 from store.index.blobs import BlobRow
 from store.index.transactions import Index, Tx
 from store.quarantine import Quarantine
@@ -66,9 +70,17 @@ class Scrub:
     """Verifies stored blobs against their digests."""
 
     def __init__(
-        self, blobs: BlobStore, index: Index, threads: Threads, quarantine: Quarantine
+        self,
+        blobs: BlobStore,
+        cold: Cold,
+        index: Index,
+        threads: Threads,
+        quarantine: Quarantine,
+        archive: Archive,
     ) -> None:
         self._blobs = blobs
+        self._cold = cold
+        self._archive = archive
         self._index = index
         self._threads = threads
         self._quarantine = quarantine
@@ -113,11 +125,14 @@ class Scrub:
 
     async def _verify(self, row: BlobRow, pace: _Pace) -> Finding | None:
         try:
-            running = await self._hash(row.digest, pace)
+            if row.archived is not None:
+                running = await self._hash_cold(row, row.archived, pace)
+            else:
+                running = await self._hash(row.digest, pace)
         except BlobNotFound:
-            await self._lose(row)
-            self.damaged_blobs += 1
-            return Finding(str(row.digest), "the file is missing", "marked damaged")
+            if not await self._index.run(partial(lose, row=row)):
+                return None  # it has changed places since its row was read
+            return await self._found(row, "the file is missing", "marked damaged")
         except Unavailable as error:
             return Finding(str(row.digest), f"the file cannot be read: {error}", "none")
         self.checked_blobs += 1
@@ -125,10 +140,32 @@ class Scrub:
         if running.digest() != row.digest:
             if not await self._quarantine.convict(row.digest, row.generation):
                 return None
-            self.damaged_blobs += 1
-            return Finding(str(row.digest), "the bytes do not match", "set aside")
+            return await self._found(row, "the bytes do not match", "set aside")
         await self._note(row, running)
         return None
+
+    async def _found(self, row: BlobRow, problem: str, action: str) -> Finding:
+        """What was found and done, and whether the archive had the bytes after all."""
+        self.damaged_blobs += 1
+        if await self._archive.heal(row.digest):
+            action = f"{action}, healed from the archive"
+        return Finding(str(row.digest), problem, action)
+
+    async def _hash_cold(self, row: BlobRow, number: int, pace: _Pace) -> RunningHash:
+        running = RunningHash()
+        file = await self._cold.open(row.digest, number)
+        try:
+            await hop(self._threads.reading, file.forget_pages)
+            while running.size_bytes < file.size_bytes:
+                before = running.size_bytes
+                await hop(self._threads.reading, _hash_cold_piece, running, file)
+                if running.size_bytes == before:
+                    break
+                await pace.wait(running.size_bytes - before)
+            await hop(self._threads.reading, file.forget_pages)
+        finally:
+            await hop(self._threads.files, file.close)
+        return running
 
     async def _hash(self, digest: Digest, pace: _Pace) -> RunningHash:
         running = RunningHash()
@@ -158,12 +195,6 @@ class Scrub:
 
         async def unit(tx: Tx) -> None:
             await rows.set_verified(tx, row.digest, row.generation, segments.own, boot_id())
-
-        await self._index.run(unit)
-
-    async def _lose(self, row: BlobRow) -> None:
-        async def unit(tx: Tx) -> None:
-            await rows.change_state(tx, row.digest, row.generation, rows.PRESENT, rows.DAMAGED)
 
         await self._index.run(unit)
 
@@ -209,6 +240,12 @@ def _hash_piece(running: RunningHash, read: Callable[[int, int], bytes]) -> None
     piece = read(running.size_bytes, READ_BYTES)
     if piece:
         running.update([piece])
+
+
+def _hash_cold_piece(running: RunningHash, file: ColdFile) -> None:
+    buffer = bytearray(min(READ_BYTES, file.size_bytes - running.size_bytes))
+    got = file.read_into(memoryview(buffer), running.size_bytes)
+    running.update([memoryview(buffer)[:got]])
 
 
 def _forget_pages(path: str) -> None:

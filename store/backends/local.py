@@ -134,6 +134,9 @@ class LocalBlobStore:
 
         await hop(self._threads.sync, sync)
 
+    async def remove(self, digest: Digest) -> None:
+        await hop(self._threads.files, self._remove, self._blob(digest))
+
     async def discard_aside(self, digest: Digest, generation: int) -> None:
         await hop(self._threads.files, self._remove, self._aside(digest, generation))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 
 from store import layout
 from store.blobs import (
@@ -17,6 +17,7 @@ from store.blobs import (
     Traits,
 )
 from store.clock import Clock, system_clock
+from store.cold import ColdInfo, ColdMarker
 from store.digest import Digest
 from store.errors import BlobNotFound, Corrupt, OffsetConflict, Unavailable, UploadNotFound
 
@@ -88,6 +89,9 @@ class MemoryBlobStore:
 
     async def secure(self, digest: Digest) -> None:
         self._find(digest)
+
+    async def remove(self, digest: Digest) -> None:
+        self.blobs.pop(digest, None)
 
     async def discard_aside(self, digest: Digest, generation: int) -> None:
         self.aside.pop((digest, generation), None)
@@ -193,3 +197,86 @@ class MemoryStagedWriter:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+class MemoryColdStore:
+    """An archive in memory; nothing is compressed."""
+
+    is_own_place = True
+    where = "memory"
+
+    def __init__(self) -> None:
+        self.files: dict[tuple[Digest, int], bytes] = {}
+        self.held: ColdMarker | None = None
+
+    def marker(self) -> ColdMarker | None:
+        return self.held
+
+    def prepare(self, marker: ColdMarker) -> None:
+        self.held = marker
+
+    def open(self, digest: Digest, number: int) -> MemoryColdFile:
+        content = self.files.get((digest, number))
+        if content is None or self.held is None:
+            raise BlobNotFound(digest)
+        return MemoryColdFile(digest, content)
+
+    def begin(self, digest: Digest, number: int, size_bytes: int) -> MemoryColdWriter:
+        return MemoryColdWriter(self, digest, number)
+
+    def remove(self, digest: Digest, number: int) -> None:
+        self.files.pop((digest, number), None)
+
+    def files_of(self, digest: Digest) -> list[ColdInfo]:
+        return [info for info in self.list() if info.digest == digest]
+
+    def list(self) -> Iterator[ColdInfo]:
+        for (digest, number), content in sorted(self.files.items()):
+            yield ColdInfo(digest, number, len(content), 0)
+
+    def free_bytes(self) -> tuple[int, int]:
+        return UNBOUNDED, UNBOUNDED
+
+
+class MemoryColdFile:
+    """A file of the archive in memory."""
+
+    def __init__(self, digest: Digest, content: bytes) -> None:
+        self.digest = digest
+        self.size_bytes = self.stored_bytes = len(content)
+        self._content = content
+
+    def read_into(self, view: memoryview, offset: int) -> int:
+        piece = self._content[offset : offset + len(view)]
+        view[: len(piece)] = piece
+        return len(piece)
+
+    def forget_pages(self) -> None:
+        """There is no disk to read from."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class MemoryColdWriter:
+    """A file of the archive in memory, on its way."""
+
+    def __init__(self, store: MemoryColdStore, digest: Digest, number: int) -> None:
+        self._store = store
+        self._key = (digest, number)
+        self._content = bytearray()
+
+    def append(self, piece: bytes) -> None:
+        self._content += piece
+
+    def finish(self) -> int:
+        return len(self._content)
+
+    def reread(self) -> MemoryColdFile:
+        return MemoryColdFile(self._key[0], bytes(self._content))
+
+    def promote(self) -> None:
+        self._store.files[self._key] = bytes(self._content)
+
+    def discard(self) -> None:
+        """Nothing is found before it is promoted."""

@@ -265,12 +265,13 @@ _SET_ARCHIVED = Statement(
 )
 
 
-async def set_place(tx: Tx, row: BlobRow, *, state: str, archived: int | None) -> int | None:
-    """Say where a blob's bytes are from here on, and its state; its new generation.
+async def set_place(tx: Tx, row: BlobRow, *, state: str, archived: int | None) -> BlobRow | None:
+    """Say in which state a blob is from here on and where its bytes are; None if it has changed.
 
-    None if it is no longer as `row` has it. A generation speaks of one file, so that whoever holds
-    another one open, or remembers it, is not misled.
+    It gets a new generation: whoever holds another file open, or remembers it, is not misled.
     """
+    if MOVING in (state, row.state):
+        await next_counter(tx, "moves")
     generation = await next_counter(tx, "generation")
     changed = await tx.run(
         _SET_ARCHIVED,
@@ -281,7 +282,9 @@ async def set_place(tx: Tx, row: BlobRow, *, state: str, archived: int | None) -
         generation=generation,
         archived=archived,
     )
-    return generation if changed == 1 else None
+    if changed != 1:
+        return None
+    return msgspec.structs.replace(row, state=state, generation=generation, archived=archived)
 
 
 async def touch(tx: Tx, digest: Digest) -> None:

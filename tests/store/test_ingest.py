@@ -166,9 +166,8 @@ async def test_a_moving_blob_is_stored_anew_once_it_has_gone(store: Store) -> No
 
 async def test_the_reserve_is_kept_free(store: Store) -> None:
     free, _ = await store.blobs.free_bytes()
-    greedy = Ingest(
-        store.blobs, store.index, store.threads, reserve=Reserve(bytes=free + 2**40, share=0)
-    )
+    reserve = Reserve(bytes=free + 2**40, share=0)
+    greedy = Ingest(store.blobs, store.cold, store.index, store.threads, reserve=reserve)
 
     with pytest.raises(StorageFull):
         await greedy.receive(body(CONTENT), pinned())

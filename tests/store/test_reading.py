@@ -39,7 +39,13 @@ def reading_of(
     store: Store, clock: ManualClock, mode: Mode, suspects: Suspects | None = None
 ) -> Reading:
     return Reading(
-        store.blobs, store.index, store.threads, clock=clock, mode=mode, on_suspect=suspects
+        store.blobs,
+        store.cold,
+        store.index,
+        store.threads,
+        clock=clock,
+        mode=mode,
+        on_suspect=suspects,
     )
 
 

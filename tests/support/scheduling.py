@@ -41,10 +41,11 @@ from unittest import mock
 
 import msgspec
 
-from store.backends.memory import MemoryBlobStore
+from store.backends.memory import MemoryBlobStore, MemoryColdStore
 from store.batches import Reserve
 from store.blobs import AsideInfo, BlobInfo
 from store.clock import SECOND
+from store.cold import Cold
 from store.digest import Digest
 from store.gc import Collector
 from store.index import driver
@@ -78,12 +79,14 @@ class Worker:
         self.index = room.gated_index
         self.ingest = Ingest(
             self.blobs,  # type: ignore[arg-type] # has what the actors use
+            room.cold,
             self.index,
             room.threads,  # type: ignore[arg-type] # runs everything at once
             reserve=Reserve(0, 0),
         )
         self.quarantine = Quarantine(
             self.blobs,  # type: ignore[arg-type] # has what the actors use
+            room.cold,
             self.index,
             room.lock,
         )
@@ -135,6 +138,8 @@ class Room:
         self.gated_blobs = _GatedBlobs(self)
         self.gated_index = _GatedIndex(self)
         self.threads = _InlineThreads()
+        self.cold_files = MemoryColdStore()
+        self.cold = Cold(self.cold_files, self.gated_index, self.threads, "sto_memory")  # type: ignore[arg-type] # runs everything at once
         self.lock = MoveLock(None)
         self._selector = _Selector(self._on_idle)
         self._loop = _VirtualLoop(self._selector)

@@ -11,13 +11,6 @@ down_revision = "0001"
 
 def upgrade() -> None:
     op.add_column("blobs", sa.Column("archived", sa.BigInteger(), nullable=True))
-    op.create_index(
-        "blobs_cold",
-        "blobs",
-        ["digest"],
-        unique=False,
-        sqlite_where=sa.text("archived IS NOT NULL"),
-    )
     op.add_column("quarantine", sa.Column("archived", sa.BigInteger(), nullable=True))
     op.create_table(
         "archived",
