@@ -51,14 +51,14 @@ async def search(request: web.Request) -> web.StreamResponse:
         request.app[STORE],
         request[PRINCIPAL],
         query.q,
-        after=place_after(query, tuple[float, str]),
+        after=place_after(query, tuple[float, int]),
         limit=query.limit,
     )
     urls = Urls(request)
-    items = [FoundModel(model_answer(urls, hit.full), hit.rank) for hit in hits.items]
+    items = [FoundModel(model_answer(urls, hit.full), hit.place[0]) for hit in hits.items]
     following = None
     if hits.has_more:
-        following = cursor(query, hits.items[-1].rank, hits.items[-1].full.model.id)
+        following = cursor(query, *hits.items[-1].place)
     total = Total(hits.count, hits.count_is_exact) if query.total else None
     return page_answer(request, items, following, total)
 

@@ -10,8 +10,9 @@ beginning is searched: writing it again costs as much as is searched, in a trans
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+import msgspec
 from sqlalchemy import bindparam, delete, func, insert, select, text
 from sqlalchemy import literal_column as literal
 
@@ -68,25 +69,57 @@ _INSERT_GRAMS = Statement(
 )
 
 
-_RANKED = {
-    # bm25 counts a word in the name, the tags, the description and the card.
-    False: Statement(
-        text(
-            "SELECT d.model, bm25(model_words, 10.0, 5.0, 3.0, 1.0) FROM model_words "
-            "JOIN search_documents AS d ON d.document = model_words.rowid "
-            "WHERE model_words MATCH :match ORDER BY model_words.rowid DESC LIMIT :most"
-        )
-    ),
-    True: Statement(
-        text(
-            "SELECT d.model, bm25(model_words, 10.0, 5.0, 3.0, 1.0) FROM model_words "
-            "JOIN search_documents AS d ON d.document = model_words.rowid "
-            "WHERE model_words MATCH :match AND d.model IN (SELECT value FROM json_each(:owners)) "
-            "ORDER BY model_words.rowid DESC LIMIT :most"
-        )
-    ),
-}
+_CANDIDATES: Final = """
+SELECT rowid AS document, bm25(model_words, 10.0, 5.0, 3.0, 1.0) AS rank
+FROM model_words WHERE model_words MATCH :{match}{seen}
+ORDER BY rowid DESC LIMIT :most
+"""
+"""bm25 counts a word in the name, the tags, the description and the card."""
+
+_SEEN: Final = """ AND EXISTS (
+    SELECT 1 FROM search_documents AS d WHERE d.document = model_words.rowid
+    AND d.model IN (SELECT value FROM json_each(:owners))
+)"""
+
+_RANKED_PAGE: Final = """
+WITH named AS MATERIALIZED ({named}), anywhere AS ({anywhere}), found AS MATERIALIZED (
+    SELECT document, rank FROM named
+    UNION ALL
+    SELECT document, rank FROM anywhere WHERE document NOT IN (SELECT document FROM named)
+    LIMIT :most
+), page AS (
+    SELECT document, rank FROM found WHERE (rank, document) > (:rank, :document)
+    ORDER BY rank, document LIMIT :limit
+)
+SELECT count, d.model, page.rank, page.document
+FROM (SELECT count(*) AS count FROM found)
+LEFT JOIN page ON true
+LEFT JOIN search_documents AS d ON d.document = page.document
+ORDER BY page.rank, page.document
+"""
+
+
+def _ranked(seen: str) -> Statement:
+    named = _CANDIDATES.format(match="named", seen=seen)
+    anywhere = _CANDIDATES.format(match="match", seen=seen)
+    return Statement(text(_RANKED_PAGE.format(named=named, anywhere=anywhere)))
+
+
+_RANKED: Final = {False: _ranked(""), True: _ranked(_SEEN)}
 """Whether what may be seen is restricted, and the question then."""
+
+
+Place: TypeAlias = tuple[float, int]
+"""A place among what was found: its rank, the smaller the better, and its document."""
+
+BEGINNING: Final[Place] = (float("-inf"), 0)
+
+
+class Ranked(msgspec.Struct, frozen=True):
+    """Ids of models with their places, the best first, and how many were ranked in all."""
+
+    models: list[tuple[str, Place]]
+    count: int
 
 
 async def reindex(tx: Tx, model_id: str) -> None:
@@ -116,18 +149,22 @@ async def forget(tx: Tx, model_id: str) -> None:
         await tx.run(_FORGET, document_=row[0])
 
 
-async def candidates(tx: Tx, match: str, owners: str | None) -> list[tuple[str, float]]:
-    """Ids of models that `match` finds, each with its rank, the best (smallest) first.
+async def ranked(tx: Tx, match: str, owners: str | None, place: Place, limit: int) -> Ranked:
+    """What `match` finds behind a place; `owners`: JSON of the ids that may be seen, None for all.
 
-    At most `MOST_CANDIDATES` are ranked: those with every word in the name, then any. `owners` is
-    JSON of the ids that may be seen, None for all.
+    At most `MOST_CANDIDATES` are ranked: the newest with every word in the name, then the newest
+    with them anywhere. Two with the same rank are in the order in which they were last described.
     """
-    bound: dict[str, Any] = {"most": MOST_CANDIDATES}
-    if owners is not None:
-        bound["owners"] = owners
-    found: dict[str, float] = {}
-    for question in (f"name : ({match})", match):
-        rows = await tx.all(_RANKED[owners is not None], match=question, **bound)
-        for model, rank in rows[: MOST_CANDIDATES - len(found)]:
-            found.setdefault(model, rank)
-    return sorted(found.items(), key=lambda item: (item[1], item[0]))
+    bound: dict[str, Any] = {} if owners is None else {"owners": owners}
+    rows = await tx.all(
+        _RANKED[owners is not None],
+        named=f"name : ({match})",
+        match=match,
+        most=MOST_CANDIDATES,
+        rank=place[0],
+        document=place[1],
+        limit=limit,
+        **bound,
+    )
+    found = [(model, (rank, document)) for _, model, rank, document in rows if model is not None]
+    return Ranked(found, rows[0][0])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from registry.catalog.models import find_model_by_id
-from registry.catalog.search import MOST_CANDIDATES, candidates
+from registry.catalog.search import BEGINNING, MOST_CANDIDATES, Place, ranked
 from registry.domain.principals import Principal
 from registry.domain.questions import parse_question
 from registry.services.models import FullModel, full_model
@@ -18,10 +18,10 @@ from store.opening import Store
 
 
 class Hit(msgspec.Struct, frozen=True):
-    """A model that was found, and its rank: the smaller the better."""
+    """A model that was found, and its place among all that were."""
 
     full: FullModel
-    rank: float
+    place: Place
 
 
 class Hits(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ async def search_models(
     principal: Principal,
     text: str,
     *,
-    after: tuple[float, str] | None = None,
+    after: Place | None = None,
     limit: int = 100,
 ) -> Hits:
     """Living models with all the words of `text`; whatever is typed, it finds or it does not."""
@@ -51,13 +51,12 @@ async def search_models(
     async def unit(tx: Tx) -> Hits:
         if match is None:
             return Hits([], False, 0)
-        found = await candidates(tx, match, owners)
-        behind = [(model, rank) for model, rank in found if after is None or (rank, model) > after]
+        found = await ranked(tx, match, owners, after or BEGINNING, limit + 1)
         items = []
-        for id, rank in behind[:limit]:
+        for id, place in found.models[:limit]:
             model = await find_model_by_id(tx, id)
             assert model is not None, "documents are those of living models"
-            items.append(Hit(await full_model(tx, model), rank))
-        return Hits(items, len(behind) > limit, len(found))
+            items.append(Hit(await full_model(tx, model), place))
+        return Hits(items, len(found.models) > limit, found.count)
 
     return await store.index.read(unit)

@@ -121,7 +121,6 @@ async def test_the_other_lists_read_an_index_and_sort_nothing(index: Database) -
         "tags": tags._PAGE[False],
         "tags of a model": tags._ON_MODEL.page,
         "tags of a version": tags._ON_VERSION.page,
-        "search": search._RANKED[False],
     }
     for name, statement in listed.items():
         found = await plan(index, statement)
@@ -129,6 +128,16 @@ async def test_the_other_lists_read_an_index_and_sort_nothing(index: Database) -
         for line in found.splitlines():
             is_virtual = "VIRTUAL TABLE INDEX" in line
             assert not line.startswith("SCAN") or is_virtual or "tagged_" in line, (name, found)
+
+
+async def test_search_walks_its_words_and_sorts_only_what_it_ranks(index: Database) -> None:
+    for restricted, statement in search._RANKED.items():
+        found = (await plan(index, statement)).splitlines()
+        walks = [line for line in found if "model_words" in line]
+        assert walks == ["SCAN model_words VIRTUAL TABLE INDEX 192:M4"] * 2, found
+        documents = [line for line in found if line.startswith(("SEARCH d", "SCAN d"))]
+        assert len(documents) == (3 if restricted else 1), found
+        assert all("INTEGER PRIMARY KEY (rowid=?)" in line for line in documents), found
 
 
 # Visibility
