@@ -10,13 +10,12 @@ Everything but the opening and closing itself happens on the event loop's thread
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 from collections import OrderedDict
 from typing import Final, TypeAlias
 
 from store.digest import Digest
-from store.errors import TooManyOpenFiles
+from store.durable import translated
 from store.threads import Threads, hop
 
 Key: TypeAlias = tuple[Digest, int]
@@ -65,7 +64,7 @@ class Descriptors:
     async def take(self, key: Key, path: os.PathLike[str], size_bytes: int) -> Descriptor:
         """An open file for one more reader, who gives it back.
 
-        Raises `FileNotFoundError`, `WrongSize` and `TooManyOpenFiles`.
+        Raises `FileNotFoundError`, `WrongSize`, `TooManyOpenFiles` and `Unavailable`.
         """
         descriptor = self._shared.get(key)
         if descriptor is not None:
@@ -137,13 +136,14 @@ class Descriptors:
 
 
 def _open_blocking(path: str, size_bytes: int) -> int:
-    try:
+    with translated("opening a blob"):
         fileno = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise TooManyOpenFiles("opening a blob") from error
-        raise
-    if os.fstat(fileno).st_size != size_bytes:
+        try:
+            size_found = os.fstat(fileno).st_size
+        except BaseException:
+            os.close(fileno)
+            raise
+    if size_found != size_bytes:
         os.close(fileno)
         raise WrongSize
     return fileno

@@ -70,9 +70,10 @@ class MoveLock:
             fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
         except OSError as error:
             os.close(descriptor)
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return None
+            with translated("locking moves"):
                 raise
-            return None
         return descriptor
 
     def _try_in_memory(self, mode: int) -> int | None:

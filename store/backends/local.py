@@ -183,7 +183,11 @@ class LocalBlobStore:
         await hop(self._threads.files, unlink)
 
     async def free_bytes(self) -> tuple[int, int]:
-        found = await hop(self._threads.files, os.statvfs, self.root)
+        def ask() -> os.statvfs_result:
+            with translated("asking for free space"):
+                return os.statvfs(self.root)
+
+        found = await hop(self._threads.files, ask)
         return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
     async def close(self) -> None:
@@ -386,14 +390,16 @@ class LocalStagedWriter:
                 break
             except OSError as error:
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
+                    with translated("locking a staging file"):
+                        raise
                 if time.monotonic() > deadline:
                     raise UploadLocked(self.session) from None
                 time.sleep(LOCK_POLL_SECONDS)
         try:
             yield
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            with translated("unlocking a staging file"):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def prepare(root: Path, disk: Disk) -> None:
@@ -405,7 +411,7 @@ def prepare(root: Path, disk: Disk) -> None:
 
 def _entries(path: str) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(path) as entries:
+        with translated("list"), os.scandir(path) as entries:
             return list(entries)
     except FileNotFoundError:
         return []

@@ -41,6 +41,8 @@ class Reader:
     def run(self, unit: Unit[T], clock: Clock) -> T:
         """Run a unit on one snapshot; errors of the driver around it pass."""
         transaction = self.transaction
+        if transaction.is_active:  # ending the one before failed
+            transaction.control("ROLLBACK")
         transaction.control("BEGIN")
         transaction.now = clock()
         try:

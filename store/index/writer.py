@@ -204,6 +204,8 @@ class Writer:
         """
         transaction = self.transaction
         try:
+            if transaction.is_active:  # ending the one before failed
+                transaction.control("ROLLBACK")
             transaction.control("BEGIN IMMEDIATE")
             transaction.now = self._clock()
             for work in batch:
