@@ -111,13 +111,12 @@ async def _rotten(bench: Bench) -> None:
 
 
 async def damage_inner(bench: Bench, content: bytes) -> None:
-    faulty = bench.store.blobs
-    assert isinstance(faulty, FaultyBlobStore)
-    bench.store.blobs = faulty.inner
+    blobs = bench.store.blobs
+    bench.store.blobs = blobs.inner if isinstance(blobs, FaultyBlobStore) else blobs
     try:
         await damage(bench.store, Digest.of(content), b"x" * len(content))
     finally:
-        bench.store.blobs = faulty
+        bench.store.blobs = blobs
 
 
 async def _scrub(bench: Bench) -> None:
@@ -214,7 +213,7 @@ async def run_with_fault(
     async with opened(root, clock) as bench:
         await action.prepare(bench)
         await bench.store.ingest.close()
-        rotten = _rotten_digests(action)
+        rotten = rotten_digests(action)
         bench.faults.fail(at, when, _full if at % 2 else Unavailable)
         with suppress(StoreError):
             await action.act(bench)
@@ -239,7 +238,7 @@ def _full(_: str) -> StoreError:
     return StorageFull()
 
 
-def _rotten_digests(action: Action) -> frozenset[str]:
+def rotten_digests(action: Action) -> frozenset[str]:
     return frozenset({Digest.of(SMALL).hex}) if action.prepare is _rotten else frozenset()
 
 
