@@ -286,7 +286,7 @@ def measure_work(metrics: Metrics, keeper: Housekeeping, restarts: int) -> None:
     metrics.counter("digestry_worker_restarts", "Workers replaced.", lambda: restarts)
     metrics.gauge("digestry_leaders", "Workers that keep house: one.", lambda: keeper.is_leader)
     for job, stats in keeper.stats.items():
-        label = {"job": job.replace(" ", "_")}
+        label = {"task": job.replace(" ", "_")}
         for name, help_ in (
             ("runs", "Times that a job was done."),
             ("failures", "Times that a job failed."),
