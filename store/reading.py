@@ -34,6 +34,7 @@ from store.clock import SECOND, Clock, boot_id, system_clock
 from store.cold import Cold, ColdFile
 from store.descriptors import Descriptor, Descriptors, WrongSize
 from store.digest import Digest
+from store.durable import translated
 from store.errors import BlobNotFound, Corrupt, StoreError, Unavailable
 from store.index.blobs import BlobRow, find_blob, set_verified
 from store.index.transactions import Index, Tx
@@ -210,7 +211,8 @@ class OpenBlob:
             return len(piece)
         filled = 0
         while filled < len(into):
-            count = os.preadv(self._descriptor.fileno, [into[filled:]], offset + filled)
+            with translated("reading a blob"):
+                count = os.preadv(self._descriptor.fileno, [into[filled:]], offset + filled)
             if not count:
                 break
             filled += count
