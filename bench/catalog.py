@@ -282,7 +282,7 @@ def _model(shape: Shape, model: int) -> dict[str, Any]:
         "created_at": at,
         "created_by": ACTOR,
         "updated_at": at,
-        "namespace": row_id("nsp_", 1 + model * 7919 % 1000),
+        "namespace": _namespace_of(model),
         "description": description(model),
         "task_type": TASKS[model % len(TASKS)],
         "subject_domain": SUBJECTS[model // 5 % len(SUBJECTS)],
@@ -461,7 +461,13 @@ def _claims(shape: Shape, trees: Sequence[_Tree]) -> Iterator[dict[str, Any]]:
                 "kind": "tree",
                 "count": count,
                 "created_at": BASE_TIME,
+                "realm": _namespace_of(model),
+                "level": "private",
             }
+
+
+def _namespace_of(model: int) -> str:
+    return row_id("nsp_", 1 + model * 7919 % 1000)
 
 
 def _tree_of(trees: Sequence[_Tree], model: int, number: int) -> _Tree:

@@ -24,7 +24,8 @@ from sqlalchemy import literal_column as literal
 from sqlalchemy.dialects.sqlite import insert
 
 from registry.catalog.schema import folder_files, tree_files
-from store.index.claims import PIN
+from registry.domain.models import Model
+from store.index.claims import PIN, Access
 from store.index.schema import blobs, leases, refs
 from store.index.transactions import Statement, Tx
 
@@ -32,6 +33,14 @@ FOLDER: Final = "folder"
 """Kind of the reference that a file in a draft holds."""
 TREE: Final = "tree"
 """Kind of the reference that a file in a published version holds."""
+
+
+def access_of(model: Model) -> Access:
+    """Who else than itself may have what a model claims: the readers of its namespace or level.
+
+    Every claim of a model says so; whoever changes either calls `store.index.claims.open_refs`.
+    """
+    return Access(realm=model.namespace_id, level=model.visibility)
 
 
 class _Claims:
@@ -52,13 +61,15 @@ class _Claims:
             .subquery("counted")
         )
         claimed = insert(refs).from_select(
-            ["digest", "owner", "kind", "count", "created_at"],
+            ["digest", "owner", "kind", "count", "created_at", "realm", "level"],
             select(
                 files.c.digest,
                 bindparam("owner", type_=Text),
                 word,
                 func.count(),
                 bindparam("now", type_=BigInteger),
+                bindparam("realm", type_=Text),
+                bindparam("level", type_=Text),
             )
             .where(named)
             .group_by(files.c.digest),
@@ -93,8 +104,16 @@ class _Claims:
             )
         )
 
-    async def claim(self, tx: Tx, holder: bytes | str, owner: str) -> None:
-        await tx.run(self._claim, holder=holder, owner=owner, now=tx.now)
+    async def claim(self, tx: Tx, holder: bytes | str, model: Model) -> None:
+        access = access_of(model)
+        await tx.run(
+            self._claim,
+            holder=holder,
+            owner=model.id,
+            now=tx.now,
+            realm=access.realm,
+            level=access.level,
+        )
 
     async def release(self, tx: Tx, holder: bytes | str, owner: str) -> None:
         await tx.run(self._drop_used_up, holder=holder, owner=owner)
@@ -120,9 +139,9 @@ async def renew_leases(tx: Tx, holder: str, expires_at: int) -> None:
     await tx.run(_RENEW_LEASES, holder_=holder, expires_at=expires_at)
 
 
-async def claim_tree(tx: Tx, tree: bytes, owner: str) -> None:
-    """Count one claim of `owner` for every file of a tree."""
-    await _TREES.claim(tx, tree, owner)
+async def claim_tree(tx: Tx, tree: bytes, model: Model) -> None:
+    """Count one claim of `model` for every file of a tree."""
+    await _TREES.claim(tx, tree, model)
 
 
 async def release_tree(tx: Tx, tree: bytes, owner: str) -> None:
@@ -135,9 +154,9 @@ async def release_pins(tx: Tx, tree: bytes, principal: str) -> None:
     await _TREES.release_pins(tx, tree, principal)
 
 
-async def claim_folder(tx: Tx, folder: str, owner: str) -> None:
-    """Count one claim of `owner` for every file of a draft."""
-    await _FOLDERS.claim(tx, folder, owner)
+async def claim_folder(tx: Tx, folder: str, model: Model) -> None:
+    """Count one claim of `model` for every file of a draft."""
+    await _FOLDERS.claim(tx, folder, model)
 
 
 async def release_folder(tx: Tx, folder: str, owner: str) -> None:

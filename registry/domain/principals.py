@@ -9,11 +9,15 @@ that finds the model asks `Principal.may_act_on`, because only there it is known
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from functools import cached_property
 from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from registry.domain.roles import ALL_RIGHTS, NO_RIGHTS, Place, Rights
+from registry.domain.ids import NAMESPACE
+from registry.domain.roles import ALL_RIGHTS, LEVELS, NO_RIGHTS, Place, Rights
+from store.index.reader import Reader
 
 Kind: TypeAlias = Literal["local", "user", "service", "anonymous", "system"]
 
@@ -29,7 +33,7 @@ class Visible(Protocol):
     def visibility(self) -> str: ...
 
 
-class Visibility(msgspec.Struct, frozen=True, cache_hash=True):
+class Visibility(msgspec.Struct, frozen=True, cache_hash=True, dict=True):
     """What may be read: a model by its id, its namespace's id or its level; a blob by an owner.
 
     `owners` holds ids of principals, models and namespaces, which differ by their prefixes.
@@ -53,15 +57,34 @@ class Visibility(msgspec.Struct, frozen=True, cache_hash=True):
             or model.id in self.owners
         )
 
-    @property
+    @cached_property
     def owners_json(self) -> str | None:
         """The owners as a JSON list, to bind in statements; None where there is no restriction."""
-        return None if self.everything else msgspec.json.encode(sorted(self.owners)).decode()
+        return None if self.everything else _listed(self.owners)
 
-    @property
-    def levels_json(self) -> str:
-        """The levels as a JSON list, to bind in statements."""
-        return msgspec.json.encode(sorted(self.levels)).decode()
+    @cached_property
+    def bound(self) -> dict[str, str]:
+        """What a statement binds that asks which models are seen; empty without a restriction."""
+        if self.everything:
+            return {}
+        return {"seen_owners": _listed(self.owners), "seen_levels": _listed(self.levels)}
+
+    @cached_property
+    def reader(self) -> Reader | None:
+        """Which claims on blobs this opens; None without a restriction."""
+        if self.everything:
+            return None
+        realms = {one for one in self.owners if one.startswith(NAMESPACE)}
+        return Reader(
+            owners=_listed(self.owners - realms),
+            realms=_listed(realms),
+            open_levels=_listed(self.levels),
+            closed_levels=_listed(set(LEVELS) - self.levels),
+        )
+
+
+def _listed(words: Collection[str]) -> str:
+    return msgspec.json.encode(sorted(words)).decode()
 
 
 EVERYTHING: Final = Visibility(everything=True)

@@ -65,6 +65,10 @@ def matches(pattern: str, slug: str) -> bool:
     return fnmatch.fnmatchcase(slug, pattern.replace("[", "[[]").replace("?", "[?]"))
 
 
+LEVELS: Final = ("public", "internal", "private")
+"""The visibilities that a model can have, the most open first."""
+
+
 class Place(msgspec.Struct, frozen=True):
     """Where something happens: in a model, or with an empty `model` in a namespace."""
 

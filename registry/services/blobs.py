@@ -41,7 +41,8 @@ from store.index import claims
 from store.index.blobs import BlobRow
 from store.index.claims import KEPT, PIN, RefRow
 from store.index.database import Database
-from store.index.transactions import Tx
+from store.index.readable import is_readable
+from store.index.transactions import Index, Tx
 from store.ingest import Ingest, StoredBlob
 
 T = TypeVar("T")
@@ -131,7 +132,7 @@ class Blobs:
         row = await self._index.look(unit)
         if row is None:
             raise BlobNotFound(digest)
-        if not row.is_present:
+        if not row.is_readable:
             raise Corrupt(digest) if row.state == rows.DAMAGED else Unavailable("reading a blob")
         if counter == self._found_at:
             # Found after the counter was read: at worst newer than the counter, never older.
@@ -184,6 +185,8 @@ class Blobs:
             is_new = await pin_upload(tx, digest, principal)
             return Put(stored.digest, stored.size_bytes, is_new)
 
+        if not await may_skip(self._index, digest, visibility):
+            return None
         fingerprint(digest.raw, is_whole=True)
         try:
             found = await self._ingest.claim(digest, once_record(record))
@@ -279,7 +282,7 @@ class Blobs:
             return await _known_of(tx, digests, visibility)
 
         found = await self._index.read(look)
-        whole = await asyncio.gather(*(self._is_whole(row) for row in found))
+        whole = await asyncio.gather(*(self._ingest.has_file(row) for row in found))
         seen = {row.digest: row for row, is_whole in zip(found, whole, strict=True) if is_whole}
         if not seen:
             return [], 0
@@ -305,15 +308,27 @@ class Blobs:
 
 async def known(tx: Tx, digest: Digest, visibility: Visibility) -> BlobRow | None:
     """The row of a blob in any state that somebody owns whom the reader may read; else None."""
-    row = await rows.find_blob(tx, digest)
-    if row is None:
-        return None
-    if visibility.everything:
-        return row if await claims.any_ref(tx, digest) else None
-    for owner in visibility.owners:
-        if await claims.owner_holds(tx, digest, owner):
-            return row
-    return None
+    # The blob last: what is hidden must cost exactly what a missing one does.
+    return await rows.find_blob(tx, digest) if await _is_seen(tx, digest, visibility) else None
+
+
+async def may_skip(index: Index, digest: Digest, visibility: Visibility) -> bool:
+    """Whether it is worth looking if a blob can be had without its bytes.
+
+    Looking means asking the disk and the writer, and how long that takes must not tell a reader of
+    a blob that is hidden. Whoever sees everything is spared the question.
+    """
+
+    async def unit(tx: Tx) -> bool:
+        return await _is_seen(tx, digest, visibility)
+
+    return visibility.everything or await index.look(unit)
+
+
+async def _is_seen(tx: Tx, digest: Digest, visibility: Visibility) -> bool:
+    if visibility.reader is None:
+        return await claims.any_ref(tx, digest)
+    return await is_readable(tx, digest, visibility.reader)
 
 
 async def pin_upload(tx: Tx, digest: Digest, principal: Principal) -> bool:

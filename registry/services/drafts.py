@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from registry.catalog.audit import Entry, record
-from registry.catalog.claims import FOLDER
+from registry.catalog.claims import FOLDER, access_of
 from registry.catalog.folders import (
     delete_draft_file,
     file_in_the_way,
@@ -37,7 +37,7 @@ from registry.domain.principals import Principal
 from registry.domain.references import ModelId, ModelReference
 from registry.domain.trees import TreeFile
 from registry.errors import BodyTooLarge, Conflict, NotFound
-from registry.services.blobs import known
+from registry.services.blobs import known, may_skip
 from registry.services.change import change
 from registry.services.publish import (
     UNPROVEN,
@@ -168,6 +168,8 @@ async def claim_file(
             return None
         return await _record(tx, stored, making=making)
 
+    if not await may_skip(store.index, digest, principal.visibility):
+        return None
     claimed = await store.ingest.claim(digest, record)
     if claimed is None or claimed[1] is None:
         return None
@@ -347,7 +349,7 @@ async def _put_into(
     if before is None:
         await _refuse_in_the_way(tx, draft, file.path)
     if before is None or before.digest != file.digest:
-        await add_ref(tx, file.digest, model.id, FOLDER)
+        await add_ref(tx, file.digest, model.id, FOLDER, access=access_of(model))
     if before is not None and before.digest != file.digest:
         await drop_ref(tx, before.digest, model.id, FOLDER)
     await put_draft_file(tx, draft.id, file)

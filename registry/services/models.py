@@ -17,6 +17,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from registry.catalog.audit import Entry, record
+from registry.catalog.claims import access_of
 from registry.catalog.models import (
     find_deleted_model,
     insert_model,
@@ -44,6 +45,7 @@ from registry.services.renames import claim_name
 from registry.services.resolve import require_model
 from registry.services.tags import Holder, TagWish, assign
 from registry.services.teams import require_team, team_of
+from store.index.claims import open_refs
 from store.index.transactions import Tx
 from store.opening import Store
 
@@ -276,6 +278,7 @@ async def write_change(
         return before
     after = msgspec.structs.replace(after, updated_at=tx.now, changes=before.changes + 1)
     await update_model(tx, after)
+    await _open_claims(tx, before, after)
     if after.folded != before.folded:
         await rename_in_tags(tx, after.id, after.folded)
     if after.name != before.name and action == "update":
@@ -285,6 +288,12 @@ async def write_change(
     if (after.folded, after.description) != (before.folded, before.description):
         await reindex(tx, after.id)
     return after
+
+
+async def _open_claims(tx: Tx, before: Model, after: Model) -> None:
+    """Let what a model claims be read by its readers, where those are others now."""
+    if access_of(after) != access_of(before):
+        await open_refs(tx, after.id, access_of(after))
 
 
 async def delete_model(
@@ -344,6 +353,7 @@ async def restore_model(
             changes=before.changes + 1,
         )
         await update_model(tx, after)
+        await _open_claims(tx, before, after)
         await begin_in_tags(tx, after.id, after.folded)
         await record(tx, principal, entry("restore", after, after=said(after)))
         await reindex(tx, after.id)

@@ -267,7 +267,7 @@ async def write_version(
 ) -> Publication:
     """Publish a tree under a label that nobody ever had; the caller lets the aliases follow."""
     await release_pins(tx, tree.raw, principal.id)
-    await claim_tree(tx, tree.raw, model.id)
+    await claim_tree(tx, tree.raw, model)
     await insert_revision(
         tx,
         ids.revision,
@@ -310,7 +310,7 @@ async def _come_back(
     """Restore the version that burnt a label; what is said of it now is said of it then."""
     version = burnt
     if version.purged_at is not None:
-        await claim_tree(tx, version.tree.raw, model.id)
+        await claim_tree(tx, version.tree.raw, model)
         version = await set_purged(tx, version, at=None)
     version = await set_deleted(tx, version, by=None)
     version = await bring_back(tx, principal, model, version)

@@ -371,7 +371,7 @@ async def _make_draft(tx: Tx, principal: Principal, model: Model, on: Prepared) 
     unusable = await unusable_in_folder(tx, on.claimant, draft.id)
     if unusable:
         raise ContentMissing("draft", f"{label} of {model.name}", sorted(unusable))
-    await claim_folder(tx, draft.id, model.id)
+    await claim_folder(tx, draft.id, model)
     await release_folder_pins(tx, draft.id, principal.id)
     await record(
         tx,

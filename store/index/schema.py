@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-SCHEMA_NUMBER: Final = 2
+SCHEMA_NUMBER: Final = 3
 """The newest migration of this chain; part of ``PRAGMA user_version``."""
 
 blobs = Table(
@@ -48,7 +48,6 @@ blobs = Table(
 )
 Index("blobs_by_claim", blobs.c.last_claimed)
 Index("blobs_unsettled", blobs.c.state, sqlite_where=blobs.c.state != "present")
-Index("blobs_cold", blobs.c.digest, sqlite_where=blobs.c.archived.is_not(None))
 
 archived = Table(
     "archived",
@@ -74,10 +73,22 @@ refs = Table(
     Column("kind", Text, primary_key=True),
     Column("count", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    # What opens it to others than its owner, in words of whoever claims; NULL, both: nothing.
+    Column("realm", Text),
+    Column("level", Text),
     CheckConstraint("count > 0", name="ref_count"),
     sqlite_with_rowid=False,
 )
 Index("refs_by_owner", refs.c.owner, refs.c.kind, refs.c.digest)
+# Whether a reader has a claim on a blob is a handful of seeks here, however many others have one.
+Index(
+    "refs_by_access",
+    refs.c.digest,
+    refs.c.level,
+    refs.c.realm,
+    sqlite_where=refs.c.level.is_not(None),
+    postgresql_where=refs.c.level.is_not(None),
+)
 
 leases = Table(
     "leases",

@@ -60,7 +60,7 @@ class Upgraded(msgspec.Struct, frozen=True):
     copy: Path | None
 
 
-STORE: Final = Chain(name="store", package="store.index", number=2)
+STORE: Final = Chain(name="store", package="store.index", number=3)
 
 _WEIGHTS: Final = (1000, 1)
 

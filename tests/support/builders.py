@@ -36,6 +36,12 @@ _NAMED = Statement(
         "JOIN versions v ON v.tree = f.tree WHERE v.purged_at IS NULL GROUP BY f.digest, v.model"
     )
 )
+_OTHERWISE_OPEN = Statement(
+    text(
+        "SELECT owner, realm, namespace, level, visibility FROM refs JOIN models "
+        "ON models.id = owner WHERE realm IS NOT namespace OR level IS NOT visibility LIMIT 10"
+    )
+)
 _LEFT = Statement(
     text("SELECT (SELECT count(*) FROM folder_uploads), (SELECT count(*) FROM leases)")
 )
@@ -142,13 +148,14 @@ class Registry:
 
 
 async def assert_claims_match(store: Store) -> None:
-    """Drafts and versions claim every file as often as they name it."""
+    """Drafts and versions claim every file as often as they name it, for readers of the model."""
 
-    async def unit(tx: Tx) -> tuple[list[Any], list[Any]]:
-        return await tx.all(_CLAIMS), await tx.all(_NAMED)
+    async def unit(tx: Tx) -> tuple[list[Any], list[Any], list[Any]]:
+        return await tx.all(_CLAIMS), await tx.all(_NAMED), await tx.all(_OTHERWISE_OPEN)
 
-    claims, named = await store.index.read(unit)
+    claims, named, otherwise_open = await store.index.read(unit)
     assert sorted(claims) == sorted(named)
+    assert otherwise_open == [], "claims open to others than their model"
 
 
 @asynccontextmanager

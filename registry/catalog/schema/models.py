@@ -27,8 +27,7 @@ from registry.catalog.schema.base import (
     one_of,
     within,
 )
-
-VISIBILITIES: Final = ("public", "internal", "private")
+from registry.domain.roles import LEVELS
 
 DEFAULT_NAMESPACE_ID: Final = "nsp_00000000000000000000000000"
 """Where models of one segment live; it is there from the beginning."""
@@ -57,7 +56,7 @@ namespaces = Table(
     *changed(),
     within("slug", 96, "namespace_slug", least=1),
     one_of("owner_kind", ("user", "team"), "namespace_owner_kind"),
-    one_of("visibility", VISIBILITIES, "namespace_visibility"),
+    one_of("visibility", LEVELS, "namespace_visibility"),
     within("description", 4096, "namespace_description"),
     CheckConstraint("quota_bytes >= 0", name="namespace_quota"),
     sqlite_with_rowid=False,

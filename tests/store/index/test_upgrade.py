@@ -49,6 +49,10 @@ def upgrade():
 """
 
 
+NEEDED = {9: 3}
+"""Migrations of the catalog that need one of the store, and its number."""
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "index.sqlite3"
@@ -210,6 +214,7 @@ def test_migrations_make_exactly_the_schema(path: Path) -> None:
         (store, catalog)
         for store in range(1, STORE.number + 1)
         for catalog in range(CATALOG.number + 1)
+        if store >= max((NEEDED[one] for one in NEEDED if one <= catalog), default=1)
     ],
 )
 def test_every_older_index_becomes_the_present_one(path: Path, store: int, catalog: int) -> None:

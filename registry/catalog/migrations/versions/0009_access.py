@@ -1,0 +1,15 @@
+"""What opens a blob to others: filled in where models refer to blobs already."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+
+
+def upgrade() -> None:
+    op.execute(
+        "UPDATE refs SET realm = m.namespace, level = m.visibility "
+        "FROM models AS m WHERE m.id = refs.owner"
+    )
