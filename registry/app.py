@@ -21,11 +21,13 @@ from registry.api.documentation import DOCUMENT, Document
 from registry.api.errors import ADAPTER
 from registry.api.routes import ROUTES, UNMATCHED
 from registry.auth.encryption import Vault
+from registry.auth.passwords import PasswordCost, Passwords
 from registry.config import Config
 from registry.domain.addresses import Reach
 from registry.http.addresses import Addresses
 from registry.http.draining import Drain
 from registry.http.malformed import server_logger
+from registry.http.rates import Rates
 from registry.http.receiving import CROWD_BUFFER_BYTES
 from registry.http.routing import areas, register
 from registry.keys import (
@@ -41,7 +43,9 @@ from registry.keys import (
     MEASURES,
     METRICS,
     OPERATIONS,
+    PASSWORDS,
     RATERS,
+    RATES,
     ROUTER,
     RUNNING_KEYS,
     SEALS,
@@ -131,6 +135,15 @@ def create_app(
     )
     app[IDENTITIES] = identities = Identities(store, anonymous_read=config.auth.anonymous_read)
     app.on_cleanup.append(lambda _: identities.close())
+    _add_accounts(app, config)
+    rates = config.rates
+    app[RATES] = Rates(
+        {
+            "read": rates.reads_per_minute,
+            "write": rates.writes_per_minute,
+            "login": rates.logins_per_minute,
+        }
+    )
     app[RUNNING_KEYS] = set()
     app[SEALS] = Seals(store)
     app[GROWTH] = Growth(store)
@@ -155,6 +168,19 @@ def create_app(
     if access_log is not None:
         app.on_cleanup.append(lambda _: access_log.close())
     return app
+
+
+def _add_accounts(app: web.Application, config: Config) -> None:
+    """What people sign in with."""
+    auth = config.auth
+    app[PASSWORDS] = passwords = Passwords(
+        PasswordCost(
+            memory_kib=auth.password_memory_kib,
+            passes=auth.password_passes,
+            lanes=auth.password_lanes,
+        )
+    )
+    app.on_cleanup.append(lambda _: passwords.close())
 
 
 def _add_webhooks(app: web.Application, config: Config, store: Store, metrics: Metrics) -> None:

@@ -68,6 +68,18 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
 class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
     mode: Literal["open", "authenticated"] = "open"
     anonymous_read: bool = False
+    self_registration: bool = False
+    access_seconds: Annotated[int, Meta(ge=30, le=86_400)] = 900
+    session_hours: Annotated[int, Meta(ge=1, le=87_600)] = 336
+    password_memory_kib: Annotated[int, Meta(ge=8, le=4 * _MIB)] = 65_536
+    password_passes: Annotated[int, Meta(ge=1, le=100)] = 3
+    password_lanes: Annotated[int, Meta(ge=1, le=64)] = 4
+
+
+class RatesConfig(msgspec.Struct, frozen=True, kw_only=True):
+    reads_per_minute: Count = 0
+    writes_per_minute: Count = 0
+    logins_per_minute: Count = 30
 
 
 class StoreConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +140,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     server: ServerConfig = ServerConfig()
     auth: AuthConfig = AuthConfig()
+    rates: RatesConfig = RatesConfig()
     store: StoreConfig = StoreConfig()
     limits: LimitsConfig = LimitsConfig()
     uploads: UploadsConfig = UploadsConfig()

@@ -11,11 +11,13 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from registry.auth.local_secret import LocalSecret
+    from registry.auth.passwords import Passwords
     from registry.catalog.once import Scope
     from registry.config import Config
     from registry.domain.principals import Principal
     from registry.http.addresses import Addresses
     from registry.http.draining import Drain
+    from registry.http.rates import Rates, Standing
     from registry.measures import Measures
     from registry.metrics import Metrics
     from registry.services.blobs import Blobs
@@ -45,8 +47,10 @@ UPLOAD_SESSIONS: Final[web.AppKey[UploadSessions]] = web.AppKey("upload_sessions
 CONDITION: Final[web.AppKey[Condition]] = web.AppKey("condition")
 ADDRESSES: Final[web.AppKey[Addresses]] = web.AppKey("addresses")
 IDENTITIES: Final[web.AppKey[Identities]] = web.AppKey("identities")
+RATES: Final[web.AppKey[Rates]] = web.AppKey("rates")
 LOCAL_SECRET: Final[web.AppKey[LocalSecret]] = web.AppKey("local_secret")
 DOWNLOADS: Final[web.AppKey[DownloadLog]] = web.AppKey("downloads")
+PASSWORDS: Final[web.AppKey[Passwords]] = web.AppKey("passwords")
 OPERATIONS: Final[web.AppKey[Operations]] = web.AppKey("operations")
 SEALS: Final[web.AppKey[Seals]] = web.AppKey("seals")
 WEBHOOKS: Final[web.AppKey[Webhooks]] = web.AppKey("webhooks")
@@ -60,6 +64,8 @@ RUNNING_KEYS: Final[web.AppKey[set[Scope]]] = web.AppKey("running_keys")
 
 REQUEST_ID: Final[web.RequestKey[str]] = web.RequestKey("request_id")
 PRINCIPAL: Final[web.RequestKey[Principal]] = web.RequestKey("principal")
+STANDING: Final[web.RequestKey[Standing]] = web.RequestKey("standing")
+"""Where the principal stands with its limit of requests, where there is one."""
 BODY: Final[web.RequestKey[bytes]] = web.RequestKey("body")
 """A body that was read in one piece, so that it can be looked at twice."""
 BYTES_OUT: Final[web.RequestKey[int]] = web.RequestKey("bytes_out")

@@ -61,6 +61,24 @@ class Addresses:
         """The absolute URL of this server as the client reaches it, without a final slash."""
         return f"{self.scheme(request)}://{self.authority(request) or 'localhost'}"
 
+    def client(self, request: web.Request) -> str:
+        """The address of whoever asks, as one spelling; empty where there is none.
+
+        Behind named proxies it is the last address that none of them has: those before it are what
+        the client itself may have written.
+        """
+        remote = request.remote or ""
+        if self.is_trusted(request):
+            for said in reversed(request.headers.get(hdrs.X_FORWARDED_FOR, "").split(",")):
+                address = parse_address(host_of(said.strip()))
+                if address is None:
+                    break
+                remote = str(address)
+                if not self._trusts(remote):
+                    break
+        address = parse_address(remote)
+        return remote if address is None else str(address)
+
     def _is_in_networks(self, remote: str) -> bool:
         address = parse_address(remote)
         return address is not None and any(address in network for network in self._networks)

@@ -21,12 +21,14 @@ from registry.errors import (
     Gone,
     NotFound,
     RouteNotFound,
+    Throttled,
     Unauthenticated,
     UnsupportedEncoding,
     UnsupportedMedia,
 )
 from registry.http.adapters import Adapter
-from registry.keys import PRINCIPAL
+from registry.http.rates import RateClass, Rates
+from registry.keys import ADDRESSES, PRINCIPAL, RATES, STANDING
 from store.errors import BlobNotFound, UploadNotFound
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -66,6 +68,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     `read_json` or a `Media`. ``answers`` maps every status of success (and 304) to its content.
     ``problems`` are statuses of problem documents beside those that any route may answer.
     ``headers`` are request headers with a meaning of their own here, each with what it says.
+    ``is_login`` counts it with those that look at passwords (`registry.http.rates`).
     ``is_hidden`` keeps a route out of the documentation of the API: pages, and what takes the rest.
     """
 
@@ -85,6 +88,14 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     takes_if_match: bool = False
     is_hidden: bool = False
+    is_login: bool = False
+
+
+def rate_class(route: Route) -> RateClass:
+    """Which of the limits of `registry.http.rates` counts requests of this route."""
+    if route.method in (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS):
+        return "read"
+    return "login" if route.is_login else "write"
 
 
 def guard(route: Route) -> Handler:
@@ -92,9 +103,13 @@ def guard(route: Route) -> Handler:
     if route.permission not in PERMISSIONS:
         raise ValueError(f"{route.method} {route.path} needs a word of registry.domain.permissions")
     handler, word, reads = route.handler, route.permission, route.body
+    rate = rate_class(route)
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         principal = request[PRINCIPAL]
+        rates = request.app.get(RATES)
+        if rates is not None and rates.limits(rate):
+            check_rate(request, rates, rate)
         if not allows(principal, word):
             raise Unauthenticated if principal.is_anonymous else Denied(word, request.path)
         request[PRINCIPAL] = msgspec.structs.replace(principal, word=word)
@@ -106,6 +121,16 @@ def guard(route: Route) -> Handler:
 
     setattr(guarded, _ROUTE, route)  # a function, because aiohttp warns about callable objects
     return guarded
+
+
+def check_rate(request: web.Request, rates: Rates, rate: RateClass) -> None:
+    """Count a request; raise `Throttled` for one too many."""
+    principal = request[PRINCIPAL]
+    by_address = rate == "login" or principal.kind in ("local", "anonymous")
+    who = request.app[ADDRESSES].client(request) if by_address else principal.id
+    standing = request[STANDING] = rates.take(who, rate)
+    if standing.retry_seconds:
+        raise Throttled(standing.retry_seconds)
 
 
 async def answer_nobody(

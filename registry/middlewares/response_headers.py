@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 from multidict import istr
 
 from registry.http.draining import Drain
-from registry.keys import ORIGIN, REQUEST_ID, SPENT
+from registry.keys import ORIGIN, REQUEST_ID, SPENT, STANDING
 from registry.middlewares.request_id import HEADER
 
 _TYPE_OPTIONS: Final = istr("X-Content-Type-Options")
@@ -30,6 +30,8 @@ EXPOSED: Final = ", ".join(
         "Idempotency-Replayed",
         "Link",
         "Location",
+        "RateLimit",
+        "RateLimit-Policy",
         "Repr-Digest",
         "Retry-After",
         "Tus-Checksum-Algorithm",
@@ -61,6 +63,8 @@ def response_headers(
         if drain.is_draining or SPENT in request or not request.content.is_eof():
             response.force_close()
             headers[hdrs.CONNECTION] = "close"
+        if STANDING in request:
+            headers.update(request[STANDING].headers)
         if ORIGIN in request:
             allow_reading(request[ORIGIN], response)
 

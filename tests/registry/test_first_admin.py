@@ -55,7 +55,7 @@ async def test_a_user_who_is_called_admin_does_not_become_one(tmp_path: Path) ->
         plain = await make_person(store, "admin")
         path = await ensure_administrator(store)
         assert path is not None
-        theirs = await site.ask("GET", "/api/v1/audit", headers=plain.headers)
+        theirs = await site.ask("GET", "/api/v1/gc", headers=plain.headers)
 
     assert theirs.status == 403
 
