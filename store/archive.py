@@ -29,16 +29,19 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from store.blobs import BlobStore
 from store.clock import SECOND
-from store.cold import Cold, ColdFile, ColdWriter
+from store.cold import Cold, ColdFile, ColdInfo, ColdWriter
 from store.digest import Digest
 from store.errors import (
+    ArchiveUnavailable,
     BlobNotFound,
     Corrupt,
     DigestMismatch,
@@ -48,7 +51,7 @@ from store.errors import (
 from store.frames import FRAME_BYTES
 from store.holds import live_holds
 from store.index import blobs as rows
-from store.index import claims
+from store.index import claims, state
 from store.index.archived import (
     ArchivedRow,
     ArchiveTotals,
@@ -72,6 +75,7 @@ from store.threads import Threads, hop
 log = logging.getLogger(__name__)
 
 SWEEP_AT_ONCE: Final = 100
+LIST_AT_ONCE: Final = 500
 
 MayGo: TypeAlias = Callable[[Tx, BlobRow], Awaitable[bool]]
 """Whether everybody who refers to a blob can do with its bytes being cold. Runs in transactions."""
@@ -265,20 +269,81 @@ class Archive:
 
     # Spare files.
 
-    async def sweep(self) -> int:
+    async def sweep(self, *, everything: bool = False) -> int:
         """Remove files that nobody has needed for the undo window; return how many.
 
         While there is a hold nothing is removed, see `store.holds`: a copy of the index may name
         the file still.
         """
         removed = 0
+        seconds = 0 if everything else self._spare_seconds
         while spares := await self._index.read(
-            partial(_old_spares, seconds=self._spare_seconds, limit=SWEEP_AT_ONCE)
+            partial(_old_spares, seconds=seconds, limit=SWEEP_AT_ONCE)
         ):
             await self._cold.require()
             for spare in spares:
                 removed += await self._remove(spare.digest, spare.number)
         return removed
+
+    # What fsck asks for.
+
+    async def has_lost(self, digest: Digest, number: int, size_bytes: int) -> bool:
+        """Whether the archive, which can be read, has no such file of that size."""
+        try:
+            return not await self._cold.has(digest, number, size_bytes)
+        except Unavailable:
+            return False
+
+    async def strays(self) -> AsyncIterator[ColdInfo | None]:
+        """Every file of the archive: None for one that has its row, the file for one without."""
+        files = self._cold.files.all_files()
+        while some := await hop(self._threads.files, lambda: list(islice(files, LIST_AT_ONCE))):
+            known = await self._index.read(partial(_known, files=some))
+            for info in some:
+                yield None if (info.digest, info.number) in known else info
+
+    async def recognise(self) -> None:
+        """Take an archive in the data directory for ours again, after its index was lost."""
+        if self._cold.files.is_own_place and await self._cold.is_there():
+            with suppress(ArchiveUnavailable):
+                await self._cold.prepare()
+
+    async def remove_stray(self, info: ColdInfo) -> bool:
+        """Remove a file without a row, by way of a row that nobody can use."""
+        if not await self._index.run(partial(_condemn_stray, info=info)):
+            return False
+        return await self._remove(info.digest, info.number)
+
+    async def adopt(self, info: ColdInfo, keep: Callable[[Tx], Awaitable[None]]) -> bool:
+        """Make a blob of a file whose bytes match and whose digest has no row; `keep` refers to it.
+
+        False if the bytes are not what the file is called, or somebody stored the digest meanwhile.
+        """
+        try:
+            file = await self._cold.open(info.digest, info.number)
+        except BlobNotFound:
+            return False
+        try:
+            is_good = await self._hash(file, _at_once) == info.digest
+        finally:
+            await hop(self._threads.files, file.close)
+        unit = partial(_adopt, info=info, size_bytes=file.size_bytes, keep=keep)
+        return is_good and await self._index.run(unit)
+
+    async def remove_leftover(self, row: BlobRow) -> bool:
+        """Remove the own file of a cold blob; False if it is no longer as `row` has it."""
+        assert row.archived is not None
+        if await self.has_lost(row.digest, row.archived, row.size_bytes):
+            return False
+        async with self._quarantine.moving():
+            moving = await self._index.run(
+                partial(rows.set_place, row=row, state=rows.MOVING, archived=row.archived)
+            )
+            if moving is None:
+                return False
+            await self._blobs.remove(row.digest)
+            await self._index.run(partial(_arrive, moving=moving))
+        return True
 
     async def _remove(self, digest: Digest, number: int) -> bool:
         """Remove one file if it is spare still: condemned first, forgotten last."""
@@ -290,7 +355,8 @@ class Archive:
 
     async def status(self) -> ArchiveStatus:
         totals = await self._index.read(archive_totals)
-        problem = await self._cold.problem() if totals.blobs or totals.spares else None
+        is_used = bool(totals.blobs or totals.spares)
+        problem = await self._cold.problem() if is_used or await self._cold.is_there() else None
         free: int | None = None
         try:
             free = (await hop(self._threads.files, self._cold.files.free_bytes))[0]
@@ -371,9 +437,41 @@ async def _revive(tx: Tx, damaged: BlobRow, number: int, stored_bytes: int) -> b
     if file is not None and (file.spare_since is None or file.stored_bytes is None):
         return False  # the quarantine names it, or it is about to go
     if file is None:
+        await state.raise_counter(tx, "generation", number)
         await insert_archived(tx, row.digest, number, row.size_bytes, stored_bytes)
     await use_archived(tx, row.digest, number)
     await rows.insert_cold(tx, row.digest, row.size_bytes, row.segments, number)
+    return True
+
+
+async def _known(tx: Tx, files: Sequence[ColdInfo]) -> set[tuple[Digest, int]]:
+    return {
+        (info.digest, info.number)
+        for info in files
+        if await find_archived(tx, info.digest, info.number) is not None
+    }
+
+
+async def _condemn_stray(tx: Tx, info: ColdInfo) -> bool:
+    if await find_archived(tx, info.digest, info.number) is not None:
+        return False
+    await insert_archived(tx, info.digest, info.number, 0, None)
+    return await condemn_archived(tx, info.digest, info.number)
+
+
+async def _adopt(
+    tx: Tx, info: ColdInfo, size_bytes: int, keep: Callable[[Tx], Awaitable[None]]
+) -> bool:
+    """A number that this index has not given out yet must not be given out again."""
+    if await rows.find_blob(tx, info.digest) is not None:
+        return False
+    if await find_archived(tx, info.digest, info.number) is not None:
+        return False
+    await state.raise_counter(tx, "generation", info.number)
+    await insert_archived(tx, info.digest, info.number, size_bytes, info.stored_bytes)
+    await use_archived(tx, info.digest, info.number)
+    await rows.insert_cold(tx, info.digest, size_bytes, None, info.number)
+    await keep(tx)
     return True
 
 

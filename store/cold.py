@@ -132,7 +132,7 @@ class ColdStore(Protocol):
         """Every file there is of a digest's bytes."""
         ...
 
-    def list(self) -> Iterator[ColdInfo]:
+    def all_files(self) -> Iterator[ColdInfo]:
         """Every file that has its name, in order."""
         ...
 
@@ -169,6 +169,10 @@ class Cold:
             return False
         await hop(self._threads.files, file.close)
         return file.size_bytes == size_bytes
+
+    async def is_there(self) -> bool:
+        """Whether there is an archive at all, anybody's."""
+        return await hop(self._threads.files, self.files.marker) is not None
 
     async def require(self) -> None:
         """Raise `ArchiveUnavailable`, with the way out, unless the archive is there and ours."""
@@ -211,10 +215,9 @@ class Cold:
         if marker is not None and expected is None and self.files.is_own_place:
             await self.adopt()
         elif marker is None and not is_used:
-            expected = expected or f"arc_{secrets.token_hex(12)}"
             # Known before it is made, so that what a crash leaves is not taken for a foreign one.
-            await self._index.run(partial(state.put_state, key=ARCHIVE_ID, value=expected))
-            made = ColdMarker(FORMAT, self._store_id, expected)
+            agreed = await self._index.run(partial(_agree, fresh=f"arc_{secrets.token_hex(12)}"))
+            made = ColdMarker(FORMAT, self._store_id, agreed)
             await hop(self._threads.sync, self.files.prepare, made)
         await self.require()
 
@@ -230,6 +233,14 @@ class Cold:
         assert marker is not None
         await self._index.run(partial(state.put_state, key=ARCHIVE_ID, value=marker.archive_id))
         return marker
+
+
+async def _agree(tx: Tx, fresh: str) -> str:
+    """The id of the store's archive; two who make it at once make the same."""
+    known = await state.get_state(tx, ARCHIVE_ID)
+    if known is None:
+        await state.put_state(tx, ARCHIVE_ID, fresh)
+    return known or fresh
 
 
 async def _standing(tx: Tx) -> tuple[str | None, bool]:

@@ -13,6 +13,11 @@ stray upload        a staging file that no session names              removed
 lost upload         a session whose staging file is gone              the session is forgotten
 stray quarantine    a quarantined file without a row                  a row, so that it is purged
 lost quarantine     a quarantine row without a file                   the row is forgotten
+leftover            a file of a blob whose bytes the archive has      removed
+stray in archive    a file of the archive without a row               removed, unless its blob
+                                                                      is damaged or absent: then
+                                                                      the blob has it again
+unreachable         cold blobs, and an archive that cannot be read    none: nothing is known
 dangling            a reference to an absent or damaged blob          none: upload it again
 unsettled           a move that a crash interrupted                   finished or reverted
 =================== ================================================= ==========================
@@ -29,13 +34,16 @@ from typing import Final
 
 import msgspec
 
+from store.archive import Archive
 from store.blobs import BlobInfo, BlobStore
 from store.clock import SECOND, boot_id
+from store.cold import ColdInfo
 from store.digest import Digest
 from store.errors import BlobNotFound, Unavailable
 from store.hashing import RunningHash
 from store.index import blobs as rows
 from store.index import claims, state
+from store.index.archived import lose, spare_archived
 from store.index.blobs import BlobRow
 from store.index.transactions import Index, Tx
 from store.index.uploads import FINISHED, UploadRow, delete_upload, find_upload, uploads_after
@@ -63,6 +71,7 @@ class FsckReport(msgspec.Struct, frozen=True):
     uploads: int
     quarantined: int
     findings: list[Finding]
+    archived: int = 0
 
 
 class Fsck:
@@ -74,10 +83,12 @@ class Fsck:
         index: Index,
         scrub: Scrub,
         quarantine: Quarantine,
+        archive: Archive,
         *,
         grace_seconds: int,
     ) -> None:
         self._blobs = blobs
+        self._archive = archive
         self._index = index
         self._scrub = scrub
         self._quarantine = quarantine
@@ -94,6 +105,7 @@ class Fsck:
             ("files", self._check_files(repair)),
             ("uploads", self._check_uploads(repair)),
             ("quarantine", self._check_quarantine(repair)),
+            ("archive", self._check_archive(repair)),
         ):
             seen = 0
             async for finding in checks:
@@ -107,8 +119,8 @@ class Fsck:
             counts.append(seen)
         for digest, owner, kind in await self._index.read(claims.dangling_refs):
             findings.append(Finding(str(digest), f"dangling: needed by {owner} ({kind})", "none"))
-        rows_seen, files, uploads, quarantined = counts
-        return FsckReport(rows_seen, files, uploads, quarantined, findings)
+        rows_seen, files, uploads, quarantined, archived = counts
+        return FsckReport(rows_seen, files, uploads, quarantined, findings, archived)
 
     async def _check_rows(self, repair: bool) -> AsyncIterator[Finding | None]:
         after = b""
@@ -126,21 +138,25 @@ class Fsck:
         if now != row:
             return None
         action = "marked damaged"
-        if repair and await self._is_stored(row.digest):
+        if repair and not row.is_cold and await self._is_stored(row.digest):
             # Left in place, it would outlive its row.
             await self._quarantine.convict(row.digest, row.generation)
             action = "set aside"
         elif repair:
-            await self._index.run(partial(_lose, row=row))
+            await self._index.run(partial(lose, row=row))
+        if repair and await self._archive.heal(row.digest):
+            action = f"{action}, healed from the archive"
         return Finding(str(row.digest), "missing: no whole file", _action(repair, action))
 
     async def _check_files(self, repair: bool) -> AsyncIterator[Finding | None]:
         async for info in self._blobs.list():
             row, now = await self._index.look(partial(_find_with_time, digest=info.digest))
-            if row is not None or info.modified_at > now - self._grace:
+            if info.modified_at > now - self._grace:
                 yield None
-                continue
-            yield await self._check_orphan(info, repair)
+            elif row is None:
+                yield await self._check_orphan(info, repair)
+            else:
+                yield await self._check_leftover(row, repair)
 
     async def _check_orphan(self, info: BlobInfo, repair: bool) -> Finding | None:
         before = await self._index.look(partial(state.counter, name="moves"))
@@ -162,6 +178,14 @@ class Fsck:
         return Finding(
             str(info.digest), "orphan: the bytes do not match", _action(repair, "set aside")
         )
+
+    async def _check_leftover(self, row: BlobRow, repair: bool) -> Finding | None:
+        """A file beside the archive's, of a promotion that was not needed in the end, say."""
+        if not row.is_cold or not row.is_present:
+            return None
+        if repair and not await self._archive.remove_leftover(row):
+            return None
+        return Finding(str(row.digest), "leftover: the archive has it", _action(repair, "removed"))
 
     async def _reject(self, info: BlobInfo, moves: int) -> bool:
         """Move a file that never was a blob to quarantine, by way of a row that says so."""
@@ -225,16 +249,56 @@ class Fsck:
             for aside in page:
                 if (aside.digest, aside.generation) not in files and await self._is_lost(aside):
                     if repair:
-                        await self._index.run(
-                            partial(delete_aside, digest=aside.digest, generation=aside.generation)
-                        )
+                        await self._index.run(partial(_forget_aside, aside=aside))
                     yield Finding(
                         str(aside.digest), "lost quarantine", _action(repair, "forgotten")
                     )
             after = page[-1].digest.raw
 
+    async def _check_archive(self, repair: bool) -> AsyncIterator[Finding | None]:
+        if repair:
+            await self._archive.recognise()
+        problem = (await self._archive.status()).problem
+        if problem is not None:
+            yield Finding("", f"unreachable: {problem}", "none")
+            return
+        async for info in self._archive.strays():
+            if info is None:
+                yield None
+                continue
+            if await self._index.look(partial(_is_recent, at=info.modified_at, grace=self._grace)):
+                yield None
+                continue
+            row = await self._index.look(partial(rows.find_blob, digest=info.digest))
+            if row is None or row.state == rows.DAMAGED:
+                yield await self._check_orphan_in_archive(info, row, repair)
+                continue
+            if repair:
+                await self._archive.remove_stray(info)
+            yield Finding(str(info.digest), "stray in archive", _action(repair, "removed"))
+
+    async def _check_orphan_in_archive(
+        self, info: ColdInfo, row: BlobRow | None, repair: bool
+    ) -> Finding | None:
+        """Bytes that the archive alone has; a damaged blob gets them, an absent one is adopted."""
+        if not repair:
+            return Finding(str(info.digest), "stray in archive", "none")
+        is_good = (
+            await self._archive.heal(info.digest)
+            if row is not None
+            else await self._archive.adopt(info, partial(_keep_recovered, digest=info.digest))
+        )
+        if is_good:
+            return Finding(str(info.digest), "stray in archive", "adopted")
+        if await self._index.look(partial(rows.find_blob, digest=info.digest)) != row:
+            return None
+        await self._archive.remove_stray(info)
+        return Finding(str(info.digest), "stray in archive: the bytes do not match", "removed")
+
     async def _is_lost(self, aside: AsideRow) -> bool:
         """Whether a quarantine row without a file is no move under way."""
+        if aside.archived is not None:
+            return await self._archive.has_lost(aside.digest, aside.archived, aside.size_bytes)
         row = await self._index.look(partial(rows.find_blob, digest=aside.digest))
         if row is not None and row.state == rows.MOVING:
             return False
@@ -249,6 +313,8 @@ class Fsck:
         return True
 
     async def _has_size(self, row: BlobRow) -> bool:
+        if row.archived is not None:
+            return not await self._archive.has_lost(row.digest, row.archived, row.size_bytes)
         try:
             return (await self._blobs.stat(row.digest)).size_bytes == row.size_bytes
         except BlobNotFound:
@@ -271,8 +337,18 @@ async def _is_young(tx: Tx, upload: UploadRow, grace: int) -> bool:
     return upload.created_at > tx.now - grace
 
 
-async def _lose(tx: Tx, row: BlobRow) -> None:
-    await rows.change_state(tx, row.digest, row.generation, rows.PRESENT, rows.DAMAGED)
+async def _is_recent(tx: Tx, at: int, grace: int) -> bool:
+    return at > tx.now - grace
+
+
+async def _forget_aside(tx: Tx, aside: AsideRow) -> None:
+    await delete_aside(tx, aside.digest, aside.generation)
+    if aside.archived is not None:
+        await spare_archived(tx, aside.digest, aside.archived, 0)
+
+
+async def _keep_recovered(tx: Tx, digest: Digest) -> None:
+    await claims.keep_ref(tx, digest, RECOVERED, claims.PIN)
 
 
 async def _adopt(tx: Tx, found: RunningHash, moves: int) -> bool:

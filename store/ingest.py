@@ -302,7 +302,7 @@ class Ingest:
         """Give a file to every digest that has none in the index, or none on disk after all."""
 
         async def promote(one: Staged, row: rows.BlobRow | None) -> None:
-            # Here are the bytes, so a cold blob becomes hot, whether its archive is readable or not.
+            # A cold blob becomes hot: here are its bytes, whether or not the archive is readable.
             if row is not None and row.is_present and not row.is_cold and await self.has_file(row):
                 if one.is_held:
                     # Whoever sends what others have stored must not learn of it by the time.

@@ -137,7 +137,12 @@ class Store:
             max_share=settings.max_share,
         )
         self.fsck = Fsck(
-            blobs, index, self.scrub, self.quarantine, grace_seconds=settings.grace_seconds
+            blobs,
+            index,
+            self.scrub,
+            self.quarantine,
+            self.archive,
+            grace_seconds=settings.grace_seconds,
         )
 
     async def close(self) -> None:

@@ -78,7 +78,7 @@ class ColdDirectory:
         shard = os.path.dirname(self._path(digest, 0))
         return [info for info in self._shard(shard) if info.digest == digest]
 
-    def list(self) -> Iterator[ColdInfo]:
+    def all_files(self) -> Iterator[ColdInfo]:
         top = f"{self.root}/{layout.COLD}"
         for first in _names(top):
             for second in _names(f"{top}/{first}"):

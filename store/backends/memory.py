@@ -228,9 +228,9 @@ class MemoryColdStore:
         self.files.pop((digest, number), None)
 
     def files_of(self, digest: Digest) -> list[ColdInfo]:
-        return [info for info in self.list() if info.digest == digest]
+        return [info for info in self.all_files() if info.digest == digest]
 
-    def list(self) -> Iterator[ColdInfo]:
+    def all_files(self) -> Iterator[ColdInfo]:
         for (digest, number), content in sorted(self.files.items()):
             yield ColdInfo(digest, number, len(content), 0)
 

@@ -171,5 +171,6 @@ async def is_archive_used(tx: Tx) -> bool:
 async def archive_totals(tx: Tx) -> ArchiveTotals:
     used = await tx.one(_TOTALS)
     spare = await tx.one(_SPARE_TOTALS)
-    assert used is not None and spare is not None
+    assert used is not None
+    assert spare is not None
     return ArchiveTotals(*used, *spare)

@@ -376,6 +376,82 @@ async def heal_unnoticed(stage: Stage) -> None:
     await stage.put(SMALL, "usr_other")
 
 
+async def may_go(tx: Tx, row: rows.BlobRow) -> bool:
+    return True
+
+
+async def cool(stage: Stage) -> None:
+    await stage.put(OTHER)
+    stored = await stage.put(SMALL)
+    stage.begin()
+    assert await stage.store.archive.cool(stored.digest, may_go) == "moved"
+
+
+async def cool_large(stage: Stage) -> None:
+    stored = await stage.put(LARGE)
+    assert await stage.store.archive.cool((await stage.put(OTHER)).digest, may_go) == "moved"
+    stage.begin()
+    assert await stage.store.archive.cool(stored.digest, may_go) == "moved"
+
+
+async def _put_cold(stage: Stage, content: bytes) -> StoredBlob:
+    stored = await stage.put(content)
+    assert await stage.store.archive.cool(stored.digest, may_go) == "moved"
+    return stored
+
+
+async def thaw(stage: Stage) -> None:
+    stored = await _put_cold(stage, LARGE)
+    stage.begin()
+    assert await stage.store.archive.thaw(stored.digest)
+
+
+async def put_cold_again(stage: Stage) -> None:
+    await _put_cold(stage, SMALL)
+    stage.begin()
+    await stage.put(SMALL, "usr_other")
+
+
+async def collect_cold(stage: Stage) -> None:
+    await stage.put(OTHER)
+    await _put_cold(stage, SMALL)
+    await stage.release(SMALL)
+    stage.begin()
+    await stage.collect(SMALL)
+
+
+async def undo_of_cold(stage: Stage) -> None:
+    await collect_cold(stage)
+    collection = next(n.collection for n in Model(stage.disk.events).notes if isinstance(n, Aside))
+    stage.begin()
+    stage.note(Returning(collection))
+    assert (await stage.store.collector.undo(collection)).returned == 1
+    stage.note(Present(SMALL))
+
+
+async def sweep_archive(stage: Stage) -> None:
+    """What was collected cold, and what was left by a thaw, goes for good."""
+    await collect_cold(stage)
+    collection = next(n.collection for n in Model(stage.disk.events).notes if isinstance(n, Aside))
+    stored = await _put_cold(stage, LARGE)
+    await stage.store.archive.thaw(stored.digest)
+    stage.begin()
+    stage.note(Returning(collection))
+    await stage.store.collector.purge(everything=True)
+    assert await stage.store.archive.sweep(everything=True) == 2
+
+
+async def heal_from_archive(stage: Stage) -> None:
+    """The file that a thaw left spare has what the fresh copy lost."""
+    stored = await _put_cold(stage, SMALL)
+    await stage.store.archive.thaw(stored.digest)
+    stage.note(Rotten(SMALL))
+    stage.disk.rot(stage.path_of(stored.digest), b"x" * len(SMALL))
+    stage.begin()
+    await stage.store.scrub.run()
+    stage.note(Kept(SMALL))
+
+
 async def adopt(stage: Stage) -> None:
     """`fsck` finds a file without a row whose name was not synced by whoever made it."""
     stored = await stage.put(SMALL)
@@ -418,4 +494,12 @@ SCENARIOS: list[Scenario] = [
     heal,
     heal_unnoticed,
     adopt,
+    cool,
+    cool_large,
+    thaw,
+    put_cold_again,
+    collect_cold,
+    undo_of_cold,
+    sweep_archive,
+    heal_from_archive,
 ]

@@ -182,7 +182,7 @@ class Room:
         results = self._run(self._all(actors))
         outcome = None
         if not self._is_over:
-            picture = picture_in_memory(self.blobs, self.index.picture())
+            picture = picture_in_memory(self.blobs, self.index.picture(), self.cold_files)
             outcome = Outcome(results, picture, tuple(self._order))
         self.index.restart()
         self._restore(self._start)

@@ -11,11 +11,13 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pysqlite3.dbapi2 as sqlite
+from backports import zstd
 from sqlalchemy import text
 
 from store.index.transactions import Statement, Tx
@@ -30,7 +32,11 @@ _QUERIES = {
     "blobs": "SELECT lower(hex(digest)), size, state, generation FROM blobs",
     "refs": "SELECT lower(hex(digest)), owner, kind, count FROM refs",
     "uploads": 'SELECT id, state, "offset", length, boot FROM uploads',
-    "quarantine": "SELECT lower(hex(digest)), generation, size, reason FROM quarantine",
+    "quarantine": "SELECT lower(hex(digest)), generation, size, reason FROM quarantine "
+    "WHERE archived IS NULL",
+    "cold": "SELECT lower(hex(digest)), archived FROM blobs WHERE archived IS NOT NULL",
+    "cold_asides": "SELECT lower(hex(digest)), archived FROM quarantine WHERE archived IS NOT NULL",
+    "archived": "SELECT lower(hex(digest)), number, size, stored, spare_since FROM archived",
     "counters": "SELECT name, value FROM counters",
     "state": "SELECT key, value FROM store_state",
 }
@@ -64,6 +70,10 @@ class Picture(msgspec.Struct):
     staged: dict[str, int]
     unknown: list[str]
     store_ids: set[str]
+    cold: dict[tuple[str, int], tuple[int, str]] = {}
+    """Digest and number of a file in the archive to plain size and what the bytes hash to."""
+    partial: set[tuple[str, int]] = set()
+    """Files of the archive being written."""
 
 
 def assert_store_is_sound(root: Path, tolerate: Tolerance = NOTHING) -> Picture:
@@ -78,7 +88,8 @@ async def assert_memory_is_sound(store: Store, tolerate: Tolerance = NOTHING) ->
         return {name: list(await tx.all(query)) for name, query in STATEMENTS.items()}
 
     rows = await store.index.read(read)
-    return _judge(picture_in_memory(store.blobs, rows), tolerate, "store in memory")
+    picture = picture_in_memory(store.blobs, rows, store.cold.files)
+    return _judge(picture, tolerate, "store in memory")
 
 
 def picture_of(root: Path) -> Picture:
@@ -107,10 +118,38 @@ def picture_of(root: Path) -> Picture:
             staged[path.name] = path.stat().st_size
         else:
             unknown.append(str(path.relative_to(root)))
+    cold, partial = _archive_in(root / "archive", unknown)
     rows = rows_of(root)
     ids = {json.loads((root / "store.json").read_text())["store_id"]}
     ids |= {value for key, value in rows["state"] if key == "store_id"}
-    return Picture(rows, files, asides, staged, unknown, ids)
+    if (root / "archive" / "archive.json").exists():
+        ids.add(json.loads((root / "archive" / "archive.json").read_text())["store_id"])
+    return Picture(rows, files, asides, staged, unknown, ids, cold, partial)
+
+
+def _archive_in(
+    root: Path, unknown: list[str]
+) -> tuple[dict[tuple[str, int], tuple[int, str]], set[tuple[str, int]]]:
+    """Finished and unfinished files; finished ones are read as any program for zstd reads them."""
+    cold, partial = {}, set()
+    for path in _files_below(root):
+        parts, match = path.relative_to(root).parts, _ASIDE.match(path.name)
+        name = path.name
+        if match is not None and parts == ("zstd", name[:2], name[2:4], name):
+            cold[match[1], int(match[2])] = _plain(path)
+        elif match is not None and parts == ("partial", name):
+            partial.add((match[1], int(match[2])))
+        elif not name.startswith("archive.json"):
+            unknown.append(str(path))
+    return cold, partial
+
+
+def _plain(path: Path) -> tuple[int, str]:
+    try:
+        content = zstd.decompress(path.read_bytes())
+    except zstd.ZstdError as error:
+        return -1, str(error)
+    return len(content), hashlib.sha256(content).hexdigest()
 
 
 def rows_of(root: Path) -> dict[str, list[tuple[Any, ...]]]:
@@ -122,8 +161,10 @@ def rows_of(root: Path) -> dict[str, list[tuple[Any, ...]]]:
         connection.close()
 
 
-def picture_in_memory(blobs: Any, rows: dict[str, list[tuple[Any, ...]]]) -> Picture:
-    """The picture of a `MemoryBlobStore` beside rows that were read already."""
+def picture_in_memory(
+    blobs: Any, rows: dict[str, list[tuple[Any, ...]]], archive: Any = None
+) -> Picture:
+    """The picture of a `MemoryBlobStore` and its archive beside rows that were read already."""
     return Picture(
         rows,
         {
@@ -134,6 +175,10 @@ def picture_in_memory(blobs: Any, rows: dict[str, list[tuple[Any, ...]]]) -> Pic
         {session: len(staging.content) for session, staging in blobs.staged.items()},
         [],
         {"one"},
+        {
+            (digest.hex, number): (len(content), hashlib.sha256(content).hexdigest())
+            for (digest, number), content in ({} if archive is None else archive.files).items()
+        },
     )
 
 
@@ -141,6 +186,7 @@ def problems_of(picture: Picture, tolerate: Tolerance = NOTHING) -> list[str]:
     """Every rule that a picture breaks, as sentences."""
     return [
         *_problems_of_blobs(picture, tolerate),
+        *_problems_of_archive(picture, tolerate),
         *_problems_of_refs(picture, tolerate),
         *_problems_of_quarantine(picture, tolerate),
         *_problems_of_generations(picture),
@@ -159,11 +205,15 @@ def _judge(picture: Picture, tolerate: Tolerance, what: str) -> Picture:
 def _problems_of_blobs(picture: Picture, tolerate: Tolerance) -> list[str]:
     problems = []
     states = {}
+    cold = dict(picture.rows["cold"])
     for digest, size, state, _ in picture.rows["blobs"]:
         states[digest] = state
         found = picture.files.get(digest)
         if state == "moving" and not tolerate.moving:
             problems.append(f"blob {digest} is still moving")
+        if digest in cold:
+            problems += _problems_of_cold(picture, tolerate, digest, cold[digest], (size, state))
+            continue
         if state != "present" or digest in tolerate.rotten:
             continue
         if found is None:
@@ -173,6 +223,41 @@ def _problems_of_blobs(picture: Picture, tolerate: Tolerance) -> list[str]:
     for digest, (size, actual) in picture.files.items():
         if digest not in states and actual != digest and digest not in tolerate.rotten:
             problems.append(f"orphan {digest} of {size} bytes is not whole")
+    return problems
+
+
+def _problems_of_cold(
+    picture: Picture, tolerate: Tolerance, digest: str, number: int, facts: tuple[int, str]
+) -> list[str]:
+    """A blob whose row names a file of the archive is readable there, also while it moves."""
+    size, state = facts
+    found = picture.cold.get((digest, number))
+    if state == "damaged":
+        return [f"blob {digest} is damaged and has file {number} of the archive"]
+    if digest in tolerate.rotten or found == (size, digest):
+        return []
+    if found is None:
+        return [f"blob {digest} is cold and has no file {number} in the archive"]
+    return [f"blob {digest} of {size} bytes has a file in the archive with {found}"]
+
+
+def _problems_of_archive(picture: Picture, tolerate: Tolerance) -> list[str]:
+    rows = {(row[0], row[1]): row for row in picture.rows["archived"]}
+    named = Counter([*picture.rows["cold"], *picture.rows["cold_asides"]])
+    problems = [f"archived file {key} is named twice" for key, n in named.items() if n > 1]
+    for key in {*named, *rows, *picture.cold, *picture.partial}:
+        row = rows.get(key)
+        if row is None:
+            problems.append(f"archived file {key} has no row")
+        elif (row[4] is None) != (key in named):
+            problems.append(f"archived file {key} is spare since {row[4]} and named {key in named}")
+        elif row[3] is None and key in named:
+            problems.append(f"archived file {key} is used and was never finished")
+        elif key in picture.partial and row[3] is not None:
+            problems.append(f"archived file {key} is partial and said to be finished")
+    for key in picture.rows["cold_asides"]:
+        if key not in picture.cold and not tolerate.lost_asides and key[0] not in tolerate.rotten:
+            problems.append(f"quarantine names {key} in the archive, which is not there")
     return problems
 
 
