@@ -187,7 +187,12 @@ class Housekeeper:
         """With a grace, which is all that tells work in progress from what a crash left."""
         store = self._store
         fsck = Fsck(
-            store.blobs, store.index, store.scrub, store.quarantine, grace_seconds=LONG_SECONDS
+            store.blobs,
+            store.index,
+            store.scrub,
+            store.quarantine,
+            store.archive,
+            grace_seconds=LONG_SECONDS,
         )
         await fsck.run(repair=True)
 
