@@ -25,7 +25,16 @@ from aiohttp import hdrs, web
 
 from registry import __version__
 from registry.api.errors import ADAPTER
-from registry.api.parameters import BODIES, DESCRIPTION, EXAMPLES, HEADERS, PATH, QUERY, TAGS
+from registry.api.parameters import (
+    BODIES,
+    DESCRIPTION,
+    EXAMPLES,
+    HEADERS,
+    PATH,
+    QUERY,
+    SECURITY,
+    TAGS,
+)
 from registry.errors import RouteNotFound
 from registry.http.conditional import ETAG
 from registry.http.lists import is_unmodified
@@ -53,6 +62,7 @@ WORDS: Final = Words(
     headers=HEADERS,
     examples=EXAMPLES,
     bodies=BODIES,
+    security=SECURITY,
 )
 
 _FOREIGN_LOGOS: Final = (

@@ -42,7 +42,10 @@ TAGS: Final[Mapping[str, str]] = {
     "files": "Files and archives of versions, one line of curl each.",
     "namespaces": "First segments of names: owner, visibility, what they hold.",
     "models": "Named lines of work, found, described, renamed, deleted and brought back.",
-    "teams": "Who a model belongs to, organisationally.",
+    "account": "Who the caller is, and what they sign in with: login, sessions, tokens.",
+    "users": "People and service accounts, as administrators see them.",
+    "teams": "Who a model belongs to, and who acts for the team.",
+    "grants": "Who has which role on what.",
     "tags": "Keys with an optional value, on models and versions.",
     "versions": "Published revisions and drafts on their way to becoming one.",
     "aliases": "Movable names of versions, with a history of where they pointed.",
@@ -93,6 +96,9 @@ PATH: Final[Mapping[str, Parameter]] = {
     "operation": Parameter("The id of an operation.", "op_0123456789abcdef"),
     "namespace": Parameter("The first segment of models' names.", "nlp"),
     "team": Parameter("A team's name or its id.", "vision"),
+    "user": Parameter("A user, by their name or their `usr_` id.", "ada"),
+    "token": Parameter("The id of a token.", "tok_01kagz6y5n8s3v0c4t7x9b2d1f"),
+    "grant": Parameter("The id of a grant.", "grt_01kagz6y5n8s3v0c4t7x9b2d1f"),
     "tag": Parameter("A tag as `key=value`, its key where it has no value, or its id.", "language"),
     "key": Parameter("The key of a tag.", "language"),
     "name": Parameter("A former name, with `~` for each `/`.", "nlp~bert-old"),
@@ -167,6 +173,19 @@ HEADERS: Final[Mapping[str, Parameter]] = {
         "100-continue",
         {"type": "string", "enum": ["100-continue"]},
     ),
+}
+
+SECURITY: Final[Mapping[str, Mapping[str, str]]] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API token (`dgt_…`), or the `access_token` of a login.",
+    },
+    "basic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "An API token as the password, with any username.",
+    },
 }
 
 EXAMPLES: Final[Mapping[str, Any]] = {
@@ -295,6 +314,11 @@ BODIES: Final[Mapping[str, Any]] = {
         "label": "2.1.0",
         "files": [{"path": "model.safetensors", "digest": _DIGEST}],
     },
+    "GrantCreate": {
+        "subject": {"kind": "user", "name": "ada"},
+        "resource": {"kind": "namespace", "name": "nlp"},
+        "role": "writer",
+    },
     "ModelCreate": {
         "name": "nlp/tickets",
         "description": "routes support tickets",
@@ -302,6 +326,7 @@ BODIES: Final[Mapping[str, Any]] = {
         "risk_level": "medium",
         "tags": {"language": "en"},
     },
+    "MemberPut": {"role": "maintainer"},
     "ModelRename": {"name": "nlp/tickets"},
     "ModelRestore": {"name": "nlp/bert"},
     "ModelUpdate": {"description": "routes support tickets", "risk_level": "high"},
@@ -323,6 +348,7 @@ BODIES: Final[Mapping[str, Any]] = {
         ],
         "reason": "the weekly training",
     },
+    "PasswordBody": {"password": "correct horse battery staple"},
     "PlanBody": {"namespace": "nlp"},
     "PolicyBody": {
         "namespace": "nlp",
@@ -334,6 +360,17 @@ BODIES: Final[Mapping[str, Any]] = {
     "PolicyPatchBody": {"keep_last": 5, "purge_after_days": None},
     "RateBody": {"metrics": ["licence", "size"]},
     "ReviewBody": {"verdict": "approve", "comment": "checked on the holdout set"},
+    "TokenCreate": {
+        "name": "the build server",
+        "scopes": ["content.read", "model.read"],
+        "user": "robot",
+    },
+    "UserCreate": {
+        "username": "grace",
+        "email": "grace@example.org",
+        "password": "correct horse battery staple",
+    },
+    "UserUpdate": {"description": "moved to another team"},
     "SaidBody": {
         "description": "the weekly training",
         "eval_score": 0.93,

@@ -31,7 +31,11 @@ module                                  addresses
 `registry.api.cards`                    ``/api/v1/models/{model}/card``
 `registry.api.search`                   ``/api/v1/search``
 `registry.api.tags`                     ``/api/v1/tags`` ``/api/v1/models/{model}/…/tags``
+`registry.api.users`                    ``/api/v1/users``
+`registry.api.tokens`                   ``/api/v1/tokens``
 `registry.api.teams`                    ``/api/v1/teams``
+`registry.api.memberships`              ``/api/v1/teams/{team}/members``
+`registry.api.grants`                   ``/api/v1/grants``
 `registry.api.namespaces`               ``/api/v1/namespaces``
 `registry.api.webhooks`                 ``/api/v1/webhooks`` with ``deliveries``
 `registry.api.analytics`                ``/api/v1/analytics``
@@ -61,10 +65,12 @@ from registry.api import (
     environments,
     experiments,
     files,
+    grants,
     health,
     holds,
     index,
     lineage,
+    memberships,
     metrics,
     models,
     namespaces,
@@ -80,7 +86,9 @@ from registry.api import (
     series,
     tags,
     teams,
+    tokens,
     unmatched,
+    users,
     version_lists,
     versions,
     webhooks,
@@ -116,7 +124,11 @@ ROUTES: Final[list[Route]] = [
     *audit.ROUTES,
     *search.ROUTES,
     *tags.ROUTES,
+    *users.ROUTES,
+    *tokens.ROUTES,
     *teams.ROUTES,
+    *memberships.ROUTES,
+    *grants.ROUTES,
     *namespaces.ROUTES,
     *webhooks.ROUTES,
     *analytics.ROUTES,

@@ -62,6 +62,10 @@ RESERVED_FIRST_SEGMENTS: Final = frozenset(
 RESERVED_ALIASES: Final = frozenset(("latest", "main"))
 """Aliases that publishing moves; no version may be labelled so."""
 
+RESERVED_USERNAMES: Final = frozenset(
+    ("anonymous", "everyone", "housekeeping", "local", "me", "recovered", "system")
+)
+
 _FORBIDDEN: Final = frozenset("/:@~\\%#?")
 _LABEL: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}\Z")
 _HEX40: Final = re.compile(r"[0-9a-fA-F]{40}\Z")
@@ -126,6 +130,23 @@ def parse_team_name(text: str, *, field: str = "team") -> str:
     if reason is not None:
         shown = repr(text if len(text) <= 120 else text[:117] + "...")
         raise Invalid(field, f"{shown} {reason}", code="team_invalid")
+    return name
+
+
+def parse_username(text: str, *, field: str = "username") -> str:
+    """Check the name of a user, who may make the namespace of that name; raises `Invalid`.
+
+    It is a namespace's slug without spaces; names that the server gives to itself are refused.
+    """
+    name = unicodedata.normalize("NFC", text)
+    reason = _why_not_segment(name) or _why_not_first(name)
+    if reason is None and any(character.isspace() for character in name):
+        reason = "contains a space"
+    if reason is None and fold(name) in RESERVED_USERNAMES:
+        reason = "is a name that the server uses itself"
+    if reason is not None:
+        shown = repr(text if len(text) <= 120 else text[:117] + "...")
+        raise Invalid(field, f"{shown} {reason}", code="username_invalid")
     return name
 
 

@@ -68,12 +68,17 @@ UNTOLD: Final = frozenset(
         "environment",
         "fsck",
         "gc",
+        "grant",
         "hold",
+        "member",
         "pin",
         "retention",
         "scrub",
+        "session",
         "tag",
         "team",
+        "token",
+        "user",
     )
 )
 """Kinds in the audit log that belong to no namespace."""

@@ -5,8 +5,9 @@ cannot differ from what is validated. What every route may answer, and what foll
 method and body, is added here once; a route declares only what is its own. The document depends on
 nothing but the routes and `Words`: equal programs make equal bytes.
 
-There is no ``security`` yet: whether a request needs a login is a setting of the server. The
-permission that a route asks for is in ``x-permission``.
+Whether a request needs a login is a setting of the server, so ``security`` says that all are
+possible without; what `Words.security` names are the ways to show who asks. The permission that a
+route asks for is in ``x-permission``.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 FORM: Final = "multipart/form-data"
 SAFE: Final = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
 
-ANY_ROUTE: Final = (400, 403, 421, 500, 503)
-"""A malformed request, a stranger, another host, a fault of ours, a server on its way out."""
+ANY_ROUTE: Final = (400, 401, 403, 421, 500, 503)
+"""A malformed request, nobody, a stranger, another host, a fault of ours, a server that ends."""
 
 _WITH_BODY: Final = (408, 413, 415, 417)
 _WITH_KEY: Final = (409, 422)
@@ -83,6 +84,7 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, Parameter]
     examples: Mapping[str, Any]
     bodies: Mapping[str, Any]
+    security: Mapping[str, Mapping[str, str]] = {}
 
 
 def describe(routes: Iterable[Route], words: Words) -> dict[str, Any]:
@@ -162,6 +164,7 @@ class _Description:
                 "description": self._words.description,
             },
             "servers": [{"url": "/"}],
+            "security": [{}, *({name: []} for name in self._words.security)],
             "tags": [
                 {"name": name, "description": text}
                 for name, text in self._words.tags.items()
@@ -177,6 +180,7 @@ class _Description:
         return {
             "schemas": schemas,
             "responses": {f"Problem{status}": self._problem(status) for status in statuses},
+            "securitySchemes": dict(self._words.security),
         }
 
     def _exemplified(self, name: str) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def test_statuses_follow_from_what_a_route_is() -> None:
     )
 
     assert statuses_of(route) == [
-        *(201, 400, 403, 404, 408, 409, 412, 413, 415, 417, 421, 422, 500, 503, 507)
+        *(201, 400, 401, 403, 404, 408, 409, 412, 413, 415, 417, 421, 422, 500, 503, 507)
     ]
 
 
@@ -271,6 +271,12 @@ WITHOUT_CONDITION = {
     "DELETE /api/v1/models/{model}/former-names/{name}",
     "DELETE /api/v1/models/{model}/versions/{version}/lineage/{edge}",
     "DELETE /api/v1/operations/{operation}",
+    # Never changed, only made and ended.
+    "DELETE /api/v1/tokens/{token}",
+    # One word, a role, that whoever gives it decides anew.
+    "PUT /api/v1/teams/{team}/members/{user}",
+    "DELETE /api/v1/teams/{team}/members/{user}",
+    "DELETE /api/v1/grants/{grant}",
     # It has no state but being there, and whoever took it ends it.
     "DELETE /api/v1/holds/{hold}",
     # A key and its value; what has them shows them and has the tag.

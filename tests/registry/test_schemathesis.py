@@ -48,6 +48,10 @@ CONFIG: Final = """
 [store]
 reserve_bytes = 0
 reserve_share = 0.0
+[auth]
+password_memory_kib = 8
+password_passes = 1
+password_lanes = 1
 [limits]
 blob_bytes = 1048576  # larger ones would be 507 where the disk is full, which is no fault of ours
 """

@@ -67,7 +67,7 @@ class ExampleWorld:
                 return {"media_type": media_type, "body": archive()}
             schemas = self._document["components"]["schemas"]
             example = json.dumps(schemas[reference.rpartition("/")[2]]["examples"][0])
-            for name in ("nlp", "speech", "vision"):
+            for name in ("nlp", "speech", "vision", "ada", "grace", "robot"):
                 for end in ("/", "~", '"'):
                     example = example.replace(f'"{name}{end}', f'"{name}-{self.space}{end}')
             return {"media_type": media_type, "body": json.loads(example)}
@@ -111,6 +111,7 @@ class ExampleWorld:
             "session": self._new_session(),
             "uri": "hf:squad",
             **self._webhook(),
+            **self._people(space, team),
             "q": "bert",
         }
 
@@ -218,6 +219,20 @@ class ExampleWorld:
         webhook = self.made("webhooks", wish)
         ping = self.api("POST", f"webhooks/{webhook}/ping")
         return {"webhook": webhook, "delivery": str(ping["entry"])}
+
+    def _people(self, space: str, team: str) -> dict[str, str]:
+        """A user in the team, and a service account with a token and a grant."""
+        user, robot = f"ada-{self.space}", f"robot-{self.space}"
+        self.api("POST", "users", {"username": user})
+        self.api("POST", "users", {"username": robot, "kind": "service"})
+        self.api("PUT", f"teams/{team}/members/{user}", {"role": "writer"})
+        granted = {
+            "subject": {"kind": "user", "name": robot},
+            "resource": {"kind": "namespace", "name": space},
+            "role": "reader",
+        }
+        made = self.api("POST", "tokens", {"name": "build", "user": robot})
+        return {"user": user, "token": made["token"]["id"], "grant": self.made("grants", granted)}
 
     def _new_session(self) -> str:
         headers = {"Tus-Resumable": "1.0.0", "Upload-Length": "99999"}
