@@ -22,7 +22,6 @@ from registry.api.errors import ADAPTER
 from registry.api.routes import ROUTES, UNMATCHED
 from registry.auth.encryption import Vault
 from registry.auth.passwords import PasswordCost, Passwords
-from registry.auth.passwords import PasswordCost, Passwords
 from registry.config import Config
 from registry.domain.addresses import Reach
 from registry.http.addresses import Addresses
@@ -145,7 +144,6 @@ def create_app(
             "login": rates.logins_per_minute,
         }
     )
-    _add_accounts(app, config)
     app[RUNNING_KEYS] = set()
     app[SEALS] = Seals(store)
     app[GROWTH] = Growth(store)
@@ -170,19 +168,6 @@ def create_app(
     if access_log is not None:
         app.on_cleanup.append(lambda _: access_log.close())
     return app
-
-
-def _add_accounts(app: web.Application, config: Config) -> None:
-    """What people sign in with."""
-    auth = config.auth
-    app[PASSWORDS] = passwords = Passwords(
-        PasswordCost(
-            memory_kib=auth.password_memory_kib,
-            passes=auth.password_passes,
-            lanes=auth.password_lanes,
-        )
-    )
-    app.on_cleanup.append(lambda _: passwords.close())
 
 
 def _add_accounts(app: web.Application, config: Config) -> None:

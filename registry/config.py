@@ -74,12 +74,6 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
     password_memory_kib: Annotated[int, Meta(ge=8, le=4 * _MIB)] = 65_536
     password_passes: Annotated[int, Meta(ge=1, le=100)] = 3
     password_lanes: Annotated[int, Meta(ge=1, le=64)] = 4
-    self_registration: bool = False
-    access_seconds: Annotated[int, Meta(ge=30, le=86_400)] = 900
-    session_hours: Annotated[int, Meta(ge=1, le=87_600)] = 336
-    password_memory_kib: Annotated[int, Meta(ge=8, le=4 * _MIB)] = 65_536
-    password_passes: Annotated[int, Meta(ge=1, le=100)] = 3
-    password_lanes: Annotated[int, Meta(ge=1, le=64)] = 4
 
 
 class RatesConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,6 @@ from aiohttp import web
 if TYPE_CHECKING:
     from registry.auth.local_secret import LocalSecret
     from registry.auth.passwords import Passwords
-    from registry.auth.passwords import Passwords
     from registry.catalog.once import Scope
     from registry.config import Config
     from registry.domain.principals import Principal
@@ -51,7 +50,6 @@ IDENTITIES: Final[web.AppKey[Identities]] = web.AppKey("identities")
 RATES: Final[web.AppKey[Rates]] = web.AppKey("rates")
 LOCAL_SECRET: Final[web.AppKey[LocalSecret]] = web.AppKey("local_secret")
 DOWNLOADS: Final[web.AppKey[DownloadLog]] = web.AppKey("downloads")
-PASSWORDS: Final[web.AppKey[Passwords]] = web.AppKey("passwords")
 PASSWORDS: Final[web.AppKey[Passwords]] = web.AppKey("passwords")
 OPERATIONS: Final[web.AppKey[Operations]] = web.AppKey("operations")
 SEALS: Final[web.AppKey[Seals]] = web.AppKey("seals")
