@@ -16,6 +16,7 @@ library alone.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
@@ -56,6 +57,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     open_to_network: bool = False
     allowed_hosts: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
+    accel_redirect: str = ""
     cors_origins: tuple[str, ...] = ()
     drain_seconds: Seconds = 30
     hang_seconds: Seconds = 60
@@ -335,6 +337,8 @@ def _check_together(config: Config) -> None:
         raise ConfigError("store.backend 'memory' is one process; server.workers must be 1")
     for proxy in server.trusted_proxies:
         _check_network("server.trusted_proxies", proxy)
+    if server.accel_redirect:
+        _check_accel_redirect(server)
     for network in config.outbound.allow_private:
         _check_network("outbound.allow_private", network)
     for origin in server.cors_origins:
@@ -344,6 +348,20 @@ def _check_together(config: Config) -> None:
                 f"server.cors_origins: {origin!r} is not an origin; write https://host or "
                 "https://host:port, one entry each and nothing after it"
             )
+
+
+def _check_accel_redirect(server: ServerConfig) -> None:
+    place = server.accel_redirect
+    if not re.fullmatch(r"/([A-Za-z0-9._-]+/)+", place):
+        raise ConfigError(
+            f"server.accel_redirect: {place!r} is no place of a proxy; write one like /_blobs/, "
+            "with a slash at both ends"
+        )
+    if not server.trusted_proxies:
+        raise ConfigError(
+            "server.accel_redirect needs server.trusted_proxies: only a proxy that is named may "
+            "send blobs by itself"
+        )
 
 
 def _check_network(key: str, network: str) -> None:

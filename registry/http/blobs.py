@@ -1,7 +1,7 @@
 """Answer with the bytes of a blob: ranges, conditions, headers, and the way the bytes leave.
 
 **Ways out.** A small blob leaves from memory in one write with its headers, a larger one as
-`registry.http.sending` has it.
+`registry.http.sending` has it, or by the proxy in front (`registry.http.accelerated`).
 
 **Headers.** These are bytes of users, so no browser may run them: ``nosniff``, a sandbox that
 allows nothing, same-origin use only, and a download instead of a page for everything but raster
@@ -26,6 +26,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from registry.domain.media import DEFAULT
 from registry.errors import PreconditionFailed
+from registry.http.accelerated import REDIRECT, place_of
 from registry.http.conditional import (
     ETAG,
     Verdict,
@@ -183,6 +184,11 @@ async def _send_open(
     request: web.Request, blob: OpenBlob, within: ByteRange | None, headers: CIMultiDict[str]
 ) -> web.StreamResponse:
     part = within or ByteRange(0, blob.size_bytes)
+    place = place_of(request, blob, within)
+    if place is not None:
+        headers[REDIRECT] = place
+        request[BYTES_OUT] = part.size_bytes
+        return web.Response(headers=headers)
     if within is not None:
         headers[hdrs.CONTENT_RANGE] = content_range(within, blob.size_bytes)
     headers[hdrs.CONTENT_LENGTH] = str(part.size_bytes)

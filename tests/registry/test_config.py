@@ -215,3 +215,16 @@ def test_importing_the_settings_loads_no_framework() -> None:
     )
 
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("place", "word"),
+    [("blobs", "no place"), ("/blobs", "no place"), ("/", "no place"), ("/_blobs/", "trusted")],
+)
+def test_blobs_are_left_to_a_proxy_only_by_a_place_and_a_name(place: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        load(None, {"DIGESTRY_SERVER_ACCEL_REDIRECT": place})
+
+    given = {"DIGESTRY_SERVER_ACCEL_REDIRECT": "/_blobs/"}
+    trusted = {**given, "DIGESTRY_SERVER_TRUSTED_PROXIES": "127.0.0.1"}
+    assert load(None, trusted).server.accel_redirect == "/_blobs/"
