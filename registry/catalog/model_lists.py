@@ -6,10 +6,11 @@ the others are kept from choosing another index and look at the rows that it yie
 making, filters with few values (risk, kind, activity, visibility) do not lead, because sorting half
 of all models costs more than passing over the other half.
 
-**Substrings.** From three characters on the trigram index knows who has them. Few are looked up and
-sorted. Where there are more, a page soon fills: the list runs in its order, and the text of each
-row is looked at (`registry.catalog.substrings`). Where it does not, because the matches lie far
-behind or are too thin for the page, the index finds them all after all.
+**Substrings.** From three characters on the trigram index knows who has them. It is asked once, as
+that costs more than what follows: few are looked up and sorted. Where there are more, a page soon
+fills: the list runs in its order, and the text of each row is looked at
+(`registry.catalog.substrings`). Where it does not, because the matches lie far behind or are too
+thin for the page, the index finds them all after all.
 
 **What may be seen** is part of every statement: all, or the models with the ids bound as `owners`.
 Totals count no more than that, and no further than `MOST_COUNTED`.
@@ -53,10 +54,14 @@ matches make unlikely.
 GRAM: Final = 3
 """Characters from which on a substring is found anywhere; a shorter one begins the name."""
 
+PIECE: Final = 6
+"""Characters of a substring whose trigrams are asked for together."""
+
 LAST_CHARACTER: Final = "\U0010ffff"
 
 Order: TypeAlias = Literal["name", "created", "deleted"]
-Substring: TypeAlias = Literal["none", "prefix", "few", "many", "unindexed"]
+Substring: TypeAlias = Literal["none", "prefix", "known", "few", "many", "unindexed"]
+"""How the models with a substring are found: ``known`` by their documents, which were asked for."""
 
 _EQUAL: Final = {
     "team_id": models.c.team,
@@ -135,17 +140,23 @@ async def models_after(
     tx: Tx, filters: ModelFilters, order: Order, place: tuple[Any, ...] | None, limit: int
 ) -> list[Model]:
     """A page of models behind a place: folded name, or time and id, the latest first."""
-    substring = await _substring(tx, filters, RARE)
-    if substring != "many":
+    substring = _substring(filters)
+    if substring != "few":
         return await _page(tx, filters, substring, order, place, limit)
+    documents = await _documents(tx, filters.text, RARE)
+    if documents is not None:
+        return await _page(tx, filters, "known", order, place, limit, documents=documents)
     found = list[Model]()
     if filters.owners is None:
         tried = await _looked_at(tx, filters, order, place, limit)
         if tried.is_whole:
             return tried.models
         found, place = tried.models, tried.place
-    substring = await _substring(tx, filters, FEW)
-    return found + await _page(tx, filters, substring, order, place, limit - len(found))
+    documents = await _documents(tx, filters.text, FEW)
+    substring = "many" if documents is None else "known"
+    return found + await _page(
+        tx, filters, substring, order, place, limit - len(found), documents=documents
+    )
 
 
 class _Tried(msgspec.Struct, frozen=True):
@@ -177,9 +188,13 @@ async def _page(
     order: Order,
     place: tuple[Any, ...] | None,
     limit: int,
+    *,
+    documents: str | None = None,
 ) -> list[Model]:
     shape = _shape(filters, substring, order, has_place=place is not None, is_count=False)
     bound = _bound(filters, shape)
+    if documents is not None:
+        bound["documents"] = documents
     if place is not None:
         bound |= {"after": place[0]} if order == "name" else {"after": place[0], "id": place[1]}
     return [model_of(row) for row in await tx.all(_statement(shape), limit=limit, **bound)]
@@ -196,8 +211,7 @@ async def count_models(tx: Tx, filters: ModelFilters) -> int:
     """How many models there are, up to one more than `MOST_COUNTED`."""
     order: Order = "deleted" if filters.is_deleted else "name"
     # Counting ends at its limit and sorts nothing, however many have a substring.
-    substring = await _substring(tx, filters, None)
-    shape = _shape(filters, substring, order, has_place=False, is_count=True)
+    shape = _shape(filters, _substring(filters), order, has_place=False, is_count=True)
     row = await tx.one(_statement(shape), limit=MOST_COUNTED + 1, **_bound(filters, shape))
     assert row is not None, "a count"
     return int(row[0])
@@ -217,24 +231,33 @@ def _shape(
     )
 
 
-async def _substring(tx: Tx, filters: ModelFilters, most: int | None) -> Substring:
-    """How the substring asked for is found; None calls any number of matches few."""
+def _substring(filters: ModelFilters) -> Substring:
+    """How the substring asked for is found if few models have it."""
     if not filters.text:
         return "none"
     if filters.is_deleted:
         return "unindexed"  # deleted models have no documents
-    if len(filters.text) < GRAM:
-        return "prefix"
-    if most is None:
-        return "few"
-    row = await tx.one(_MATCHES, match=_quoted(filters.text), limit=most + 1)
-    assert row is not None, "a count"
-    return "few" if row[0] <= most else "many"
+    return "prefix" if len(filters.text) < GRAM else "few"
 
 
-def _quoted(text: str) -> str:
-    """`text` as one phrase of a question to FTS5."""
-    return '"' + text.replace('"', '""') + '"'
+async def _documents(tx: Tx, text: str, most: int) -> str | None:
+    """JSON of the documents with a substring; None if they are more than `most`."""
+    row = await tx.one(_DOCUMENTS, match=_having(text), limit=most + 1)
+    assert row is not None, "an aggregate"
+    return row[1] if row[0] <= most else None
+
+
+def _having(text: str) -> str:
+    """A question to FTS5: who has `text`, and before that its pieces.
+
+    A phrase drags its common trigrams along through all that the rarer ones pass; a rare piece
+    leads alone, and the whole is looked at where all pieces are (0.5 ms instead of 1.5).
+    """
+    ends = range(PIECE, len(text), PIECE)
+    pieces = [text[end - PIECE : end] for end in ends]
+    if pieces:
+        pieces.append(text[-PIECE:])
+    return " AND ".join('"' + piece.replace('"', '""') + '"' for piece in (*pieces, text))
 
 
 def _bound(filters: ModelFilters, shape: _Shape) -> dict[str, Any]:
@@ -244,8 +267,8 @@ def _bound(filters: ModelFilters, shape: _Shape) -> dict[str, Any]:
         if place and tag.tag is not None:
             bound[f"key{place}"] = tag.key
     if shape.substring in ("few", "many"):
-        bound["match"] = _quoted(filters.text)
-    elif shape.substring != "none":
+        bound["match"] = _having(filters.text)
+    elif shape.substring in ("prefix", "unindexed"):
         bound["text"] = filters.text
         if shape.substring == "prefix":
             bound["behind"] = filters.text + LAST_CHARACTER
@@ -255,11 +278,9 @@ def _bound(filters: ModelFilters, shape: _Shape) -> dict[str, Any]:
 
 
 _hits = literal("model_grams").op("MATCH")(bindparam("match"))
-_MATCHES = Statement(
-    select(func.count()).select_from(
-        select(model_grams.c.rowid).where(_hits).limit(bindparam("limit")).subquery("hits")
-    )
-)
+_hit = select(model_grams.c.rowid).where(_hits).limit(bindparam("limit")).subquery("hits")
+_DOCUMENTS = Statement(select(func.count(), func.json_group_array(_hit.c.rowid)))
+_known = func.json_each(bindparam("documents", type_=Text)).table_valued("value", name="known")
 
 
 @lru_cache(maxsize=4096)
@@ -273,10 +294,13 @@ def _statement(shape: _Shape) -> Statement:
         ).where(_leading_tag(has_value=shape.tags[0]))
         name, is_led = model_tags.c.name, True
     question = question.where(*_other_tags(shape.tags))
-    if shape.substring == "few":
-        of_hits = select(search_documents.c.model).where(
-            search_documents.c.document.in_(select(model_grams.c.rowid).where(_hits))
+    if shape.substring in ("known", "few"):
+        hits = (
+            select(_known.c.value)
+            if shape.substring == "known"
+            else select(model_grams.c.rowid).where(_hits)
         )
+        of_hits = select(search_documents.c.model).where(search_documents.c.document.in_(hits))
         question = question.where((_Aside(models.c.id) if is_led else models.c.id).in_(of_hits))
         is_led = True
     for filter in shape.equal:

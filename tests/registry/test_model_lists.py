@@ -103,6 +103,9 @@ async def test_few_matches_are_looked_up_and_many_are_asked_for(index: Database)
     few = await plan(index, _statement(shape(substring="few")))
     assert "SCAN model_grams VIRTUAL TABLE INDEX" in few
     assert "SEARCH models USING PRIMARY KEY (id=?)" in few
+    known = await plan(index, _statement(shape(substring="known")))
+    assert "SCAN model_grams" not in known
+    assert "SEARCH models USING PRIMARY KEY (id=?)" in known
     many = await plan(index, _statement(shape(substring="many")))
     assert many.startswith("SEARCH models USING INDEX models_by_name (folded>?)")
     assert "TEMP B-TREE" not in many
