@@ -79,7 +79,7 @@ def keep_present(root: Path, why: str) -> str | None:
     index = root / layout.INDEX_FILE
     if not index.exists():
         return None
-    name = f"{layout.INDEX_FILE}{MARK}{why}"
+    name = _free_name(root, f"{layout.INDEX_FILE}{MARK}{why}")
     if header_number(index) is not None:
         with suppress(StoreError):  # damaged: its log is kept beside it instead
             _write_log_back(index)
@@ -91,6 +91,12 @@ def keep_present(root: Path, why: str) -> str | None:
                 disk.rename(str(root / f"{layout.INDEX_FILE}{log}"), str(root / f"{name}{log}"))
         disk.sync_directory(str(root))
     return name
+
+
+def _free_name(root: Path, wished: str) -> str:
+    """A name that nothing has; times in names count seconds, and two copies fit into one."""
+    names = (wished, *(f"{wished}-{number}" for number in range(2, 100)))
+    return next(name for name in names if not (root / name).exists())
 
 
 def set_aside(root: Path, why: str) -> str | None:

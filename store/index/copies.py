@@ -5,6 +5,7 @@ begin with the index's own, so that they stay together:
 
 ``index.sqlite3.before-upgrade-from-<schema number>``
 ``index.sqlite3.before-restore-<time>``, ``…-before-reset-<time>``, ``…-before-rebuild-<time>``
+(and a number, for a second one within the same second)
 
 A copy *must* be whole and synced before it has its name. Nothing here removes one.
 """

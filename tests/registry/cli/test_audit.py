@@ -16,6 +16,7 @@ from registry.catalog.audit import Entry, record
 from registry.domain.principals import LOCAL
 from registry.services.seals import Seals
 from store.index.transactions import Statement, Tx
+from tests.support.commands import run_here
 from tests.support.servers import run_digestry, running_server
 from tests.support.serving import opened
 
@@ -58,18 +59,22 @@ def head(data: Path) -> str:
     return made(data)
 
 
-@pytest.fixture(params=["in process", "through a server"])
-def place(request: pytest.FixtureRequest, data: Path, head: str) -> Iterator[Path]:
-    """The directory, free or held by a server."""
+@pytest.fixture(scope="module", params=["in process", "through a server"])
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, str]]:
+    """A directory, free or held by a server, and its head; for commands that only look."""
+    data = tmp_path_factory.mktemp("audit") / "data"
+    head = made(data)
     if request.param == "in process":
-        yield data
+        yield data, head
         return
     with running_server(data):
-        yield data
+        yield data, head
 
 
 def run(*args: str, data: Path, code: int = 0) -> str:
-    done = run_digestry("audit", *args, "--data", str(data))
+    done = run_here("audit", *args, "--data", str(data))
     assert done.returncode == code, done.stderr + done.stdout
     return done.stdout if code < 2 else done.stderr
 
@@ -78,31 +83,36 @@ def document(*args: str, data: Path, code: int = 0) -> Any:
     return json.loads(run(*args, "--json", data=data, code=code))
 
 
-def test_the_log_is_listed_newest_first(place: Path) -> None:
-    lines = run("ls", "--kind", "model", "--limit", "2", data=place).splitlines()
-    found = document("ls", "--entity", "a", data=place)["items"]
+def test_the_log_is_listed_newest_first(place: tuple[Path, str]) -> None:
+    data, _ = place
+    lines = run("ls", "--kind", "model", "--limit", "2", data=data).splitlines()
+    found = document("ls", "--entity", "a", data=data)["items"]
 
     assert [line.split("\t")[4] for line in lines] == ["NAME", "c", "b"]
     assert [(one["name"], one["before"]) for one in found] == [("a", None)]
-    assert run("ls", "--actor", "nobody", data=place) == "no entries\n"
+    assert run("ls", "--actor", "nobody", data=data) == "no entries\n"
 
 
-def test_the_head_is_printed_to_be_kept(place: Path, head: str) -> None:
-    assert run("head", data=place) == f"{head}\n"
-    assert document("head", data=place)["seal"]["last"] == 3
+def test_the_head_is_printed_to_be_kept(place: tuple[Path, str]) -> None:
+    data, head = place
+    assert run("head", data=data) == f"{head}\n"
+    assert document("head", data=data)["seal"]["last"] == 3
 
 
-def test_a_log_is_verified_against_a_head(place: Path, head: str) -> None:
-    assert "intact: 1 seal, entries sealed: 3" in run("verify", "--since", head, data=place)
-    assert document("verify", "--since", head, "--only-after", data=place)["seals"] == 0
+def test_a_log_is_verified_against_a_head(place: tuple[Path, str]) -> None:
+    data, head = place
+    assert "intact: 1 seal, entries sealed: 3" in run("verify", "--since", head, data=data)
+    assert document("verify", "--since", head, "--only-after", data=data)["seals"] == 0
 
 
 @pytest.mark.parametrize(
     "arguments",
     [("verify", "--since", "nonsense"), ("ls", "--since", "yesterday"), ("ls", "--limit", "0")],
 )
-def test_what_is_not_understood_is_refused(place: Path, arguments: tuple[str, ...]) -> None:
-    assert run(*arguments, data=place, code=2).startswith("digestry: ")
+def test_what_is_not_understood_is_refused(
+    place: tuple[Path, str], arguments: tuple[str, ...]
+) -> None:
+    assert run(*arguments, data=place[0], code=2).startswith("digestry: ")
 
 
 def test_an_edited_log_is_exit_code_one(data: Path, head: str) -> None:

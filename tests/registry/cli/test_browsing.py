@@ -15,7 +15,8 @@ import pytest
 
 from registry.cli.browsing import Place, place_of
 from registry.cli.exits import CommandError
-from tests.support.servers import Server, environment, run_digestry, running_server
+from tests.support.commands import run_here
+from tests.support.servers import Server, environment, running_server
 
 JSON = {"Content-Type": "application/json"}
 HOSTILE = "a\x1b[2Jb\x1b]0;owned\x07\n[red]c[/red] \u202ed"
@@ -58,7 +59,7 @@ def put(server: Server, path: str, content: bytes) -> None:
 
 
 def run(server: Server, *args: str, code: int = 0) -> str:
-    done = run_digestry(*args, env={"DIGESTRY_URL": server.url})
+    done = run_here(*args, env={"DIGESTRY_URL": server.url})
 
     assert done.returncode == code, (done.stdout, done.stderr)
     assert (done.stderr == "") == (code == 0), done.stderr
@@ -232,6 +233,6 @@ def test_words_name_places() -> None:
 
 
 def test_a_server_that_is_not_there_is_code_3(tmp_path: Path) -> None:
-    done = run_digestry("ls", "--server", "http://127.0.0.1:1", cwd=tmp_path)
+    done = run_here("ls", "--server", "http://127.0.0.1:1", cwd=tmp_path)
 
     assert (done.returncode, done.stdout) == (3, "")

@@ -27,6 +27,7 @@ from registry.cli.presence import Presence
 from registry.domain.operations import Failure
 from store.digest import Digest
 from store.layout import blob_key
+from tests.support.commands import run_here
 from tests.support.servers import environment, run_digestry, running_server, wait_until
 from tests.support.serving import opened
 from tests.support.storing import put, release
@@ -76,7 +77,7 @@ def place(request: pytest.FixtureRequest, data: Path) -> Iterator[Path]:
 
 
 def run(*args: str, data: Path, code: int = 0, env: Mapping[str, str] = AT_ONCE) -> str:
-    done = run_digestry(*args, "--data", str(data), env=env)
+    done = run_here(*args, "--data", str(data), env=env)
 
     assert done.returncode == code, (done.stdout, done.stderr)
     assert done.stderr == "" or code > 1, done.stderr
@@ -149,7 +150,7 @@ def test_a_rebuilt_index_knows_every_blob_and_collects_nothing_unasked(
     data: Path, kept: Digest, loose: Digest
 ) -> None:
     (data / "index.sqlite3").write_bytes(b"nonsense" * 1000)
-    assert "fsck" in run_digestry("fsck", "--data", str(data)).stderr
+    assert "fsck" in run_here("fsck", "--data", str(data)).stderr
 
     rebuilt = run_json("fsck", "--rebuild", data=data, code=1)
     adopted = {found["digest"]: found["action"] for found in rebuilt["report"]["findings"]}
@@ -165,7 +166,7 @@ def test_a_rebuilt_index_knows_every_blob_and_collects_nothing_unasked(
 
 def test_rebuilding_is_refused_while_a_server_runs(data: Path) -> None:
     with running_server(data) as server:
-        done = run_digestry("fsck", "--rebuild", "--data", str(data))
+        done = run_here("fsck", "--rebuild", "--data", str(data))
 
         assert done.returncode == 2
         assert "stop it before" in done.stderr
@@ -252,7 +253,7 @@ def test_a_store_in_memory_has_no_directory_to_work_on(
 
 
 def test_a_directory_without_a_store_is_not_made_one(tmp_path: Path) -> None:
-    done = run_digestry("gc", "--data", str(tmp_path))
+    done = run_here("gc", "--data", str(tmp_path))
 
     assert done.returncode == 2
     assert not (tmp_path / "store.json").exists()

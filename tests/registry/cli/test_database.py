@@ -20,6 +20,7 @@ from registry.cli.shell import statements
 from store.index.driver import sqlite
 from store.opening import initialize, read_facts
 from store.restoring import keep_present
+from tests.support.commands import run_here
 from tests.support.earlier import CONTENT, directory_of_schema_1001
 from tests.support.servers import environment, run_digestry, running_server
 
@@ -49,8 +50,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def run(*args: str, data: Path, code: int = 0, typed: str | None = None) -> str:
-    popen: dict[str, Any] = {"stdin": subprocess.DEVNULL} if typed is None else {"input": typed}
-    done = run_digestry("db", *args, "--data", str(data), **popen)
+    done = run_here("db", *args, "--data", str(data), input=typed or "")
 
     assert done.returncode == code, (done.stdout, done.stderr)
     assert (done.stderr == "") == (code < 2) or typed is not None, done.stderr
@@ -88,7 +88,7 @@ def test_an_earlier_directory_upgrades_by_itself_and_serves_what_it_had(old: Pat
         assert server.stop() == 0
     assert run_json("current", data=old)["state"] == "current"
     assert (old / COPY).exists()
-    assert run_digestry("fsck", "--data", str(old)).returncode == 0
+    assert run_here("fsck", "--data", str(old)).returncode == 0
 
 
 def test_a_later_directory_is_refused_with_what_to_do(data: Path) -> None:
@@ -172,8 +172,8 @@ def test_after_a_restore_collection_is_off_until_confirmed(old: Path) -> None:
         assert server.get("/models/bert/1/model.safetensors") == (200, CONTENT)
         status = json.loads(server.get("/api/v1/gc")[1])
         assert "another epoch" in status["quarantine"]["off"]
-        assert run_digestry("gc", "--apply", "--data", str(old)).returncode == 2
-        assert run_digestry("gc", "--confirm", "--data", str(old)).returncode == 0
+        assert run_here("gc", "--apply", "--data", str(old)).returncode == 2
+        assert run_here("gc", "--confirm", "--data", str(old)).returncode == 0
 
 
 def test_a_damaged_index_is_replaced_and_kept_with_its_log(old: Path) -> None:
@@ -248,6 +248,16 @@ def test_the_present_index_is_in_place_while_it_is_kept(data: Path) -> None:
     assert os.path.samefile(data / name, data / "index.sqlite3")
 
 
+def test_two_copies_within_a_second_are_both_kept(data: Path) -> None:
+    first, second = keep_present(data, "restore-T"), keep_present(data, "restore-T")
+
+    assert (first, second) == (
+        "index.sqlite3.before-restore-T",
+        "index.sqlite3.before-restore-T-2",
+    )
+    assert {first, second} <= files_of(data).keys()
+
+
 # Starting over
 
 
@@ -264,7 +274,7 @@ def test_a_reset_forgets_everything_and_keeps_the_index_it_replaced(old: Path) -
 
     assert run_json("current", data=old)["state"] == "current"
     assert run("shell", "SELECT count(*) AS n FROM models", data=old) == "n\n0\n"
-    assert run_digestry("gc", "--status", "--data", str(old)).returncode == 1  # off
+    assert run_here("gc", "--status", "--data", str(old)).returncode == 1  # off
 
     back = said.partition("bring it back with: digestry db ")[2].splitlines()[0].split()
     assert run_json(*back, data=old)["after"] == 1001

@@ -23,8 +23,9 @@ from registry.config import Config, load
 from store import durable
 from store.index.driver import sqlite
 from store.opening import initialize
+from tests.support.commands import run_here
 from tests.support.earlier import directory_of_schema_1001
-from tests.support.servers import run_digestry, running_server
+from tests.support.servers import running_server
 
 ROOMY = {"DIGESTRY_STORE_RESERVE_BYTES": "0", "DIGESTRY_STORE_RESERVE_SHARE": "0"}
 
@@ -37,8 +38,8 @@ def data(tmp_path: Path) -> Path:
     return root
 
 
-def run(*args: str, cwd: Path, code: int = 0, env: Mapping[str, str] = ROOMY, **popen: Any) -> str:
-    done = run_digestry(*args, cwd=cwd, env=env, **popen)
+def run(*args: str, cwd: Path, code: int = 0, env: Mapping[str, str] = ROOMY) -> str:
+    done = run_here(*args, cwd=cwd, env=env)
 
     assert done.returncode == code, (done.stdout, done.stderr)
     assert (done.stderr == "") == (code < 2), done.stderr
@@ -222,7 +223,7 @@ def test_an_index_of_another_epoch_or_store_is_told(data: Path) -> None:
 
 
 def test_a_collection_that_is_off_is_told(data: Path) -> None:
-    assert run_digestry("db", "reset", "--data", str(data), input="data\n").returncode == 0
+    assert run_here("db", "reset", "--data", str(data), input="data\n").returncode == 0
 
     assert "gc --confirm" in examined(data, 1)["collection"]["advice"]
 

@@ -12,13 +12,13 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from registry.cli.exits import CommandError
 from registry.cli.transfers import push_target, wish_of
-from tests.support.servers import Server, environment, run_digestry, running_server, wait_until
+from tests.support.commands import run_here
+from tests.support.servers import Server, environment, running_server, wait_until
 
 CONFIG = "[store]\nreserve_bytes = 0\nreserve_share = 0.0\n"
 LARGE = bytes(range(256)) * (96 << 12)  # 96 MiB
@@ -37,10 +37,10 @@ def home(tmp_path: Path) -> dict[str, str]:
 
 
 def run(
-    *args: str, url: str, home: Mapping[str, str], cwd: Path, code: int = 0, **popen: Any
+    *args: str, url: str, home: Mapping[str, str], cwd: Path, code: int = 0, input: str = ""
 ) -> str:
     env = {**home, "DIGESTRY_URL": url}
-    done = run_digestry(*args, env=env, cwd=cwd, **popen)
+    done = run_here(*args, env=env, cwd=cwd, input=input)
 
     assert done.returncode == code, (done.stdout, done.stderr)
     if code:
@@ -167,7 +167,7 @@ def test_a_file_that_differs_is_refused_with_the_way_out(
 def test_without_a_place_for_state_a_push_still_works(server: Server, tmp_path: Path) -> None:
     filled(tmp_path, {"f": b"stateless", "home": b"a file"})
     env = {"DIGESTRY_URL": server.url, "XDG_STATE_HOME": str(tmp_path / "home")}
-    done = run_digestry("push", "stateless", "f", env=env, cwd=tmp_path)
+    done = run_here("push", "stateless", "f", env=env, cwd=tmp_path)
 
     assert done.returncode == 0
     assert "start over" in done.stderr
