@@ -64,6 +64,8 @@ RUNNING_KEYS: Final[web.AppKey[set[Scope]]] = web.AppKey("running_keys")
 
 REQUEST_ID: Final[web.RequestKey[str]] = web.RequestKey("request_id")
 PRINCIPAL: Final[web.RequestKey[Principal]] = web.RequestKey("principal")
+IS_SIGNED: Final[web.RequestKey[bool]] = web.RequestKey("is_signed")
+"""There, and true, where the request was let in by the signature in its query."""
 STANDING: Final[web.RequestKey[Standing]] = web.RequestKey("standing")
 """Where the principal stands with its limit of requests, where there is one."""
 BODY: Final[web.RequestKey[bytes]] = web.RequestKey("body")

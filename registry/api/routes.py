@@ -29,6 +29,7 @@ module                                  addresses
 `registry.api.documentation`            ``/openapi.json`` ``/docs`` ``/redoc``
 `registry.api.models`                   ``/api/v1/models``
 `registry.api.cards`                    ``/api/v1/models/{model}/card``
+`registry.api.exports`                  ``/api/v1/models/{model}/export`` ``/api/v1/imports``
 `registry.api.search`                   ``/api/v1/search``
 `registry.api.tags`                     ``/api/v1/tags`` ``/api/v1/models/{model}/…/tags``
 `registry.api.users`                    ``/api/v1/users``
@@ -42,6 +43,7 @@ module                                  addresses
 `registry.api.retention`                ``/api/v1/retention``, policies and plans
 `registry.api.operations`               ``/api/v1/gc`` ``scrub`` ``fsck`` ``operations``
 `registry.api.holds`                    ``/api/v1/holds``
+`registry.api.signing`                  ``/api/v1/signed-urls``
 ======================================  ===========================================================
 
 Foreign protocols bring their own lists; `registry.app` puts `UNMATCHED` behind all of them.
@@ -64,6 +66,7 @@ from registry.api import (
     downloads,
     environments,
     experiments,
+    exports,
     files,
     grants,
     health,
@@ -84,6 +87,7 @@ from registry.api import (
     scores,
     search,
     series,
+    signing,
     tags,
     teams,
     tokens,
@@ -104,6 +108,7 @@ ROUTES: Final[list[Route]] = [
     *files.ROUTES,
     *models.ROUTES,
     *cards.ROUTES,
+    *exports.ROUTES,
     *registering.ROUTES,
     *version_lists.ROUTES,
     *versions.ROUTES,
@@ -135,6 +140,7 @@ ROUTES: Final[list[Route]] = [
     *retention.ROUTES,
     *operations.ROUTES,
     *holds.ROUTES,
+    *signing.ROUTES,
 ]
 
 UNMATCHED: Final[list[Route]] = unmatched.ROUTES

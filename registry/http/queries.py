@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import web
 from msgspec import inspect
 
+from registry.auth.signed_urls import PARAMETER
 from registry.errors import Invalid
 from registry.http.problems import FieldProblem
 from registry.http.validation import (
@@ -27,6 +28,7 @@ from registry.http.validation import (
     unknown,
 )
 from registry.http.wording import plain
+from registry.keys import IS_SIGNED
 
 T = TypeVar("T")
 
@@ -50,7 +52,10 @@ def read_query(request: web.Request, kind: type[T]) -> T:
         except UnicodeDecodeError as error:
             raise Invalid("query", "is not UTF-8", code="query_encoding_invalid") from error
     given = request.query
-    return parse_query({name: given.getall(name) for name in given}, kind)
+    named = {name: given.getall(name) for name in given}
+    if IS_SIGNED in request:
+        named.pop(PARAMETER, None)  # the last one, which was looked at; another would not fit
+    return parse_query(named, kind)
 
 
 def parse_query(given: Mapping[str, Sequence[str]], kind: type[T]) -> T:

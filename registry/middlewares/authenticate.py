@@ -8,6 +8,8 @@ is found by what the request shows, in this order:
 - ``Authorization: Bearer``: an API token;
 - ``Authorization: Basic``: an API token as the password, for git, curl and container tools. The
   username means nothing; passwords of people are looked at by the login alone;
+- a signature at the end of the query (`registry.auth.signed_urls`): whoever signed it, for this
+  request alone;
 - nothing: nobody, who may do what is public, and read what is where that is configured.
 
 What is shown and does not hold is 401, never "nobody": whoever sends a stale token must hear so.
@@ -18,15 +20,36 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Final
 
 import msgspec
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from registry.auth.local_secret import is_local_secret
+from registry.auth.signed_urls import (
+    PARAMETER,
+    PURPOSES,
+    WORDS,
+    Claim,
+    SignatureRefused,
+    check,
+    split,
+)
 from registry.domain.principals import LOCAL, Principal
-from registry.errors import Unauthenticated
-from registry.keys import IDENTITIES, LOCAL_SECRET, PRINCIPAL, REQUEST_ID
+from registry.errors import Denied, Unauthenticated
+from registry.http.conditional import InvalidDigestField, parse_digest_field
+from registry.keys import (
+    IDENTITIES,
+    IS_SIGNED,
+    LOCAL_SECRET,
+    PRINCIPAL,
+    REQUEST_ID,
+    SEALS,
+    STORE,
+)
+
+_SIGNATURE: Final = f"{PARAMETER}="
 
 
 def authenticate_middleware(*, is_open: bool) -> Middleware:
@@ -40,6 +63,8 @@ def authenticate_middleware(*, is_open: bool) -> Middleware:
             if secret is None or not secret.admits(offered, request.remote):
                 raise Unauthenticated
             principal = LOCAL
+        elif offered is None and _SIGNATURE in request.raw_path:
+            principal = await signer(request, is_open=is_open)
         elif is_open:
             principal = LOCAL
         else:
@@ -62,6 +87,42 @@ async def shown(request: web.Request, offered: str | None) -> Principal:
         case "basic":
             return await identities.of_token(password_of(credentials.strip()))
     raise Unauthenticated
+
+
+async def signer(request: web.Request, *, is_open: bool) -> Principal:
+    """Whoever signed this request's URL; raises `Denied` for a signature that does not hold."""
+    target, signature = split(request.raw_path)
+    if signature is None:
+        return LOCAL if is_open else request.app[IDENTITIES].nobody
+    try:
+        purpose = PURPOSES.get(request.method)
+        if purpose is None:
+            raise SignatureRefused(f"is not for {request.method}")
+        now, root = request.app[STORE].clock(), await request.app[SEALS].root_key()
+        claim = check(root, purpose, target, signature, now)
+        check_bound(request, claim)
+        request[IS_SIGNED] = True
+        if is_open:
+            return LOCAL
+        return await request.app[IDENTITIES].of_signer(claim.principal, WORDS[purpose])
+    except Unauthenticated:
+        reason = "was made by somebody who may do nothing any more"
+    except SignatureRefused as error:
+        reason = error.reason
+    raise Denied("use", "signature", sentence=f"the signature {reason}", code="signature_refused")
+
+
+def check_bound(request: web.Request, claim: Claim) -> None:
+    """Raise `SignatureRefused` for a body that is not what was signed."""
+    if claim.size_bytes is not None and request.content_length != claim.size_bytes:
+        raise SignatureRefused(f"is for a body of {claim.size_bytes} bytes")
+    if claim.digest is not None:
+        try:
+            declared = parse_digest_field(request.headers.get("Repr-Digest", ""))
+        except InvalidDigestField:
+            declared = None
+        if str(declared) != claim.digest:
+            raise SignatureRefused(f"is for bytes with the Repr-Digest of {claim.digest}")
 
 
 def password_of(credentials: str) -> str:

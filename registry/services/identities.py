@@ -78,6 +78,11 @@ class Identities:
         """Who signed in with this session; raises `Unauthenticated` for one that has ended."""
         return await self._find(id, partial(_by_session, id=id))
 
+    async def of_signer(self, id: str, limit: Words) -> Principal:
+        """Whoever signed a URL, with no more than it opens; raises `Unauthenticated`."""
+        key = f"{id} {' '.join(sorted(limit))}"
+        return await self._find(key, partial(_by_id, id=id, limit=limit))
+
     async def close(self) -> None:
         """Write what is noted; called after the last request, while the store is still open."""
         if self._timer is not None:
@@ -101,7 +106,8 @@ class Identities:
                 self._known[key] = known
         if known.expires_at is not None and known.expires_at <= self._store.clock():
             raise Unauthenticated
-        self._note(known.principal.session)
+        if known.principal.session:
+            self._note(known.principal.session)
         return known.principal
 
     def _note(self, id: str) -> None:
@@ -213,6 +219,11 @@ async def _by_token(tx: Tx, *, key: bytes) -> Known | None:
 
 async def _by_session(tx: Tx, *, id: str) -> Known | None:
     return await _known(tx, await identity.find_session(tx, id))
+
+
+async def _by_id(tx: Tx, *, id: str, limit: Words) -> Known | None:
+    account = await identity.find_account(tx, id)
+    return None if account is None else Known(await principal_for(tx, account, limit), None)
 
 
 async def _known(tx: Tx, shown: Shown | None) -> Known | None:
