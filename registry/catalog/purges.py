@@ -44,7 +44,7 @@ from registry.catalog.schema import (
 from registry.catalog.search import forget
 from registry.catalog.tags import sweep_tag
 from registry.domain.models import Model
-from store.index.schema import blobs, refs
+from store.index.schema import blobs, leases, refs
 from store.index.transactions import Statement, Tx
 
 AT_ONCE: Final = 1_000
@@ -144,6 +144,11 @@ _VERSIONS_OF_REVISION = Statement(
 _REVISION = Statement(delete(revisions).where(revisions.c.id == bindparam("revision_")))
 _TREE_IN_USE = Statement(
     select(revisions.c.id).where(revisions.c.tree == bindparam("tree")).limit(1)
+)
+_TREE_LEASED = Statement(
+    select(leases.c.holder)
+    .where(leases.c.digest == bindparam("tree"), leases.c.expires_at > bindparam("now"))
+    .limit(1)
 )
 _TREE_FILES = Statement(delete(tree_files).where(tree_files.c.tree == bindparam("tree_")))
 _TREE = Statement(delete(trees).where(trees.c.digest == bindparam("tree_")))
@@ -246,8 +251,10 @@ async def _forget_revisions(tx: Tx, model_id: str) -> bool:
 
 
 async def forget_tree(tx: Tx, tree: bytes) -> bool:
-    """Remove a tree that no revision has; says whether it was one."""
+    """Remove a tree that no revision has and nobody leased to make one; says whether it was one."""
     if await tx.one(_TREE_IN_USE, tree=tree) is not None:
+        return False
+    if await tx.one(_TREE_LEASED, tree=tree, now=tx.now) is not None:
         return False
     await tx.run(_TREE_FILES, tree_=tree)
     await tx.run(_TREE, tree_=tree)

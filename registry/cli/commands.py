@@ -18,6 +18,7 @@ from registry.cli.browse_commands import ls, search, show
 from registry.cli.database_commands import db
 from registry.cli.demo_commands import demo
 from registry.cli.exits import CLEAN, REFUSED, CommandError, complain
+from registry.cli.export_commands import export, import_
 from registry.cli.retention_commands import retention
 from registry.cli.setup_commands import doctor, info, init, stats
 from registry.cli.transfer_commands import pull, push
@@ -207,6 +208,7 @@ _more = (
     db,
     demo,
     doctor,
+    export,
     info,
     init,
     ls,
@@ -220,3 +222,4 @@ _more = (
 )
 for _command in _more:
     app.command(_command)
+app.command(import_, name="import")

@@ -13,7 +13,11 @@ def microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
+def moment(microseconds: int) -> datetime:
+    """A time of ours as a moment in UTC."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
 def rfc3339(microseconds: int) -> str:
     """``2026-11-20T08:15:00.123456Z``, always with six decimals, so that text sorts like time."""
-    moment = _EPOCH + timedelta(microseconds=microseconds)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment(microseconds).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -148,6 +148,16 @@ def fingerprint(*parts: bytes, is_whole: bool = False) -> None:
         pending.add(part)
 
 
+async def recall(index: Index) -> None:
+    """Raise `Answered` if this request, all of whose content was told, was carried out before.
+
+    For work that would be refused, or take long, before it comes to its change.
+    """
+    pending = _pending()
+    if pending is not None:
+        pending.match(await index.look(partial(once.find_answer, scope=pending.scope)))
+
+
 async def expire_answers(store: Store) -> int:
     """Forget answers that were kept long enough; for housekeeping."""
     removed = 0

@@ -40,6 +40,17 @@ async def claim_name(
     A model that had another one leaves a redirect. Raises `Conflict`: ``model_name_taken`` where a
     model has the name, ``name_redirects`` where it is a former one of another model.
     """
+    await refuse_taken(tx, principal, name, model=model)
+    await delete_redirect(tx, name.folded)
+    if model is not None and model.folded != name.folded:
+        await insert_redirect(tx, model.folded, model.name, model.id, principal.id)
+        await move_uploads(tx, model.folded, name.folded)
+
+
+async def refuse_taken(
+    tx: Tx, principal: Principal, name: ModelName, *, model: Model | None = None
+) -> None:
+    """Raise what `claim_name` would for a name that is not free; changes nothing."""
     holder = await find_model(tx, name.folded)
     if holder is not None and (model is None or holder.id != model.id):
         raise Conflict(
@@ -52,10 +63,6 @@ async def claim_name(
     redirect = await find_redirect(tx, name.folded)
     if redirect is not None and (model is None or redirect.model_id != model.id):
         raise await _redirects(tx, principal, name, redirect)
-    await delete_redirect(tx, name.folded)
-    if model is not None and model.folded != name.folded:
-        await insert_redirect(tx, model.folded, model.name, model.id, principal.id)
-        await move_uploads(tx, model.folded, name.folded)
 
 
 def _taken(name: ModelName, holder: Model) -> str:

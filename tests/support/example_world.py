@@ -57,14 +57,16 @@ class ExampleWorld:
             path_parameters=parts["path"],
             query=parts["query"],
             headers=parts["header"],
-            **self._body(declared.get("requestBody", {}).get("content", {})),
+            **self._body(declared.get("requestBody", {}).get("content", {}), operation.label),
         )
 
-    def _body(self, content: Mapping[str, Any]) -> dict[str, Any]:
+    def _body(self, content: Mapping[str, Any], label: str) -> dict[str, Any]:
         for media_type, described in content.items():
             reference = described["schema"].get("$ref")
             if reference is None:
-                return {"media_type": media_type, "body": archive()}
+                exported = label == "POST /api/v1/imports"
+                body = self._exported() if exported else archive()
+                return {"media_type": media_type, "body": body}
             schemas = self._document["components"]["schemas"]
             example = json.dumps(schemas[reference.rpartition("/")[2]]["examples"][0])
             for name in ("nlp", "speech", "vision", "ada", "grace", "robot"):
@@ -179,6 +181,15 @@ class ExampleWorld:
         found = self.api("GET", place)["id"]
         self.api("DELETE", place)
         return {name: found}
+
+    def _exported(self) -> bytes:
+        """A model that is not here any more, as one archive."""
+        model = f"nlp-{self.space}~leaving"
+        self.put(f"/models/{model}/1.0.0/config.json?publish=true", b"{}")
+        export = f"{self.server.url}/api/v1/models/{model}/export"
+        content = requests.get(export, timeout=60).content
+        self.api("DELETE", f"models/{model}")
+        return content
 
     def _leave_tag_unused(self) -> None:
         """A tag that nobody described goes with its last use."""
