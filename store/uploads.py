@@ -16,8 +16,9 @@ dead, and two writers never interleave. A newcomer that cannot get the lock with
 nobody.
 
 **How far a session is.** After a kill the length of the staging file counts: the bytes are in the
-kernel's cache. After a crash of the host only what was synced is certain, so the file is cut back
-to the row's offset. While bytes wait for their checksum (``strict``) the row's offset counts too.
+kernel's cache. After a crash of the host, and after a sync that failed, only what was synced is
+certain, so the file is cut back to the row's offset. While bytes wait for their checksum
+(``strict``) the row's offset counts too.
 
 **The hash.** A running SHA-256 cannot be saved. It stays with the worker that held every epoch
 since byte 0 (the last `HASHES_KEPT` of them); anyone else hashes the staged prefix again.
@@ -305,7 +306,7 @@ class Uploads:
         if checksum is not None or row.strict or length != row.length:
             if stream.offset > row.offset:
                 # A killed worker wrote this much and did not sync it; the row says durable.
-                await writer.sync()
+                await self._sync(row, writer)
             row = await self._settle(row, stream.offset, length, strict=checksum is not None)
         check = None if checksum is None else hashlib.new(checksum.algorithm, usedforsecurity=False)
         body = source if check is None else _checked(source, check.update)
@@ -319,14 +320,27 @@ class Uploads:
             raise
         except BaseException:
             if checksum is None and stream.offset > first:
-                await self._settle(row, await writer.sync(), length, strict=False)
+                await self._sync(row, writer)
+                await self._settle(row, stream.offset, length, strict=False)
                 self._keep(row, stream.hash)
             raise
         if checksum is not None and check is not None and check.digest() != checksum.expected:
             await writer.truncate(first, self._fence(row.id, row.epoch))
             raise ChecksumMismatch(row.id, checksum.algorithm)
-        await writer.sync()
+        await self._sync(row, writer)
         return await self._settle(row, stream.offset, length, strict=False)
+
+    async def _sync(self, row: UploadRow, writer: StagedWriter) -> None:
+        """Make what was written durable; what could not be must be sent again."""
+        try:
+            await writer.sync()
+        except StoreError:
+            # The kernel forgets what it could not write, and would call the next sync a success.
+            try:
+                await writer.truncate(row.offset, self._fence(row.id, row.epoch))
+            except StoreError:
+                await self._settle(row, row.offset, row.length, strict=True)
+            raise
 
     async def _settle(
         self, row: UploadRow, offset: int, length: int | None, *, strict: bool

@@ -6,6 +6,8 @@ that a machine may find after losing power there. The rules are stricter than an
 
 - The **content** of a file is what its last sync saw. Anything after that may be there, be missing,
   be there as a prefix, or have its length and zeros instead of its bytes.
+  A sync that failed makes sure of nothing, and neither does a later one, until the file was cut
+  back to what was durable.
 - Each **name** is what it was at the last sync of its directory, or anything it has been since,
   independently of every other name. So a rename across directories may leave both names or none.
   Within one directory, too, only the replaced name is atomic: it is the old file or the new one.
@@ -117,6 +119,11 @@ class Recording(Disk):
         with self._lock:
             self._add("sync_data", path, file=self._open[descriptor])
 
+    def lose(self, descriptor: int, path: str) -> None:
+        """What a sync that fails leaves: nothing unsynced will ever be on the disk."""
+        with self._lock:
+            self._add("lose", path, file=self._open[descriptor])
+
     def sync_directory(self, path: str) -> None:
         with self._lock:
             self._add("sync_directory", path)
@@ -174,9 +181,17 @@ class _File(msgspec.Struct):
     now: bytes = b""
     durable: bytes = b""
     pending: bool = False
+    lost: bool = False
+    """A sync has failed since: what the kernel shows beyond `durable` is not what it will write."""
 
     def change(self, now: bytes) -> None:
         self.now, self.pending = now, True
+        if now == self.durable[: len(now)]:
+            self.lost = False  # cut back; what is written from here on is written
+
+    def sync(self) -> None:
+        if not self.lost:
+            self.durable, self.pending = self.now, False
 
     def possible(self) -> list[bytes]:
         """What a crash may leave of the content, the least and the most first."""
@@ -285,8 +300,11 @@ class Model:
         file.change(file.now[: event.offset].ljust(event.offset, b"\0"))
 
     def _sync_data(self, event: Event) -> None:
+        self._files[event.file].sync()
+
+    def _lose(self, event: Event) -> None:
         file = self._files[event.file]
-        file.durable, file.pending = file.now, False
+        file.lost = file.now != file.durable
 
     def _sync_directory(self, event: Event) -> None:
         folder = "" if event.path == "." else event.path

@@ -1,0 +1,141 @@
+"""A sync that failed once is believed never: what was not synced then is not trusted later.
+
+The kernel drops the pages that it could not write, forgets the error and answers the next sync with
+success, so a file whose sync failed holds what it held before, whatever it reads back. Each sync of
+a scenario fails in turn, its client does what clients do, asks again; then the power goes, and what
+was acknowledged must be there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from store.durable import Disk
+from store.errors import StoreError
+from store.opening import initialize, open_store
+from tests.store.test_crash import Ground, check_every_crash, ground, settings
+from tests.support.recording import Recording, found_in
+from tests.support.scenarios import (
+    LARGE,
+    OTHER,
+    OWNER,
+    SMALL,
+    Closed,
+    Kept,
+    Opened,
+    Stage,
+    pieces,
+)
+
+__all__ = ["ground"]
+
+T = TypeVar("T")
+
+
+class FailingSyncs(Recording):
+    """Loses what one sync of a file's content should have made durable."""
+
+    left: int | None = None
+
+    def sync_data(self, descriptor: int, path: str) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                self.left = None
+                self.lose(descriptor, path)
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().sync_data(descriptor, path)
+
+
+async def put(stage: Stage) -> None:
+    await twice(lambda: stage.put(SMALL))
+    await twice(lambda: stage.put(OTHER, is_announced=False))
+
+
+async def put_large(stage: Stage) -> None:
+    await twice(lambda: stage.put(LARGE))
+
+
+async def upload_small(stage: Stage) -> None:
+    await upload(stage, SMALL, (40, 80, len(SMALL)))
+
+
+async def upload_large(stage: Stage) -> None:
+    await upload(stage, LARGE, (len(LARGE) // 2, len(LARGE)))
+
+
+async def upload(stage: Stage, content: bytes, stops: tuple[int, ...]) -> None:
+    """A client that asks how far it is after every failure."""
+    uploads = stage.store.uploads
+
+    async def begin() -> str:
+        session = await uploads.create(OWNER, length=len(content), expected=None)
+        stage.note(Opened(session.id, content, 0))
+        return session.id
+
+    session = await twice(begin)
+
+    async def send(stop: int) -> None:
+        start = (await uploads.get(session)).offset
+        if stop == len(content):
+            stage.note(Closed(session))
+        after = await uploads.append(session, start, pieces(content[start:stop]))
+        if after.is_finished:
+            stage.note(Kept(content))
+        else:
+            stage.note(Opened(session, content, after.offset))
+
+    for stop in stops:
+        await twice(lambda stop=stop: send(stop))  # type: ignore[misc] # its default is its type
+
+
+async def twice(work: Callable[[], Awaitable[T]]) -> T:
+    try:
+        return await work()
+    except StoreError:
+        return await work()
+
+
+@pytest.mark.parametrize("scenario", [put, put_large, upload_small, upload_large])
+def test_nothing_is_acknowledged_on_the_word_of_a_later_sync(
+    ground: Ground, scenario: Callable[[Stage], Awaitable[None]]
+) -> None:
+    failures = 0
+    while True:
+        stage, has_failed = record(ground, scenario, failures)
+        if not has_failed:
+            break
+        check_every_crash(ground, stage)
+        failures += 1
+
+    assert failures >= 1
+
+
+def record(
+    ground: Ground, scenario: Callable[[Stage], Awaitable[None]], at: int
+) -> tuple[Stage, bool]:
+    """Run a scenario in which sync number `at` fails; whether there are so many."""
+    root = Path(ground.folder, f"syncs-{scenario.__name__}-{at}")
+    root.mkdir()
+    initialize(root, disk=Disk(relaxed=True))
+    disk = FailingSyncs(root, ground.copies, found_in(root, ground.copies))
+
+    async def run() -> Stage:
+        store = await open_store(settings(root), disk=disk, observer=disk.observe)
+        stage = Stage(store, disk, root)
+        disk.left = at
+        try:
+            await scenario(stage)
+        finally:
+            await store.close()
+        return stage
+
+    stage = asyncio.run(run())
+    return stage, disk.left is None
