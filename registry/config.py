@@ -59,6 +59,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
     accel_redirect: str = ""
     cors_origins: tuple[str, ...] = ()
+    tls_certificate: str = ""
+    tls_key: str = ""
     drain_seconds: Seconds = 30
     hang_seconds: Seconds = 60
     idle_timeout_seconds: PositiveSeconds = 60
@@ -335,6 +337,8 @@ def _check_together(config: Config) -> None:
         )
     if config.store.backend == "memory" and server.workers != 1:
         raise ConfigError("store.backend 'memory' is one process; server.workers must be 1")
+    if bool(server.tls_certificate) != bool(server.tls_key):
+        raise ConfigError("server.tls_certificate and server.tls_key need each other")
     for proxy in server.trusted_proxies:
         _check_network("server.trusted_proxies", proxy)
     if server.accel_redirect:

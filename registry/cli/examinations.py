@@ -9,8 +9,9 @@ import platform
 import resource
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from registry.cli.exits import CommandError
 from registry.cli.listening import listen
 from registry.cli.output import size
 from registry.cli.presence import Presence
+from registry.cli.reaching import connect
 from registry.cli.schema import SCHEMA_NUMBER
 from registry.cli.transfers import SERVER_VARIABLE
 from registry.client.connection import checked_url, masked
@@ -249,7 +251,8 @@ def port(settings: Config) -> Finding:
 
 def running_server(server: Presence) -> Finding:
     """Whether the server that holds the directory answers, and what it says of itself."""
-    return _ready("running server", server.url, f"process id {server.pid}: look at its log")
+    advice = f"process id {server.pid}: look at its log"
+    return _ready("running server", server.url, advice, partial(connect, server, ASKING_SECONDS))
 
 
 def other_server() -> str | None:
@@ -259,21 +262,27 @@ def other_server() -> str | None:
 
 def reachable(url: str) -> Finding:
     """Whether the server that commands talk to answers."""
-    return _ready("server", url, f"is the address right? --server and {SERVER_VARIABLE} set it")
-
-
-def _ready(test: str, url: str, advice: str) -> Finding:
+    advice = f"is the address right? --server and {SERVER_VARIABLE} set it"
     try:
         address = urlsplit(checked_url(url))
     except NotARegistry as error:
-        return failure(test, str(error), advice)
-    secure = address.scheme == "https"
-    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        return failure("server", str(error), advice)
+    kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
+    return _ready(
+        "server",
+        url,
+        advice,
+        partial(kind, address.hostname or "", address.port, timeout=ASKING_SECONDS),
+    )
+
+
+def _ready(
+    test: str, url: str, advice: str, connect: Callable[[], http.client.HTTPConnection]
+) -> Finding:
+    address = urlsplit(url)
     begun = time.perf_counter()
     try:
-        with closing(
-            kind(address.hostname or "", address.port, timeout=ASKING_SECONDS)
-        ) as connection:
+        with closing(connect()) as connection:
             connection.request("GET", f"{address.path}/readyz")
             answer = connection.getresponse()
             content = answer.read(65536)

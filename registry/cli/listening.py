@@ -39,13 +39,14 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket, host: str) -> str:
+def url_of(listener: socket.socket, host: str, *, is_secure: bool = False) -> str:
     """The URL a person on this machine would use."""
     bound, port = listener.getsockname()[:2]
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(bound)  # noqa: S104  # compared, not bound
     if name is None:
         name = f"[{bound}]" if ":" in bound else bound
-    return f"http://{'localhost' if host == 'localhost' else name}:{port}"
+    scheme = "https" if is_secure else "http"
+    return f"{scheme}://{'localhost' if host == 'localhost' else name}:{port}"
 
 
 def _sentence(error: OSError, host: str, port: int) -> str:

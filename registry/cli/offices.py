@@ -13,10 +13,9 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -24,6 +23,7 @@ from registry.auth.local_secret import authorization
 from registry.cli import directory
 from registry.cli.exits import FAILED, REFUSED, CommandError, complain
 from registry.cli.presence import Presence
+from registry.cli.reaching import connect
 from registry.cli.schema import is_current, prepare
 from registry.config import Config, ConfigError, load
 from registry.domain.operations import Failure, Operation, Progress
@@ -271,20 +271,15 @@ class RemoteOffice:
         if body is not None:
             content = msgspec.json.encode(body)
             headers["Content-Type"] = "application/json"
-        address = urlsplit(self._server.url)
-        connection = http.client.HTTPConnection(
-            address.hostname or "", address.port, timeout=seconds
-        )
         try:
-            connection.request(method, path, body=content, headers=headers)
-            answer = connection.getresponse()
-            received = answer.read()
+            with closing(connect(self._server, seconds)) as connection:
+                connection.request(method, path, body=content, headers=headers)
+                answer = connection.getresponse()
+                received = answer.read()
         except (OSError, http.client.HTTPException) as error:
             raise ServerSilent(
                 f"the server at {self._server.url} does not answer: {error}"
             ) from error
-        finally:
-            connection.close()
         if answer.status >= 400:
             raise CommandError(*_problem(answer.status, received))
         return received

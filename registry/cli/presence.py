@@ -24,6 +24,8 @@ class Presence(msgspec.Struct, frozen=True):
     pid: int
     url: str
     secret: str
+    certificate: str = ""
+    """The file with the server's certificate, if it speaks HTTPS."""
 
     def __repr__(self) -> str:
         return f"Presence(pid={self.pid}, url={self.url!r})"

@@ -116,7 +116,7 @@ def _prepare_here(data: Path) -> None:
 def _run(config: Config, data: Path | None) -> Exit:
     server = config.server
     listener = listen(server.host, server.port)
-    url = url_of(listener, server.host)
+    url = url_of(listener, server.host, is_secure=bool(server.tls_certificate))
     secret = presence.new_secret()
     assignment = Assignment(config, listener, url, secret)
     is_shared = server.workers > 1
@@ -136,7 +136,8 @@ def _run(config: Config, data: Path | None) -> Exit:
     )
     try:
         if data is not None:
-            presence.announce(data, presence.Presence(os.getpid(), url, secret))
+            certificate = server.tls_certificate and str(Path(server.tls_certificate).resolve())
+            presence.announce(data, presence.Presence(os.getpid(), url, secret, certificate))
         with shared_counters() if is_shared else nullcontext():
             return supervisor.run()
     except OSError as error:

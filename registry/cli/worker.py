@@ -18,7 +18,8 @@ import signal
 import socket
 from contextlib import AsyncExitStack, suppress
 from functools import partial
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from aiohttp import web
@@ -30,7 +31,7 @@ from registry.cli.exits import CLEAN, FAILED, REFUSED
 from registry.cli.listening import BACKLOG
 from registry.cli.serve import Assignment
 from registry.cli.settings import store_settings
-from registry.config import Config
+from registry.config import Config, ServerConfig
 from registry.domain.principals import HOUSEKEEPING
 from registry.http.draining import Drain
 from registry.keys import (
@@ -60,6 +61,9 @@ from registry.services.retention_runs import Schedule, expire_plans
 from store import layout
 from store.errors import StoreError
 from store.opening import Store, open_store
+
+if TYPE_CHECKING:
+    from registry.cli.tls import Certificate
 
 ACCEPTS_PER_TURN: Final = 16
 """Connections a worker takes at once; more would leave its siblings idle in a burst."""
@@ -164,7 +168,13 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
         runner = web.AppRunner(app, shutdown_timeout=_ABORT_SECONDS, **runner_settings(config))
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
-        site = web.SockSite(runner, assignment.listener, backlog=ACCEPTS_PER_TURN)
+        certificate = _certificate(config.server)
+        site = web.SockSite(
+            runner,
+            assignment.listener,
+            backlog=ACCEPTS_PER_TURN,
+            ssl_context=None if certificate is None else certificate.context,
+        )
         await site.start()
         # The site has shortened the kernel's queue to what it takes in one turn.
         assignment.listener.listen(BACKLOG)
@@ -184,6 +194,14 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
         await channel.close.wait()
         if runner.server is not None:
             await _finish(runner.server, app[DRAIN], channel, config.server.drain_seconds)
+
+
+def _certificate(server: ServerConfig) -> Certificate | None:
+    if not server.tls_certificate:
+        return None
+    from registry.cli.tls import Certificate
+
+    return Certificate(Path(server.tls_certificate), Path(server.tls_key))
 
 
 async def _ensure_administrator(store: Store) -> None:
