@@ -98,7 +98,7 @@ class ColdDirectory:
         for name in _names(folder):
             parsed = layout.parse_cold_name(shard, name)
             if parsed is not None:
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError), translated("listing the archive"):
                     stat = os.stat(f"{folder}/{name}", follow_symlinks=False)
                     found.append(ColdInfo(*parsed, stat.st_size, stat.st_mtime_ns // 1000))
         return sorted(found, key=lambda info: (info.digest, info.number))
@@ -121,7 +121,13 @@ class ColdFileOnDisk:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             raise BlobNotFound(digest) from None
-        file = cls(descriptor, digest, os.fstat(descriptor).st_size)
+        try:
+            with translated("opening a file of the archive"):
+                stored_bytes = os.fstat(descriptor).st_size
+        except BaseException:
+            os.close(descriptor)
+            raise
+        file = cls(descriptor, digest, stored_bytes)
         try:
             with suppress(Unreadable), translated("reading the archive"):
                 frames = Frames.of(file._read, file.stored_bytes)
@@ -229,3 +235,6 @@ def _names(path: str) -> list[str]:
         return sorted(os.listdir(path))
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError:
+        with translated("listing the archive"):
+            raise

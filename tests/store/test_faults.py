@@ -19,11 +19,12 @@ from store.clock import Clock
 from store.digest import Digest
 from store.errors import StorageFull, StoreError, Unavailable
 from store.index import blobs as rows
+from store.index.transactions import Tx
 from store.opening import Store, StoreSettings, initialize, open_store
 from tests.support.faults import Faults, FaultyBlobStore, FaultyIndex, When
 from tests.support.scenarios import LARGE, OTHER, SMALL
 from tests.support.soundness import Tolerance, assert_memory_is_sound, assert_store_is_sound
-from tests.support.storing import body, content_of, damage, put, release, row_of
+from tests.support.storing import body, damage, put, release, row_of
 
 CONTENTS = (SMALL, OTHER, LARGE)
 LEFT = Tolerance(strays=True, lost_asides=True)
@@ -142,6 +143,42 @@ async def _orphaned(bench: Bench) -> None:
     )
 
 
+async def _anybody(tx: Tx, row: rows.BlobRow) -> bool:
+    return True
+
+
+async def _put_two(bench: Bench) -> None:
+    await put(bench.store, OTHER)
+    await put(bench.store, LARGE)
+
+
+async def _cool(bench: Bench) -> None:
+    await bench.store.archive.cool(Digest.of(LARGE), _anybody)
+
+
+async def _cooled(bench: Bench) -> None:
+    await _put_two(bench)
+    await _cool(bench)
+
+
+async def _thaw(bench: Bench) -> None:
+    await bench.store.archive.thaw(Digest.of(LARGE))
+
+
+async def _thawed(bench: Bench) -> None:
+    await _cooled(bench)
+    await _thaw(bench)
+
+
+async def _sweep(bench: Bench) -> None:
+    await bench.store.archive.sweep(everything=True)
+
+
+async def _release_cold(bench: Bench) -> None:
+    await _cooled(bench)
+    await release(bench.store, Digest.of(LARGE))
+
+
 ACTIONS = [
     Action("put", _nothing, _put_small, (OTHER, SMALL)),
     Action("put large", _nothing, _put_large, (OTHER, LARGE)),
@@ -154,6 +191,11 @@ ACTIONS = [
     Action("convict", _rotten, _scrub, (OTHER,)),
     Action("heal", _convicted, _put_small, (OTHER, SMALL)),
     Action("adopt", _orphaned, _repair, (SMALL,)),
+    Action("cool", _put_two, _cool, (OTHER, LARGE)),
+    Action("thaw", _cooled, _thaw, (OTHER, LARGE)),
+    Action("put cold", _cooled, _put_large, (OTHER, LARGE)),
+    Action("sweep", _thawed, _sweep, (OTHER, LARGE)),
+    Action("collect cold", _release_cold, _collect, (OTHER,)),
 ]
 every_action = pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
 every_moment = pytest.mark.parametrize("when", ["before", "after"])
@@ -176,6 +218,7 @@ async def opened(root: Path | None, clock: Clock) -> AsyncIterator[Bench]:
         plain.threads,
         clock=clock,
         store_id=plain.store_id,
+        cold=plain.cold.files,
     )
     try:
         yield Bench(store, faults)
@@ -203,7 +246,8 @@ async def assert_kept(bench: Bench, contents: tuple[bytes, ...]) -> None:
         row = await row_of(bench.store, Digest.of(content))
         assert row is not None
         assert row.is_present
-        assert await content_of(bench.store, row.digest) == content
+        async with await bench.store.reading.open(row) as blob:
+            assert b"".join([piece async for piece in blob.stream(0, row.size_bytes)]) == content
 
 
 async def run_with_fault(

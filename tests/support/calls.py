@@ -34,6 +34,7 @@ SYSTEM_CALLS: Final = (
     "stat",
     "statvfs",
     "scandir",
+    "listdir",
     "fchmod",
     "ftruncate",
     "fdatasync",
@@ -46,7 +47,7 @@ SYSTEM_CALLS: Final = (
 )
 """All that are made to fail; closing is not, since a descriptor is gone whatever it answers."""
 
-READING: Final = frozenset(("pread", "preadv", "fstat", "stat", "statvfs", "scandir"))
+READING: Final = frozenset(("pread", "preadv", "fstat", "stat", "statvfs", "scandir", "listdir"))
 """It makes no difference whether these fail before or after they were applied."""
 
 OPENING: Final = frozenset(("open", "scandir"))

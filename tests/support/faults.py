@@ -103,6 +103,9 @@ class FaultyBlobStore:
             "discard_aside", lambda: self.inner.discard_aside(digest, generation)
         )
 
+    async def remove(self, digest: Digest) -> None:
+        await self.faults.around("remove", lambda: self.inner.remove(digest))
+
     def list_aside(self) -> AsyncIterator[AsideInfo]:
         return self.inner.list_aside()
 
@@ -153,6 +156,9 @@ class FaultyStagedWriter:
         self._faults.after("append", is_due)
         return end
 
+    def hold(self, pieces: Sequence[bytes]) -> None:
+        self._inner.hold(pieces)
+
     async def truncate(self, size_bytes: int, fence: Callable[[], None] | None = None) -> None:
         await self._faults.around("truncate", lambda: self._inner.truncate(size_bytes, fence))
 
@@ -170,6 +176,11 @@ class FaultyStagedWriter:
 
     async def discard(self) -> None:
         await self._faults.around("discard", self._inner.discard)
+
+    def discard_blocking(self) -> None:
+        is_due = self._faults.before("discard")
+        self._inner.discard_blocking()
+        self._faults.after("discard", is_due)
 
     async def close(self) -> None:
         await self._inner.close()
