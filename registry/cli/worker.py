@@ -58,6 +58,7 @@ from registry.services.idle_drafts import expire_drafts
 from registry.services.outbox import follow_audit_log
 from registry.services.purges import finish_purges
 from registry.services.retention_runs import Schedule, expire_plans
+from registry.services.search_merges import SearchMerges
 from store import layout
 from store.errors import StoreError
 from store.opening import Store, open_store
@@ -229,7 +230,8 @@ def housekeeping(config: Config, store: Store, app: web.Application) -> Housekee
     health = Job("sample health", config.health.sample_seconds, sampler.sample)
     thinning = Job("thin health samples", 3600, sampler.thin)
     growth = Job("sample growth", EVERY_SECONDS, app[GROWTH].sample)
-    catalog = [sealing, drafts, answers, cards, purges, health, thinning, growth]
+    merging = Job("merge search index", 1, SearchMerges(store).run)
+    catalog = [sealing, drafts, answers, cards, purges, health, thinning, growth, merging]
     retention = Schedule(
         store, config.retention.every_hours, partial(app[OPERATIONS].run_retention, HOUSEKEEPING)
     )
