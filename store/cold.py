@@ -14,15 +14,17 @@ too.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
 from store.digest import Digest
-from store.errors import ArchiveUnavailable, BlobNotFound
+from store.errors import ArchiveUnavailable, BlobNotFound, Unavailable
+from store.frames import FRAME_BYTES
 from store.index import state
 from store.index.archived import is_archive_used
 from store.index.transactions import Index, Tx
@@ -32,6 +34,14 @@ ARCHIVE_ID: Final = "archive_id"
 """Key of the store's state that says which archive is this store's."""
 
 FORMAT: Final = "digestry-archive-1"
+
+
+Pace: TypeAlias = Callable[[int], Awaitable[None]]
+"""Told of each piece that was read; waits to keep a rate."""
+
+
+async def at_once(_: int) -> None:
+    """A pace that keeps no rate."""
 
 
 class ColdMarker(msgspec.Struct, frozen=True):
@@ -170,6 +180,13 @@ class Cold:
         await hop(self._threads.files, file.close)
         return file.size_bytes == size_bytes
 
+    async def has_lost(self, digest: Digest, number: int, size_bytes: int) -> bool:
+        """Whether the archive can be read and has no such file of that size."""
+        try:
+            return not await self.has(digest, number, size_bytes)
+        except Unavailable:
+            return False
+
     async def is_there(self) -> bool:
         """Whether there is an archive at all, anybody's."""
         return await hop(self._threads.files, self.files.marker) is not None
@@ -233,6 +250,31 @@ class Cold:
         assert marker is not None
         await self._index.run(partial(state.put_state, key=ARCHIVE_ID, value=marker.archive_id))
         return marker
+
+
+async def hash_cold(threads: Threads, file: ColdFile, pace: Pace = at_once) -> Digest:
+    """What the plain bytes of an open file hash to."""
+    running = hashlib.sha256()
+    done = 0
+    while done < file.size_bytes:
+        piece = await hop(threads.reading, _hash_piece, file, done, running)
+        if not piece:
+            break
+        done += piece
+        await pace(piece)
+    return Digest(running.hexdigest())
+
+
+def read_piece(file: ColdFile, at: int) -> bytes:
+    """The plain bytes of one frame, short if they cannot be had; blocking."""
+    buffer = bytearray(min(FRAME_BYTES, file.size_bytes - at))
+    return bytes(buffer[: file.read_into(memoryview(buffer), at)])
+
+
+def _hash_piece(file: ColdFile, at: int, running: hashlib._Hash) -> int:
+    piece = read_piece(file, at)
+    running.update(piece)
+    return len(piece)
 
 
 async def _agree(tx: Tx, fresh: str) -> str:

@@ -28,7 +28,7 @@ Adopted orphans are pinned for `RECOVERED`, so that the next collection does not
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -36,17 +36,17 @@ import msgspec
 
 from store.archive import Archive
 from store.blobs import BlobInfo, BlobStore
-from store.clock import SECOND, boot_id
+from store.clock import SECOND
 from store.cold import ColdInfo
 from store.digest import Digest
-from store.errors import BlobNotFound, Unavailable
-from store.hashing import RunningHash
+from store.errors import BlobNotFound
 from store.index import blobs as rows
-from store.index import claims, state
+from store.index import claims
 from store.index.archived import lose, spare_archived
 from store.index.blobs import BlobRow
 from store.index.transactions import Index, Tx
 from store.index.uploads import FINISHED, UploadRow, delete_upload, find_upload, uploads_after
+from store.orphans import RECOVERED, Orphans
 from store.quarantine import (
     DAMAGED,
     AsideRow,
@@ -59,8 +59,14 @@ from store.quarantine import (
 from store.scrub import Finding, Scrub
 
 PAGE: Final = 500
-RECOVERED: Final = "usr_recovered"
-"""Owner of the pins of adopted blobs."""
+LAST: Final = b"\xff" * 33
+"""Behind every digest."""
+
+
+class _Files:
+    """How many files were seen; what else was, is rows."""
+
+    seen = 0
 
 
 class FsckReport(msgspec.Struct, frozen=True):
@@ -89,8 +95,9 @@ class Fsck:
     ) -> None:
         self._blobs = blobs
         self._archive = archive
+        self._cold = archive.cold
         self._index = index
-        self._scrub = scrub
+        self._orphans = Orphans(blobs, index, scrub, quarantine)
         self._quarantine = quarantine
         self._grace = grace_seconds * SECOND
 
@@ -100,9 +107,9 @@ class Fsck:
         """Look at everything; `report` hears the name of a pass and how much of it is done."""
         findings: list[Finding] = []
         counts = []
+        files = _Files()
         for name, checks in (
-            ("rows", self._check_rows(repair)),
-            ("files", self._check_files(repair)),
+            ("rows", self._check_blobs(files, repair)),
             ("uploads", self._check_uploads(repair)),
             ("quarantine", self._check_quarantine(repair)),
             ("archive", self._check_archive(repair)),
@@ -119,15 +126,54 @@ class Fsck:
             counts.append(seen)
         for digest, owner, kind in await self._index.read(claims.dangling_refs):
             findings.append(Finding(str(digest), f"dangling: needed by {owner} ({kind})", "none"))
-        rows_seen, files, uploads, quarantined, archived = counts
-        return FsckReport(rows_seen, files, uploads, quarantined, findings, archived)
+        entries, uploads, quarantined, archived = counts
+        rows_seen = entries - files.seen
+        return FsckReport(rows_seen, files.seen, uploads, quarantined, findings, archived)
 
-    async def _check_rows(self, repair: bool) -> AsyncIterator[Finding | None]:
+    async def _check_blobs(self, files: _Files, repair: bool) -> AsyncIterator[Finding | None]:
+        """Go through files and rows together, both in order of digest.
+
+        Where the two agree nothing more is asked; where they do not, it may be that one was read
+        before the other, so row or file is looked at again by itself. Gives one thing for each row
+        and for each file.
+        """
         after = b""
-        while page := await self._index.read(partial(rows.blobs_after, after=after, limit=PAGE)):
-            for row in page:
-                yield await self._check_row(row, repair)
-            after = page[-1].digest.raw
+        async for page in _pages(self._blobs.list()):
+            last = page[-1].digest.raw
+            async for finding in self._compare(after, last, page, repair):
+                yield finding
+            files.seen += len(page)
+            after = last
+        async for finding in self._compare(after, LAST, [], repair):
+            yield finding
+
+    async def _compare(
+        self, after: bytes, last: bytes, page: Sequence[BlobInfo], repair: bool
+    ) -> AsyncIterator[Finding | None]:
+        """The files of a page, and the rows of all digests behind `after` up to `last`."""
+        infos = {info.digest: info for info in page}
+        known: dict[Digest, BlobRow] = {}
+        more = True
+        while more:
+            found, now = await self._index.read(partial(_rows_with_time, after=after, last=last))
+            for row in found:
+                info = infos.get(row.digest)
+                if info is not None:
+                    known[row.digest] = row
+                yield None if _agree(row, info) else await self._check_row(row, repair)
+            more = len(found) == PAGE
+            after = found[-1].digest.raw if more else after
+        orphans = []
+        for info in page:
+            row_of_it = known.get(info.digest)
+            if info.modified_at > now - self._grace:
+                yield None
+            elif row_of_it is None:
+                orphans.append(info)
+            else:
+                yield await self._check_leftover(row_of_it, repair)
+        async for finding in self._orphans.check(orphans, repair=repair):
+            yield finding
 
     async def _check_row(self, row: BlobRow, repair: bool) -> Finding | None:
         if row.state == rows.MOVING:
@@ -148,37 +194,6 @@ class Fsck:
             action = f"{action}, healed from the archive"
         return Finding(str(row.digest), "missing: no whole file", _action(repair, action))
 
-    async def _check_files(self, repair: bool) -> AsyncIterator[Finding | None]:
-        async for info in self._blobs.list():
-            row, now = await self._index.look(partial(_find_with_time, digest=info.digest))
-            if info.modified_at > now - self._grace:
-                yield None
-            elif row is None:
-                yield await self._check_orphan(info, repair)
-            else:
-                yield await self._check_leftover(row, repair)
-
-    async def _check_orphan(self, info: BlobInfo, repair: bool) -> Finding | None:
-        before = await self._index.look(partial(state.counter, name="moves"))
-        try:
-            running = await self._scrub.hash(info.digest)
-        except BlobNotFound:
-            return None
-        except Unavailable as error:
-            return Finding(str(info.digest), f"orphan: cannot be read: {error}", "none")
-        if running.digest() == info.digest:
-            if repair:
-                # Whoever gave it its name may have died before syncing the directory.
-                await self._blobs.secure(info.digest)
-            if repair and not await self._index.run(partial(_adopt, found=running, moves=before)):
-                return None
-            return Finding(str(info.digest), "orphan", _action(repair, "adopted"))
-        if repair and not await self._reject(info, before):
-            return None
-        return Finding(
-            str(info.digest), "orphan: the bytes do not match", _action(repair, "set aside")
-        )
-
     async def _check_leftover(self, row: BlobRow, repair: bool) -> Finding | None:
         """A file beside the archive's, of a promotion that was not needed in the end, say."""
         if not row.is_cold or not row.is_present:
@@ -186,16 +201,6 @@ class Fsck:
         if repair and not await self._archive.remove_leftover(row):
             return None
         return Finding(str(row.digest), "leftover: the archive has it", _action(repair, "removed"))
-
-    async def _reject(self, info: BlobInfo, moves: int) -> bool:
-        """Move a file that never was a blob to quarantine, by way of a row that says so."""
-        async with self._quarantine.moving():
-            row = await self._index.run(partial(_announce_bad, info=info, moves=moves))
-            if row is None:
-                return False
-            await self._quarantine.finish([row])
-        await self._index.run(partial(_forget_bad, row=row))
-        return True
 
     async def _check_uploads(self, repair: bool) -> AsyncIterator[Finding | None]:
         staged = set()
@@ -262,7 +267,7 @@ class Fsck:
         if problem is not None:
             yield Finding("", f"unreachable: {problem}", "none")
             return
-        async for info in self._archive.strays():
+        async for info in self._archive.spares.strays():
             if info is None:
                 yield None
                 continue
@@ -274,7 +279,7 @@ class Fsck:
                 yield await self._check_orphan_in_archive(info, row, repair)
                 continue
             if repair:
-                await self._archive.remove_stray(info)
+                await self._archive.spares.remove(info)
             yield Finding(str(info.digest), "stray in archive", _action(repair, "removed"))
 
     async def _check_orphan_in_archive(
@@ -292,13 +297,13 @@ class Fsck:
             return Finding(str(info.digest), "stray in archive", "adopted")
         if await self._index.look(partial(rows.find_blob, digest=info.digest)) != row:
             return None
-        await self._archive.remove_stray(info)
+        await self._archive.spares.remove(info)
         return Finding(str(info.digest), "stray in archive: the bytes do not match", "removed")
 
     async def _is_lost(self, aside: AsideRow) -> bool:
         """Whether a quarantine row without a file is no move under way."""
         if aside.archived is not None:
-            return await self._archive.has_lost(aside.digest, aside.archived, aside.size_bytes)
+            return await self._cold.has_lost(aside.digest, aside.archived, aside.size_bytes)
         row = await self._index.look(partial(rows.find_blob, digest=aside.digest))
         if row is not None and row.state == rows.MOVING:
             return False
@@ -314,7 +319,7 @@ class Fsck:
 
     async def _has_size(self, row: BlobRow) -> bool:
         if row.archived is not None:
-            return not await self._archive.has_lost(row.digest, row.archived, row.size_bytes)
+            return not await self._cold.has_lost(row.digest, row.archived, row.size_bytes)
         try:
             return (await self._blobs.stat(row.digest)).size_bytes == row.size_bytes
         except BlobNotFound:
@@ -325,8 +330,31 @@ def _action(repair: bool, done: str) -> str:
     return done if repair else "none"
 
 
-async def _find_with_time(tx: Tx, digest: Digest) -> tuple[BlobRow | None, int]:
-    return await rows.find_blob(tx, digest), tx.now
+async def _pages(found: AsyncIterator[BlobInfo]) -> AsyncIterator[list[BlobInfo]]:
+    page: list[BlobInfo] = []
+    async for info in found:
+        page.append(info)
+        if len(page) == PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def _agree(row: BlobRow, info: BlobInfo | None) -> bool:
+    """Whether a row and the file that was found say the same; a damaged blob needs no file."""
+    if row.state == rows.DAMAGED:
+        return True
+    return (
+        row.is_present
+        and not row.is_cold
+        and info is not None
+        and info.size_bytes == row.size_bytes
+    )
+
+
+async def _rows_with_time(tx: Tx, after: bytes, last: bytes) -> tuple[list[BlobRow], int]:
+    return await rows.blobs_between(tx, after, last, PAGE), tx.now
 
 
 async def _upload_with_time(tx: Tx, session: str) -> tuple[UploadRow | None, int]:
@@ -349,33 +377,3 @@ async def _forget_aside(tx: Tx, aside: AsideRow) -> None:
 
 async def _keep_recovered(tx: Tx, digest: Digest) -> None:
     await claims.keep_ref(tx, digest, RECOVERED, claims.PIN)
-
-
-async def _adopt(tx: Tx, found: RunningHash, moves: int) -> bool:
-    """Make an orphan a blob, unless something has happened to its digest since it was read."""
-    digest = found.digest()
-    if await rows.find_blob(tx, digest) is not None or await state.counter(tx, "moves") != moves:
-        return False
-    segments = found.segments()
-    own = None if segments.needs_file else segments.own
-    await rows.insert_present(tx, digest, found.size_bytes, own, boot_id())
-    await claims.keep_ref(tx, digest, RECOVERED, claims.PIN)
-    return True
-
-
-async def _announce_bad(tx: Tx, info: BlobInfo, moves: int) -> BlobRow | None:
-    if await rows.find_blob(tx, info.digest) is not None:
-        return None
-    if await state.counter(tx, "moves") != moves:
-        return None
-    generation = await state.next_counter(tx, "generation")
-    await state.next_counter(tx, "moves")
-    await rows.insert_moving(tx, info.digest, info.size_bytes, generation, None)
-    await insert_aside(tx, info.digest, generation, info.size_bytes, reason=DAMAGED)
-    return await rows.find_blob(tx, info.digest)
-
-
-async def _forget_bad(tx: Tx, row: BlobRow) -> None:
-    """The digest was never stored: no row is what it had, and what it gets back."""
-    if not await claims.any_ref(tx, row.digest):
-        await rows.delete_blob(tx, row.digest, row.generation, rows.DAMAGED)

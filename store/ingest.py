@@ -372,9 +372,7 @@ async def _record(
     stored: dict[Digest, StoredBlob] = {}
     for digest, row in found.items():
         one = digests[digest]
-        before = seen.found[digest]
-        is_seen = row is not None and before is not None and row.generation == before.generation
-        if row is not None and row.archived is not None and is_seen:
+        if row is not None and row.archived is not None and _is_seen(row, seen):
             row = await _make_hot(tx, row, row.archived, one.segments)
         elif row is not None and row.is_present:
             await rows.touch(tx, digest)
@@ -405,6 +403,12 @@ def _still_true(row: rows.BlobRow | None, seen: _Seen, digest: Digest, moves: in
     if row.is_present:
         return before is None or not before.is_present or before.generation == row.generation
     return row.state == rows.DAMAGED and before == row
+
+
+def _is_seen(row: rows.BlobRow, seen: _Seen) -> bool:
+    """Whether a row has not changed since the file was promoted."""
+    before = seen.found[row.digest]
+    return before is not None and before.generation == row.generation
 
 
 def _moves(row: rows.BlobRow | None) -> bool:

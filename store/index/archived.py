@@ -70,7 +70,7 @@ _CONDEMN = Statement(
     .where(*_ONE, archived.c.spare_since.is_not(None))
     .values(stored=null(), spare_since=0)
 )
-_USE = Statement(update(archived).where(*_ONE).values(spare_since=null()))
+_USE = Statement(update(archived).where(*_ONE).values(spare_since=null(), size=bindparam("size")))
 _SPARE = Statement(update(archived).where(*_ONE).values(spare_since=bindparam("since")))
 _DELETE = Statement(
     delete(archived).where(*_ONE, archived.c.spare_since == 0, archived.c.stored.is_(None))
@@ -128,9 +128,9 @@ async def finish_archived(tx: Tx, digest: Digest, number: int, stored_bytes: int
     return changed == 1
 
 
-async def use_archived(tx: Tx, digest: Digest, number: int) -> None:
-    """From here on a blob, or the quarantine, names the file."""
-    await tx.run(_USE, digest_=digest.raw, number_=number)
+async def use_archived(tx: Tx, digest: Digest, number: int, size_bytes: int) -> None:
+    """From here on a blob names the file, which holds so many of its bytes."""
+    await tx.run(_USE, digest_=digest.raw, number_=number, size=size_bytes)
 
 
 async def spare_archived(tx: Tx, digest: Digest, number: int, since: int) -> None:

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-import shutil
-import subprocess
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from store import archive as archive_module
 from store.backends.archive import ColdDirectory
 from store.backends.memory import MemoryColdStore
-from store.clock import SECOND
 from store.digest import Digest
-from store.errors import ArchiveUnavailable, BlobNotFound, Corrupt, StorageFull, Unavailable
-from store.index import claims
-from store.index.archived import archive_totals, find_archived
-from store.index.blobs import DAMAGED, BlobRow
+from store.errors import BlobNotFound
+from store.index.blobs import BlobRow
 from store.index.transactions import Tx
-from store.opening import Store, StoreSettings, initialize, open_store
+from store.opening import Store
 from store.reading import Mode, Reading
 from store.segments import SEGMENT_BYTES
-from tests.store.conftest import ManualClock
 from tests.support.soundness import assert_memory_is_sound, assert_store_is_sound
-from tests.support.storing import body, damage, lose, pinned, put, release, row_of
+from tests.support.storing import put, row_of
 
 SMALL = b"a small blob " * 9
 LARGE = random.Random(5).randbytes(SEGMENT_BYTES) + b"weights " * (SEGMENT_BYTES // 4) + b"end"
@@ -93,7 +83,8 @@ def rot(store: Store, row: BlobRow, at: int = -1) -> None:
 
 
 def cold_path(store: Store, row: BlobRow) -> Path:
-    assert isinstance(store.cold.files, ColdDirectory) and row.archived is not None
+    assert isinstance(store.cold.files, ColdDirectory)
+    assert row.archived is not None
     return Path(store.cold.files._path(row.digest, row.archived))
 
 
@@ -104,14 +95,15 @@ def cold_path(store: Store, row: BlobRow) -> Path:
 async def test_a_blob_goes_cold_is_read_and_comes_back(store: Store, content: bytes) -> None:
     row = await cooled(store, content)
 
-    assert row.is_present and row.is_cold
+    assert (row.is_present, row.is_cold) == (True, True)
     assert not has_own_file(store, row.digest)
     assert await read(store, row) == content
     await assert_sound(store)
 
     assert await store.archive.thaw(row.digest)
     hot = await required(store, row.digest)
-    assert hot.is_present and not hot.is_cold and hot.generation > row.generation
+    assert (hot.is_present, hot.is_cold) == (True, False)
+    assert hot.generation > row.generation
     assert has_own_file(store, row.digest)
     assert await read(store, hot) == content
     assert not await store.archive.thaw(row.digest)
@@ -125,7 +117,7 @@ async def test_every_part_of_a_cold_blob_reads_as_the_whole_does(store: Store, m
     reading = Reading(store.blobs, store.cold, store.index, store.threads, mode=mode)
     chance = random.Random(1)
     async with await reading.open(row) as blob:
-        assert blob.fileno is None and blob.content is None
+        assert (blob.fileno, blob.content) == (None, None)
         for _ in range(20):
             start = chance.randrange(len(LARGE))
             stop = chance.randrange(start, min(len(LARGE), start + 2 * SEGMENT_BYTES)) + 1

@@ -206,7 +206,9 @@ class Judge:
             fine = {"present", "damaged"} if self._is_convicted else {"present"}
             assert state in fine, f"a referenced blob is lost: {state}"
         if claimed and state == "present":
-            assert DIGEST.hex in outcome.picture.files, "a referenced blob is lost: no file"
+            cold = {digest for digest, _ in outcome.picture.rows["cold"]}
+            files = outcome.picture.files.keys() | cold  # whose files `problems_of` has looked for
+            assert DIGEST.hex in files, "a referenced blob is lost: no file"
 
     def _owners(self, results: dict[str, Any]) -> set[str]:
         """Whose references must be there; an actor may refuse to work, but not for any reason."""

@@ -29,6 +29,7 @@ from tests.support.recording import Model, Recording
 OWNER = "usr_local"
 SMALL = b"a small blob\n" * 9
 OTHER = b"another blob\n" * 7
+MORE = b"and a third\n" * 8
 LARGE = random.Random(1).randbytes(SEGMENT_BYTES + 300)
 """More than a segment, so that it has a segments file."""
 
@@ -430,15 +431,15 @@ async def undo_of_cold(stage: Stage) -> None:
 
 
 async def sweep_archive(stage: Stage) -> None:
-    """What was collected cold, and what was left by a thaw, goes for good."""
+    """What a thaw left goes for good, and what was collected cold."""
     await collect_cold(stage)
     collection = next(n.collection for n in Model(stage.disk.events).notes if isinstance(n, Aside))
-    stored = await _put_cold(stage, LARGE)
+    stored = await _put_cold(stage, MORE)
     await stage.store.archive.thaw(stored.digest)
     stage.begin()
     stage.note(Returning(collection))
     await stage.store.collector.purge(everything=True)
-    assert await stage.store.archive.sweep(everything=True) == 2
+    assert await stage.store.archive.spares.sweep(everything=True) == 2
 
 
 async def heal_from_archive(stage: Stage) -> None:

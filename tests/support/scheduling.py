@@ -41,11 +41,12 @@ from unittest import mock
 
 import msgspec
 
+from store.archive import Archive
 from store.backends.memory import MemoryBlobStore, MemoryColdStore
 from store.batches import Reserve
 from store.blobs import AsideInfo, BlobInfo
 from store.clock import SECOND
-from store.cold import Cold
+from store.cold import Cold, ColdMarker
 from store.digest import Digest
 from store.gc import Collector
 from store.index import driver
@@ -89,6 +90,15 @@ class Worker:
             room.cold,
             self.index,
             room.lock,
+        )
+        self.archive = Archive(
+            self.blobs,  # type: ignore[arg-type] # has what the actors use
+            room.cold,
+            self.index,
+            room.threads,  # type: ignore[arg-type] # runs everything at once
+            self.ingest,
+            self.quarantine,
+            spare_seconds=0,
         )
         self.collector = Collector(
             self.blobs,  # type: ignore[arg-type] # has what the actors use
@@ -139,7 +149,12 @@ class Room:
         self.gated_index = _GatedIndex(self)
         self.threads = _InlineThreads()
         self.cold_files = MemoryColdStore()
-        self.cold = Cold(self.cold_files, self.gated_index, self.threads, "sto_memory")  # type: ignore[arg-type] # runs everything at once
+        self.cold = _ReadyCold(
+            self.cold_files,
+            self.gated_index,
+            self.threads,  # type: ignore[arg-type] # runs everything at once
+            "sto_memory",
+        )
         self.lock = MoveLock(None)
         self._selector = _Selector(self._on_idle)
         self._loop = _VirtualLoop(self._selector)
@@ -161,12 +176,16 @@ class Room:
         self.index.begin()
         try:
             start = self._run(self._prepare(prepare))
-            self._start = (dict(self.blobs.blobs), dict(self.blobs.aside))
+            self._start = (
+                dict(self.blobs.blobs),
+                dict(self.blobs.aside),
+                dict(self.cold_files.files),
+            )
             self.index.keep()
             yield start
         finally:
             self.index.rollback()
-            self._restore(({}, {}))
+            self._restore(({}, {}, {}))
 
     def play(
         self, actors: Mapping[str, Actor], choose: Callable[[list[str]], str | None]
@@ -196,6 +215,7 @@ class Room:
                 repr(self.index.leases()),
                 frozenset(self.blobs.blobs),
                 frozenset(self.blobs.aside),
+                frozenset(self.cold_files.files),
                 tuple(self._seen.items()),
                 tuple((gate.actor, gate.name) for gate in self._gates),
                 tuple(gate.since < self._changes for gate in self._gates),
@@ -284,9 +304,10 @@ class Room:
         for task in self._tasks:
             task.cancel()
 
-    def _restore(self, files: tuple[dict[Any, Any], dict[Any, Any]]) -> None:
+    def _restore(self, files: tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]]) -> None:
         self.blobs.blobs = dict(files[0])
         self.blobs.aside = dict(files[1])
+        self.cold_files.files = dict(files[2])
         self.blobs.staged.clear()
         self.blobs.segments.clear()
 
@@ -471,6 +492,7 @@ class _GatedBlobs:
         self.reopen = room.blobs.reopen
         self.free_bytes = room.blobs.free_bytes
         self.write_segments = room.blobs.write_segments
+        self.read_blocking = room.blobs.read_blocking
         self.discard_segments = room.blobs.discard_segments
 
     async def stat(self, digest: Digest) -> BlobInfo:
@@ -488,6 +510,9 @@ class _GatedBlobs:
     async def secure(self, digest: Digest) -> None:
         await self._pass("secure", partial(self._inner.secure, digest))
 
+    async def remove(self, digest: Digest) -> None:
+        await self._pass("remove", partial(self._inner.remove, digest))
+
     async def discard_aside(self, digest: Digest, generation: int) -> None:
         await self._pass("discard", partial(self._inner.discard_aside, digest, generation))
 
@@ -500,6 +525,20 @@ class _GatedBlobs:
 
     async def _pass(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         return await _passed(self._room, name, call)
+
+
+class _ReadyCold(Cold):
+    """An archive that is there, and is not asked each time.
+
+    Its files need no gates: each has a number of its own, so others notice them only by the rows
+    that name them.
+    """
+
+    async def prepare(self) -> None:
+        self.files.prepare(ColdMarker("", "sto_memory", "arc_memory"))
+
+    async def problem(self) -> str | None:
+        return None
 
 
 class _GatedWriter:
