@@ -22,6 +22,7 @@ from registry.api.errors import ADAPTER
 from registry.api.routes import ROUTES, UNMATCHED
 from registry.auth.encryption import Vault
 from registry.auth.passwords import PasswordCost, Passwords
+from registry.auth.tickets import Tickets
 from registry.config import Config
 from registry.domain.addresses import Reach
 from registry.http.addresses import Addresses
@@ -40,6 +41,7 @@ from registry.keys import (
     DRAIN,
     GROWTH,
     IDENTITIES,
+    LOGINS,
     MEASURES,
     METRICS,
     OPERATIONS,
@@ -72,6 +74,7 @@ from registry.services.delivering import Deliverer
 from registry.services.downloads import DownloadLog
 from registry.services.growth import Growth
 from registry.services.identities import Identities
+from registry.services.logins import Logins, LoginSettings
 from registry.services.operations import Operations
 from registry.services.scoring import Raters
 from registry.services.seals import Seals
@@ -146,6 +149,7 @@ def create_app(
     )
     app[RUNNING_KEYS] = set()
     app[SEALS] = Seals(store)
+    _add_accounts(app, config)
     app[GROWTH] = Growth(store)
     app[TURNSTILE] = Turnstile()
     app[RATERS] = Raters()
@@ -181,6 +185,18 @@ def _add_accounts(app: web.Application, config: Config) -> None:
         )
     )
     app.on_cleanup.append(lambda _: passwords.close())
+    root = app[SEALS].root_key
+    app[LOGINS] = Logins(
+        app[STORE],
+        passwords,
+        Tickets(root, app[STORE].clock),
+        root,
+        LoginSettings(
+            access_seconds=auth.access_seconds,
+            session_seconds=auth.session_hours * 3600,
+            lets_register=auth.self_registration,
+        ),
+    )
 
 
 def _add_webhooks(app: web.Application, config: Config, store: Store, metrics: Metrics) -> None:

@@ -20,6 +20,7 @@
         UnnamedProxy(header)                forwarded by a proxy that is not configured
       WrongHost(host)                       addressed to a host that is not ours
       Unauthenticated()
+        LoginFailed()                       this name and password let nobody in
       Throttled(retry_after_seconds)
       LimitReached(limit, allowed)          too many of something at once
       BodyTooLarge(limit_bytes)
@@ -253,8 +254,18 @@ class Unauthenticated(RegistryError):
     code = "unauthenticated"
     title = "Who are you?"
 
+    def __init__(self, sentence: str = "this needs a login or a token") -> None:
+        super().__init__(sentence)
+
+
+class LoginFailed(Unauthenticated):
+    """Says nothing of why: whether there is such a user is nobody's business."""
+
+    code = "login_failed"
+    title = "That did not work"
+
     def __init__(self) -> None:
-        super().__init__("this needs a login or a token")
+        super().__init__("the name or the password is not right")
 
 
 class Throttled(RegistryError):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from registry.services.downloads import DownloadLog
     from registry.services.growth import Growth
     from registry.services.identities import Identities
+    from registry.services.logins import Logins
     from registry.services.operations import Operations
     from registry.services.scoring import Raters
     from registry.services.seals import Seals
@@ -51,6 +52,7 @@ RATES: Final[web.AppKey[Rates]] = web.AppKey("rates")
 LOCAL_SECRET: Final[web.AppKey[LocalSecret]] = web.AppKey("local_secret")
 DOWNLOADS: Final[web.AppKey[DownloadLog]] = web.AppKey("downloads")
 PASSWORDS: Final[web.AppKey[Passwords]] = web.AppKey("passwords")
+LOGINS: Final[web.AppKey[Logins]] = web.AppKey("logins")
 OPERATIONS: Final[web.AppKey[Operations]] = web.AppKey("operations")
 SEALS: Final[web.AppKey[Seals]] = web.AppKey("seals")
 WEBHOOKS: Final[web.AppKey[Webhooks]] = web.AppKey("webhooks")

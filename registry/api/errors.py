@@ -118,6 +118,9 @@ NATIVE: Final[Table] = {
     ours.Unauthenticated: Rule(
         401, headers=lambda _: {"WWW-Authenticate": 'Basic realm="digestry", charset="UTF-8"'}
     ),
+    ours.LoginFailed: Rule(
+        401, headers=lambda _: {"WWW-Authenticate": 'Bearer realm="digestry"'}
+    ),
     ours.Throttled: Rule(
         429, headers=lambda error: {"Retry-After": str(max(1, error.retry_after_seconds))}
     ),

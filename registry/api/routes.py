@@ -32,6 +32,7 @@ module                                  addresses
 `registry.api.exports`                  ``/api/v1/models/{model}/export`` ``/api/v1/imports``
 `registry.api.search`                   ``/api/v1/search``
 `registry.api.tags`                     ``/api/v1/tags`` ``/api/v1/models/{model}/…/tags``
+`registry.api.logins`                   ``/api/v1/login`` ``logout`` ``register`` ``me``
 `registry.api.users`                    ``/api/v1/users``
 `registry.api.tokens`                   ``/api/v1/tokens``
 `registry.api.teams`                    ``/api/v1/teams``
@@ -73,6 +74,7 @@ from registry.api import (
     holds,
     index,
     lineage,
+    logins,
     memberships,
     metrics,
     models,
@@ -129,6 +131,7 @@ ROUTES: Final[list[Route]] = [
     *audit.ROUTES,
     *search.ROUTES,
     *tags.ROUTES,
+    *logins.ROUTES,
     *users.ROUTES,
     *tokens.ROUTES,
     *teams.ROUTES,

@@ -13,6 +13,7 @@ SHA-256 of query and body. The rules, each with a test of its name:
 - What an answer with a secret said is not kept, only that it was given: a repeat is 409
   ``idempotency_answer_secret``.
 - Answers are kept for 24 hours.
+- Whoever shows nothing has no keys: they would be everybody's.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ async def answer_once(
     body is left to `call`, which tells `registry.services.change.fingerprint` what it held.
     """
     key = idempotency_key(request)
-    if key is None:
+    if key is None or request[PRINCIPAL].is_anonymous:
         return render(await call())
     scope = Scope(request[PRINCIPAL].id, route_of(request), key)
     query = request.rel_url.raw_query_string.encode()

@@ -5,7 +5,7 @@ client that sends some other service's token need not be configured to stop. Oth
 is found by what the request shows, in this order:
 
 - the secret of local commands, which a running server left in its data directory: ``local`` again;
-- ``Authorization: Bearer``: an API token;
+- ``Authorization: Bearer``: an API token, or the ticket of a login, whose session must hold;
 - ``Authorization: Basic``: an API token as the password, for git, curl and container tools. The
   username means nothing; passwords of people are looked at by the login alone;
 - a signature at the end of the query (`registry.auth.signed_urls`): whoever signed it, for this
@@ -36,6 +36,7 @@ from registry.auth.signed_urls import (
     check,
     split,
 )
+from registry.auth.tickets import is_ticket
 from registry.domain.principals import LOCAL, Principal
 from registry.errors import Denied, Unauthenticated
 from registry.http.conditional import InvalidDigestField, parse_digest_field
@@ -43,6 +44,7 @@ from registry.keys import (
     IDENTITIES,
     IS_SIGNED,
     LOCAL_SECRET,
+    LOGINS,
     PRINCIPAL,
     REQUEST_ID,
     SEALS,
@@ -82,6 +84,9 @@ async def shown(request: web.Request, offered: str | None) -> Principal:
         return identities.nobody
     scheme, _, credentials = offered.strip().partition(" ")
     match scheme.lower():
+        case "bearer" if is_ticket(credentials.strip()):
+            session = await request.app[LOGINS].session_of(credentials.strip())
+            return await identities.of_session(session)
         case "bearer":
             return await identities.of_token(credentials.strip())
         case "basic":

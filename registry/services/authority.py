@@ -12,14 +12,25 @@ from registry.errors import Denied, Unauthenticated
 
 
 def require_everywhere(principal: Principal, word: str, name: str) -> None:
-    """Raise `Denied` unless it holds that word on the whole registry."""
-    if not principal.may_everywhere(word):
+    """Raise `Denied` unless it holds that word on the whole registry; no word asks nothing."""
+    if word and not principal.may_everywhere(word):
         raise Denied(word, name)
 
 
 def require_everything(principal: Principal, name: str) -> None:
     """Raise `Denied` unless nothing is kept from it: it may become anybody it makes."""
     require_held(principal, ALL_WORDS, principal.rights.everywhere, name)
+
+
+def require_everything_of_itself(principal: Principal, name: str) -> None:
+    """Raise `Denied` for whoever acts by less than the whole of their account: by scopes."""
+    if principal.rights.limit is not None:
+        raise Denied(
+            "change",
+            name,
+            sentence=f"a token with scopes does not change {name}",
+            code="more_than_held",
+        )
 
 
 def require_held(principal: Principal, given: Words, held: Words, name: str) -> None:

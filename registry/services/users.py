@@ -114,7 +114,7 @@ async def create_user(
     id = new_id(USER, store.clock())
 
     async def unit(tx: Tx) -> User:
-        await _refuse_taken(tx, username)
+        await refuse_taken(tx, username)
         user = User(
             id=id,
             kind=wish.kind,
@@ -165,7 +165,8 @@ def _check_kind(wish: UserWish) -> None:
         raise Invalid("subject", "comes with issuer, and issuer with it")
 
 
-async def _refuse_taken(tx: Tx, username: str) -> None:
+async def refuse_taken(tx: Tx, username: str) -> None:
+    """Raise `Conflict`, code ``user_exists``, where a living user has that name."""
     existing = await find_user(tx, fold(username))
     if existing is not None:
         raise Conflict(
@@ -265,7 +266,7 @@ async def change_user(
 
 async def _check_change(tx: Tx, principal: Principal, before: User, after: User) -> None:
     if after.folded != before.folded:
-        await _refuse_taken(tx, after.username)
+        await refuse_taken(tx, after.username)
     if after.is_admin != before.is_admin or (after.issuer, after.subject) != (
         before.issuer,
         before.subject,

@@ -64,6 +64,7 @@ EXAMPLES: list[Exception] = [
     ours.UnnamedProxy("X-Forwarded-For"),
     ours.WrongHost("evil.example"),
     ours.Unauthenticated(),
+    ours.LoginFailed(),
     ours.Throttled(3),
     ours.LimitReached("limits.uploads_per_principal", 1000),
     ours.BodyTooLarge(3),

@@ -273,6 +273,7 @@ WITHOUT_CONDITION = {
     "DELETE /api/v1/operations/{operation}",
     # Never changed, only made and ended.
     "DELETE /api/v1/tokens/{token}",
+    "DELETE /api/v1/sessions/{login}",
     # One word, a role, that whoever gives it decides anew.
     "PUT /api/v1/teams/{team}/members/{user}",
     "DELETE /api/v1/teams/{team}/members/{user}",

@@ -52,6 +52,8 @@ reserve_share = 0.0
 password_memory_kib = 8
 password_passes = 1
 password_lanes = 1
+[rates]
+logins_per_minute = 0
 [limits]
 blob_bytes = 1048576  # larger ones would be 507 where the disk is full, which is no fault of ours
 """
@@ -162,12 +164,24 @@ def test_an_operation_answers_as_documented(talk: Talk, label: str) -> None:
     assert list(talk.failures.values()) == []
 
 
+OF_ACCOUNTS: Final = (
+    "GET /api/v1/sessions",
+    "GET /api/v1/tokens",
+    "POST /api/v1/login/refresh",
+    "POST /api/v1/logout",
+    "POST /api/v1/me/password",
+    "POST /api/v1/register",
+)
+"""For people with an account, which nobody has at a server that does not ask who they are."""
+
+
 def ask_plainly(talk: Talk, operation: Any) -> None:
     """What the document shows as an example must succeed where what it names is there."""
     case = talk.world.request(operation)
     response = case.call(base_url=talk.server.url, session=talk.session, timeout=60)
 
-    assert response.status_code < 400, (response.text, case.as_curl_command())
+    refused = operation.label in OF_ACCOUNTS and response.status_code in (401, 403, 404)
+    assert response.status_code < 400 or refused, (response.text, case.as_curl_command())
     case.validate_response(response, checks=CHECKS)
 
 
@@ -215,7 +229,8 @@ def ask_some(talk: Talk, operation: Any, mode: GenerationMode, seed: int) -> Non
 KEYED: Final = [
     label
     for label, operation in OPERATIONS.items()
-    if any(
+    if label not in OF_ACCOUNTS
+    and any(
         one["name"] == "Idempotency-Key"
         for one in DOCUMENT["paths"][operation.path][operation.method.lower()].get("parameters", ())
     )

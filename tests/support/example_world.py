@@ -234,7 +234,8 @@ class ExampleWorld:
     def _people(self, space: str, team: str) -> dict[str, str]:
         """A user in the team, and a service account with a token and a grant."""
         user, robot = f"ada-{self.space}", f"robot-{self.space}"
-        self.api("POST", "users", {"username": user})
+        password = "correct horse battery staple"
+        self.api("POST", "users", {"username": user, "password": password})
         self.api("POST", "users", {"username": robot, "kind": "service"})
         self.api("PUT", f"teams/{team}/members/{user}", {"role": "writer"})
         granted = {
@@ -243,7 +244,13 @@ class ExampleWorld:
             "role": "reader",
         }
         made = self.api("POST", "tokens", {"name": "build", "user": robot})
-        return {"user": user, "token": made["token"]["id"], "grant": self.made("grants", granted)}
+        login = self.api("POST", "login", {"username": user, "password": password})
+        return {
+            "user": user,
+            "token": made["token"]["id"],
+            "login": login["session"]["id"],
+            "grant": self.made("grants", granted),
+        }
 
     def _new_session(self) -> str:
         headers = {"Tus-Resumable": "1.0.0", "Upload-Length": "99999"}

@@ -116,6 +116,7 @@ TUS: Final[Table] = {
     ours.Unauthenticated: Rule(
         401, headers=lambda _: {"WWW-Authenticate": 'Basic realm="digestry", charset="UTF-8"'}
     ),
+    ours.LoginFailed: Rule(401),
     ours.Throttled: Rule(
         429, headers=lambda error: {"Retry-After": str(max(1, error.retry_after_seconds))}
     ),
