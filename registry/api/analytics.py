@@ -33,7 +33,7 @@ from registry.http.queries import read_query
 from registry.http.routing import Route
 from registry.http.targets import decoded, raw_segments
 from registry.keys import GROWTH, PRINCIPAL, STORE
-from registry.services.health_samples import read_health
+from registry.services.health_history import read_health
 from registry.services.summaries import (
     model_summary,
     models_to_retrain,

@@ -9,12 +9,15 @@ from aiohttp import hdrs, web
 
 from registry import __version__
 from registry.api.errors import ADAPTER
+from registry.catalog.health_samples import Status
 from registry.domain.permissions import Permission
 from registry.http.answers import json_answer
 from registry.http.routing import Content, Handler, Media, Route
-from registry.keys import CONDITION, DRAIN, MEASURES, METRICS
+from registry.http.times import rfc3339
+from registry.keys import CONDITION, CONFIG, DRAIN, MEASURES, METRICS, STORE
 from registry.metrics import CONTENT_TYPE
 from registry.services.condition import Condition, Space, Totals
+from registry.services.health_history import Standing, present_health
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -33,6 +36,24 @@ class Stats(msgspec.Struct, frozen=True):
     space: Space
 
 
+class ComponentAnswer(msgspec.Struct, frozen=True):
+    """A part of the registry, and since when it has been so, up to thirty days back."""
+
+    component: str
+    status: Status
+    since: str
+    detail: str
+    numbers: dict[str, int | float]
+
+
+class HealthAnswer(msgspec.Struct, frozen=True):
+    """The worst status of all parts; ``sampled_at`` is null before anybody has looked."""
+
+    status: Status
+    sampled_at: str | None
+    components: list[ComponentAnswer]
+
+
 async def get_healthz(request: web.Request) -> web.Response:
     """The process answers; nothing about the disk, for which no restart would help."""
     return json_answer(Health("ok"))
@@ -46,6 +67,27 @@ async def get_readyz(request: web.Request) -> web.Response:
     if faults:
         return json_answer(Health("unready", faults), status=503, headers={"Retry-After": "5"})
     return json_answer(Health("ok"))
+
+
+async def get_health(request: web.Request) -> web.Response:
+    """How every part of the registry is, and since when.
+
+    As the leading worker saw it when it looked last; that nobody leads is told of the part
+    ``leader``. What was before is at `/api/v1/analytics/health`.
+    """
+    found = await present_health(
+        request.app[STORE], sample_seconds=request.app[CONFIG].health.sample_seconds
+    )
+    sampled_at = None if found.sampled_at is None else rfc3339(found.sampled_at)
+    return json_answer(
+        HealthAnswer(found.status, sampled_at, [_component(one) for one in found.components])
+    )
+
+
+def _component(one: Standing) -> ComponentAnswer:
+    return ComponentAnswer(
+        one.component, one.status, rfc3339(one.since), one.detail, dict(one.numbers)
+    )
 
 
 async def get_metrics(request: web.Request) -> web.Response:
@@ -92,6 +134,16 @@ ROUTES: Final = [
         "ops",
         "Metrics",
         {200: Media("text/plain", "Prometheus' text format.")},
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/health",
+        handler=get_health,
+        permission="ops",
+        adapter=ADAPTER,
+        summary="How every part is",
+        tag="server",
+        answers={200: HealthAnswer},
     ),
     *_routes("/api/v1/stats", get_stats, "ops", "What is stored", {200: Stats}),
 ]

@@ -4,7 +4,7 @@
 module                                  addresses
 ======================================  ===========================================================
 `registry.api.index`                    ``/``
-`registry.api.health`                   ``/healthz`` ``/readyz`` ``/metrics`` ``/api/v1/stats``
+`registry.api.health`                   ``/healthz`` ``/readyz`` ``/metrics``, ``stats``, ``health``
 `registry.api.blobs`                    ``/blobs`` ``/api/v1/blobs/missing``
 `registry.api.pins`                     ``/api/v1/pins``
 `registry.api.files`                    ``/models``
@@ -44,6 +44,7 @@ module                                  addresses
 `registry.api.retention`                ``/api/v1/retention``, policies and plans
 `registry.api.operations`               ``/api/v1/gc`` ``scrub`` ``fsck`` ``operations``
 `registry.api.holds`                    ``/api/v1/holds``
+`registry.api.backups`                  ``/api/v1/backups``
 `registry.api.signing`                  ``/api/v1/signed-urls``
 ======================================  ===========================================================
 
@@ -58,6 +59,7 @@ from registry.api import (
     aliases,
     analytics,
     audit,
+    backups,
     bindings,
     blobs,
     cards,
@@ -143,6 +145,7 @@ ROUTES: Final[list[Route]] = [
     *retention.ROUTES,
     *operations.ROUTES,
     *holds.ROUTES,
+    *backups.ROUTES,
     *signing.ROUTES,
 ]
 

@@ -14,7 +14,7 @@ from registry.catalog.summaries import ModelSummary, TeamSummary, VersionName
 from registry.http.cursors import PageQuery
 from registry.http.times import rfc3339
 from registry.services.growth import DaySample, Standing
-from registry.services.health_samples import Summary
+from registry.services.health_history import Summary
 from store.clock import SECOND
 
 MOST_DAYS = 36_500

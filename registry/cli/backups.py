@@ -12,14 +12,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from registry.auth.keys import DIRECTORY as KEYS
 from registry.auth.keys import ROOT_FILE
 from registry.cli import directory, presence
-from registry.cli.exits import CLEAN, FAILED, FINDINGS, REFUSED, CommandError
+from registry.cli.exits import CLEAN, FAILED, FINDINGS, REFUSED, CommandError, complain
 from registry.cli.offices import RemoteOffice, ServerSilent, configure
 from registry.cli.output import many, say, say_json, size
 from registry.cli.progress import shown
@@ -87,6 +87,7 @@ def make(target: Path, wish: Wish, *, config: str | None, data: str | None, as_j
             private=_keys_of(root) if wish.with_keys else (),
             report=report,
         )
+        hold.note(made)
     with _translated():
         lacking = [blob.digest for blob in made.missing]
         files = files_of_versions(index_path(target, made.number), lacking)
@@ -250,7 +251,7 @@ def _keys_of(root: Path) -> list[str]:
 
 
 @contextmanager
-def _holding(root: Path) -> Iterator[Hold]:
+def _holding(root: Path) -> Iterator[_Witness]:
     """See to it that nothing is removed for good, by whoever could."""
     try:
         claimed = directory.claim(root, create=False)
@@ -268,8 +269,19 @@ def _holding(root: Path) -> Iterator[Hold]:
         claimed.release()
 
 
+class _Witness(Hold, Protocol):
+    """A hold, at whoever may want to know what became of the backup."""
+
+    def note(self, made: BackupReport) -> None:
+        """The backup is finished."""
+        ...
+
+
 class _Alone:
     """The lock of the directory is ours: there is nobody who could purge."""
+
+    def note(self, made: BackupReport) -> None:
+        """Nobody asks how old the last backup is while nobody serves."""
 
     def renew(self) -> None:
         """It lasts as long as we do."""
@@ -299,6 +311,20 @@ class _ServerHold:
         finally:
             with suppress(CommandError):  # it expires by itself
                 self._tell("DELETE", f"/api/v1/holds/{self._id}")
+
+    def note(self, made: BackupReport) -> None:
+        """Tell the server; a backup that it was not told of is none the worse."""
+        told = {
+            "kind": made.kind,
+            "number": made.number,
+            "blobs": made.blobs,
+            "bytes": made.bytes,
+            "missing": len(made.missing),
+        }
+        try:
+            self._tell("POST", "/api/v1/backups", told)
+        except CommandError as error:
+            complain(f"the backup is finished; the server could not be told: {error}")
 
     def renew(self) -> None:
         now = time.monotonic()

@@ -43,6 +43,7 @@ from registry.keys import (
     METRICS,
     OPERATIONS,
     SEALS,
+    SURVEY,
     WEBHOOKS,
 )
 from registry.measures import measure_work
@@ -226,7 +227,9 @@ def housekeeping(config: Config, store: Store, app: web.Application) -> Housekee
     sealing = Job("seal audit log", 1, app[SEALS].seal)
     cards = Job("follow cards", 1, partial(follow_cards, store))
     purges = Job("finish purges", 60, partial(finish_purges, store))
-    sampler = HealthSampler(store, app[CONDITION], keep_days=config.health.keep_days)
+    sampler = HealthSampler(
+        store, app[CONDITION], keep_days=config.health.keep_days, survey=app[SURVEY]
+    )
     health = Job("sample health", config.health.sample_seconds, sampler.sample)
     thinning = Job("thin health samples", 3600, sampler.thin)
     growth = Job("sample growth", EVERY_SECONDS, app[GROWTH].sample)
@@ -245,7 +248,11 @@ def housekeeping(config: Config, store: Store, app: web.Application) -> Housekee
         Job("expire deliveries", 600, partial(expire_deliveries, store)),
         Job("remove deleted webhooks", 10, app[WEBHOOKS].remove_deleted),
     ]
-    return Housekeeping(leadership, first_jobs(store), [*jobs(store), *catalog, *keeping, *telling])
+    keeper = Housekeeping(
+        leadership, first_jobs(store), [*jobs(store), *catalog, *keeping, *telling]
+    )
+    sampler.tasks = keeper.stats
+    return keeper
 
 
 def _settle_memory() -> None:

@@ -1,4 +1,4 @@
-"""How the parts of the registry were over time: sampled by the leader, kept, thinned, and read.
+"""How the parts of the registry are: sampled by the leader, kept, and thinned.
 
 **Sampling.** Each turn every part is looked at and one row kept for each, all with one time. What
 cannot be looked at has failed, and the error is its detail. If the index itself cannot be written
@@ -17,12 +17,19 @@ component       ``degraded``                              ``failed``
 ``collection``  it is off until somebody confirms
 ``audit``       an entry has waited for its seal for a
                 minute
+``backups``     the last one is older than a week, or
+                lacks blobs; none at all is no fault
 ``event-loop``  a timer came 0.1 s late                   a timer came a second late
-``webhooks``    10,000 deliveries wait, or more
+``leader``      a task of housekeeping fails
+``scrub``       a blob was not verified for 90 days, or
+                the last scrub found damage or failed
+``webhooks``    10,000 deliveries wait, or entries of
+                the audit log that are not yet deliveries
 ==============  ========================================  ==========================================
 
 Degraded means that somebody should look, failed that work is refused. The event loop is that of the
-leading worker, the only one that samples.
+leading worker, the only one that samples: where nobody leads there are no samples, and whoever asks
+for the present state is told so (`registry.services.health_history`).
 
 **Keeping.** All samples are kept for `WHOLE_DAYS`; then of each hour the first of each component
 and status, so that what was wrong stays known; after the configured days nothing. Thinning reads on
@@ -33,14 +40,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import groupby
 from typing import Any, Final
 
 import msgspec
 
-from registry.catalog.audit import count_between, entries_between, last_id
 from registry.catalog.deliveries import MOST_COUNTED, count_waiting
 from registry.catalog.health_samples import (
     Sample,
@@ -48,12 +53,13 @@ from registry.catalog.health_samples import (
     delete_samples,
     delete_samples_before,
     put_samples,
-    samples_before,
     spans_after,
     unsettled_blobs,
 )
-from registry.catalog.seals import last_seal
+from registry.services.backup_notes import last_backup
 from registry.services.condition import Condition
+from registry.services.housekeeping import JobStats
+from registry.services.survey import Survey, unfollowed_entries, unsealed_entries
 from store.clock import SECOND
 from store.errors import StoreError
 from store.index.transactions import Tx
@@ -70,6 +76,9 @@ STEP: Final = 1000
 PAUSE_SECONDS: Final = 0.05
 
 LONG_WAL_BYTES: Final = 256 << 20
+OLD_BACKUP_SECONDS: Final = 7 * 86400
+OLD_VERIFICATION_SECONDS: Final = 90 * 86400
+MOST_UNFOLLOWED: Final = 10_000
 SLOW_SECONDS: Final = 1.0
 LATE_SECONDS: Final = 0.1
 VERY_LATE_SECONDS: Final = 1.0
@@ -78,14 +87,10 @@ UNSEALED_SECONDS: Final = 60.0
 TIMERS: Final = 5
 TIMER_SECONDS: Final = 0.02
 
-MOST_READ: Final = 50_000
-"""Samples that one page of summaries is made of at most."""
-
 COMPONENTS: Final = (
-    *("audit", "blobs", "collection", "disk", "event-loop", "index", "uploads", "webhooks"),
+    *("audit", "backups", "blobs", "collection", "disk", "event-loop", "index", "leader"),
+    *("scrub", "uploads", "webhooks"),
 )
-
-_WORSE: Final[Mapping[str, int]] = {"ok": 0, "degraded": 1, "failed": 2}
 
 Sleep = Callable[[float], Awaitable[Any]]
 
@@ -107,10 +112,14 @@ class HealthSampler:
         condition: Condition,
         *,
         keep_days: int,
+        survey: Survey | None = None,
         sleep: Sleep = asyncio.sleep,
         seconds: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._store = store
+        self._survey = survey or Survey(store)
+        self.tasks: Mapping[str, JobStats] = {}
+        """How housekeeping goes in this process; assigned by who assembles."""
         self._condition = condition
         self._keep = keep_days * DAY
         self._sleep = sleep
@@ -122,11 +131,14 @@ class HealthSampler:
         faults = await self._condition.faults()
         looks: Mapping[str, Callable[[], Awaitable[Finding]]] = {
             "audit": self._audit,
+            "backups": self._backups,
             "blobs": self._blobs,
             "collection": self._collection,
             "disk": partial(self._disk, faults),
             "event-loop": self._event_loop,
             "index": partial(self._index, faults),
+            "leader": self._leader,
+            "scrub": self._scrub,
             "uploads": self._uploads,
             "webhooks": self._webhooks,
         }
@@ -191,7 +203,7 @@ class HealthSampler:
         return Finding("ok", "", numbers)
 
     async def _audit(self) -> Finding:
-        unsealed, oldest = await self._store.index.read(_unsealed)
+        unsealed, oldest = await self._store.index.read(unsealed_entries)
         lag = 0.0 if oldest is None else max(self._store.clock() - oldest, 0) / SECOND
         numbers = {"unsealed": unsealed, "lag_seconds": lag}
         if lag > UNSEALED_SECONDS:
@@ -200,9 +212,45 @@ class HealthSampler:
 
     async def _webhooks(self) -> Finding:
         waiting = await self._store.index.read(count_waiting)
+        unfollowed = await self._store.index.read(unfollowed_entries)
+        numbers = {"waiting": waiting, "unfollowed": unfollowed}
         if waiting >= MOST_COUNTED:
-            return Finding("degraded", "receivers do not take deliveries", {"waiting": waiting})
-        return Finding("ok", "", {"waiting": waiting})
+            return Finding("degraded", "receivers do not take deliveries", numbers)
+        if unfollowed >= MOST_UNFOLLOWED:
+            return Finding("degraded", "the audit log is not followed", numbers)
+        return Finding("ok", "", numbers)
+
+    async def _backups(self) -> Finding:
+        last = await self._store.index.read(last_backup)
+        if last is None:
+            return Finding("ok")
+        age = max(self._store.clock() - last.finished_at, 0) / SECOND
+        numbers = {"age_seconds": age, "missing": last.missing}
+        if last.missing:
+            return Finding("degraded", "the last backup lacks blobs that were damaged", numbers)
+        if age > OLD_BACKUP_SECONDS:
+            return Finding("degraded", "the last backup is more than a week old", numbers)
+        return Finding("ok", "", numbers)
+
+    async def _leader(self) -> Finding:
+        failing = sorted(name for name, stats in self.tasks.items() if stats.is_failing)
+        numbers = {"tasks": len(self.tasks), "failing": len(failing)}
+        if failing:
+            return Finding("degraded", f"fails: {', '.join(failing)}", numbers)
+        return Finding("ok", "", numbers)
+
+    async def _scrub(self) -> Finding:
+        seen = await self._survey.look()
+        oldest, last = seen.present.oldest_verified_at, seen.operations.get("scrub")
+        age = 0.0 if oldest is None else seen.seconds_since(oldest)
+        numbers = {"unverified": seen.present.unverified, "oldest_seconds": age}
+        if last is not None and last.state == "failed":
+            return Finding("degraded", "the last scrub failed", numbers)
+        if last is not None and last.findings:
+            return Finding("degraded", "the last scrub found damage", numbers)
+        if age > OLD_VERIFICATION_SECONDS:
+            return Finding("degraded", "some blobs were not verified for 90 days", numbers)
+        return Finding("ok", "", numbers)
 
     async def _event_loop(self) -> Finding:
         latest = 0.0
@@ -274,106 +322,7 @@ async def _nothing(tx: Tx) -> None:
     await upload_totals(tx)
 
 
-async def _unsealed(tx: Tx) -> tuple[int, int | None]:
-    """How many entries of the audit log wait for a seal, and when the oldest was made."""
-    seal = await last_seal(tx)
-    sealed, last = 0 if seal is None else seal.last, await last_id(tx)
-    oldest = await entries_between(tx, sealed, last, 1)
-    return await count_between(tx, sealed, last), oldest[0].created_at if oldest else None
-
-
 async def _running_uploads(tx: Tx) -> tuple[int, int, int | None]:
     """How many, how many bytes, and when the longest expired one did."""
     expired = await expired_uploads(tx, 1)
     return *await upload_totals(tx), expired[0].expires_at if expired else None
-
-
-# Reading.
-
-
-class Summary(msgspec.Struct, frozen=True):
-    """A component from a time on, for as long as was asked for.
-
-    `status` is the worst there was and `detail` that of its newest sample; `numbers` are means.
-    """
-
-    time: int
-    component: str
-    status: Status
-    detail: str
-    numbers: dict[str, float]
-    highest: dict[str, float]
-    samples: int
-    by_status: dict[str, int]
-
-
-class HealthPage(msgspec.Struct, frozen=True):
-    """Summaries, the newest first; `next` is the place of the last where more follow."""
-
-    items: list[Summary]
-    next: tuple[int, str] | None
-
-
-async def read_health(
-    store: Store,
-    *,
-    component: str | None,
-    since: int,
-    until: int,
-    every: int | None,
-    after: tuple[int, str] | None,
-    limit: int,
-) -> HealthPage:
-    """Samples as they are, or of each span of `every` microseconds one summary a component."""
-    span = every or 1
-    upper = until if after is None else min(until, after[0] + span)
-    most = MOST_READ if every is not None else limit + 2 * len(COMPONENTS) + 1
-    unit = partial(samples_before, before=upper, since=since, component=component, limit=most)
-    found = await store.index.read(unit)
-    items = list[Summary]()
-    for begin, group in groupby(found, key=lambda sample: sample.time - sample.time % span):
-        of_span = _summaries(begin, group)
-        items += [one for one in of_span if after is None or (begin, one.component) < after]
-    if len(found) == most and items:  # the last span may go on
-        last = items[-1].time
-        whole = [one for one in items if one.time != last]
-        items, is_cut = whole or items, True
-    else:
-        is_cut = False
-    page = items[:limit]
-    has_more = is_cut or len(items) > limit
-    return HealthPage(page, (page[-1].time, page[-1].component) if page and has_more else None)
-
-
-def _summaries(begin: int, samples: Iterable[Sample]) -> list[Summary]:
-    by_component: dict[str, list[Sample]] = {}
-    for sample in samples:
-        by_component.setdefault(sample.component, []).append(sample)
-    return [
-        _summary(begin, component, by_component[component])
-        for component in sorted(by_component, reverse=True)
-    ]
-
-
-def _summary(begin: int, component: str, samples: Sequence[Sample]) -> Summary:
-    """`samples` are the newest first."""
-    worst = max(samples, key=lambda sample: _WORSE[sample.status])
-    values: dict[str, list[float]] = {}
-    by_status: dict[str, int] = {}
-    for sample in samples:
-        by_status[sample.status] = by_status.get(sample.status, 0) + 1
-        for name, value in sample.numbers.items():
-            values.setdefault(name, []).append(value)
-    return Summary(
-        time=begin,
-        component=component,
-        status=worst.status,
-        detail=worst.detail,
-        numbers={
-            name: each[0] if len(each) == 1 else sum(each) / len(each)
-            for name, each in values.items()
-        },
-        highest={name: max(each) for name, each in values.items()},
-        samples=len(samples),
-        by_status=by_status,
-    )

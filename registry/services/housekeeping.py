@@ -67,6 +67,12 @@ class JobStats(msgspec.Struct):
     seconds: float = 0.0
     last_success: float = 0.0
     """Seconds since 1970; 0 before the first."""
+    is_failing: bool = False
+    """Whether it failed the last time."""
+
+    def fail(self) -> None:
+        self.failures += 1
+        self.is_failing = True
 
 
 class Leadership:
@@ -147,14 +153,14 @@ class Housekeeping:
         try:
             done = await job.run()
         except StoreError as error:
-            stats.failures += 1
+            stats.fail()
             logger.warning("housekeeping failed", job=job.name, reason=str(error))
         except Exception:
-            stats.failures += 1
+            stats.fail()
             logger.exception("housekeeping failed", job=job.name)
         else:
             stats.runs += 1
-            stats.last_success = time.time()
+            stats.last_success, stats.is_failing = time.time(), False
             if isinstance(done, int) and done:
                 logger.info("housekeeping", job=job.name, done=done)
         finally:

@@ -16,6 +16,7 @@ from registry.catalog.migrations import CHAINS
 from registry.cli.worker import housekeeping
 from registry.config import Config, HealthConfig
 from registry.keys import CONDITION, SEALS
+from registry.services import health_history
 from registry.services import health_samples as module
 from registry.services.growth import Growth
 from registry.services.health_samples import COMPONENTS, HealthSampler
@@ -402,7 +403,7 @@ async def test_a_page_of_spans_reads_no_more_than_it_may(
         *((clock.now + n * MINUTE, name, "ok") for n in range(60) for name in ("disk", "index")),
     )
     whole = await told(registry, "?every=600")
-    monkeypatch.setattr(module, "MOST_READ", 50)
+    monkeypatch.setattr(health_history, "MOST_READ", 50)
     found, after, pages = [], "", 0
     while True:
         answer = (await registry.get(f"{HEALTH}?every=600{after}")).json
