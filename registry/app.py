@@ -138,7 +138,6 @@ def create_app(
     )
     app[IDENTITIES] = identities = Identities(store, anonymous_read=config.auth.anonymous_read)
     app.on_cleanup.append(lambda _: identities.close())
-    _add_accounts(app, config)
     rates = config.rates
     app[RATES] = Rates(
         {
