@@ -55,6 +55,12 @@ def blob_row(row: Row) -> BlobRow:
 # Blobs.
 
 _FIND = Statement(select(blobs).where(blobs.c.digest == bindparam("digest")))
+_BETWEEN = Statement(
+    select(blobs)
+    .where(blobs.c.digest > bindparam("after"), blobs.c.digest <= bindparam("last"))
+    .order_by(blobs.c.digest)
+    .limit(bindparam("limit"))
+)
 _PAGE = Statement(
     select(blobs)
     .where(blobs.c.digest > bindparam("after"))
@@ -153,6 +159,11 @@ async def find_blob(tx: Tx, digest: Digest) -> BlobRow | None:
 async def blobs_after(tx: Tx, after: bytes, limit: int) -> list[BlobRow]:
     """A page of all rows in order of digest; start with ``b""``."""
     return [blob_row(row) for row in await tx.all(_PAGE, after=after, limit=limit)]
+
+
+async def blobs_between(tx: Tx, after: bytes, last: bytes, limit: int) -> list[BlobRow]:
+    """A page of the rows behind one digest up to and with another, in order of digest."""
+    return [blob_row(row) for row in await tx.all(_BETWEEN, after=after, last=last, limit=limit)]
 
 
 async def moving_blobs(tx: Tx) -> list[BlobRow]:
