@@ -10,10 +10,9 @@ beginning is searched: writing it again costs as much as is searched, in a trans
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
+from typing import Final
 
-import msgspec
-from sqlalchemy import bindparam, delete, func, insert, select, text
+from sqlalchemy import bindparam, delete, func, insert, select
 from sqlalchemy import literal_column as literal
 
 from registry.catalog.schema import (
@@ -30,9 +29,6 @@ from store.index.transactions import Statement, Tx
 
 CARD_CHARACTERS: Final = 65_536
 """How much of a card is searched."""
-
-MOST_CANDIDATES: Final = 1_000
-"""So many models are ranked: ranking all of a common word would cost more than it tells."""
 
 _SAYS = Statement(
     select(models.c.folded, models.c.description, models.c.deleted_at.is_(None)).where(
@@ -69,59 +65,6 @@ _INSERT_GRAMS = Statement(
 )
 
 
-_CANDIDATES: Final = """
-SELECT rowid AS document, bm25(model_words, 10.0, 5.0, 3.0, 1.0) AS rank
-FROM model_words WHERE model_words MATCH :{match}{seen}
-ORDER BY rowid DESC LIMIT :most
-"""
-"""bm25 counts a word in the name, the tags, the description and the card."""
-
-_SEEN: Final = """ AND EXISTS (
-    SELECT 1 FROM search_documents AS d WHERE d.document = model_words.rowid
-    AND d.model IN (SELECT value FROM json_each(:owners))
-)"""
-
-_RANKED_PAGE: Final = """
-WITH named AS MATERIALIZED ({named}), anywhere AS ({anywhere}), found AS MATERIALIZED (
-    SELECT document, rank FROM named
-    UNION ALL
-    SELECT document, rank FROM anywhere WHERE document NOT IN (SELECT document FROM named)
-    LIMIT :most
-), page AS (
-    SELECT document, rank FROM found WHERE (rank, document) > (:rank, :document)
-    ORDER BY rank, document LIMIT :limit
-)
-SELECT count, d.model, page.rank, page.document
-FROM (SELECT count(*) AS count FROM found)
-LEFT JOIN page ON true
-LEFT JOIN search_documents AS d ON d.document = page.document
-ORDER BY page.rank, page.document
-"""
-
-
-def _ranked(seen: str) -> Statement:
-    named = _CANDIDATES.format(match="named", seen=seen)
-    anywhere = _CANDIDATES.format(match="match", seen=seen)
-    return Statement(text(_RANKED_PAGE.format(named=named, anywhere=anywhere)))
-
-
-_RANKED: Final = {False: _ranked(""), True: _ranked(_SEEN)}
-"""Whether what may be seen is restricted, and the question then."""
-
-
-Place: TypeAlias = tuple[float, int]
-"""A place among what was found: its rank, the smaller the better, and its document."""
-
-BEGINNING: Final[Place] = (float("-inf"), 0)
-
-
-class Ranked(msgspec.Struct, frozen=True):
-    """Ids of models with their places, the best first, and how many were ranked in all."""
-
-    models: list[tuple[str, Place]]
-    count: int
-
-
 async def reindex(tx: Tx, model_id: str) -> None:
     """Write a model's documents anew, or remove them if it does not live."""
     says = await tx.one(_SAYS, model=model_id)
@@ -147,24 +90,3 @@ async def forget(tx: Tx, model_id: str) -> None:
         await tx.run(_DELETE_WORDS, rowid_=row[0])
         await tx.run(_DELETE_GRAMS, rowid_=row[0])
         await tx.run(_FORGET, document_=row[0])
-
-
-async def ranked(tx: Tx, match: str, owners: str | None, place: Place, limit: int) -> Ranked:
-    """What `match` finds behind a place; `owners`: JSON of the ids that may be seen, None for all.
-
-    At most `MOST_CANDIDATES` are ranked: the newest with every word in the name, then the newest
-    with them anywhere. Two with the same rank are in the order in which they were last described.
-    """
-    bound: dict[str, Any] = {} if owners is None else {"owners": owners}
-    rows = await tx.all(
-        _RANKED[owners is not None],
-        named=f"name : ({match})",
-        match=match,
-        most=MOST_CANDIDATES,
-        rank=place[0],
-        document=place[1],
-        limit=limit,
-        **bound,
-    )
-    found = [(model, (rank, document)) for _, model, rank, document in rows if model is not None]
-    return Ranked(found, rows[0][0])

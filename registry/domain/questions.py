@@ -23,30 +23,33 @@ _TERM: Final = re.compile(r'(-?)(?:"([^"]*)"?|([^\s"]+))')
 
 
 class Question(msgspec.Struct, frozen=True):
-    """Words and phrases in the language of FTS5, each quoted; none of them is empty."""
+    """Words and phrases in the language of FTS5, each quoted; at least one is wanted."""
 
     wanted: tuple[str, ...]
     unwanted: tuple[str, ...]
 
-    @property
-    def match(self) -> str | None:
-        """The whole as one expression; None if it finds nothing."""
-        if not self.wanted:
-            return None
-        wanted = " AND ".join(self.wanted)
-        if not self.unwanted:
-            return wanted
-        return f"({wanted}) NOT ({' OR '.join(self.unwanted)})"
+    def match(self, *, within: str = "", beyond: str = "") -> str:
+        """The whole as one expression: `within` some columns, and not all `wanted` in others.
+
+        Words that are not wanted must be in no column at all.
+        """
+        wanted = self._wanted(within)
+        unwanted = [*self.unwanted, self._wanted(beyond)] if beyond else self.unwanted
+        return f"({wanted}) NOT ({' OR '.join(unwanted)})" if unwanted else wanted
+
+    def _wanted(self, columns: str) -> str:
+        words = " AND ".join(self.wanted)
+        return f"({{{columns}}} : ({words}))" if columns else words
 
 
-def parse_question(text: str) -> Question:
-    """Read what was typed; there is nothing that it refuses."""
+def parse_question(text: str) -> Question | None:
+    """Read what was typed; there is nothing that it refuses. None for what finds nothing."""
     wanted, unwanted = list[str](), list[str]()
     for minus, phrase, word in _TERM.findall(fold(text)):
         term = _term(phrase or word)
         if term is not None and len(wanted) + len(unwanted) < MOST_TERMS:
             (unwanted if minus else wanted).append(term)
-    return Question(tuple(wanted), tuple(unwanted))
+    return Question(tuple(wanted), tuple(unwanted)) if wanted else None
 
 
 def _term(text: str) -> str | None:

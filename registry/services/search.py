@@ -1,15 +1,15 @@
 """Find models by words, the best match first.
 
-A name counts more than a tag, a tag more than a description, and that more than a card. At most
-`MOST_CANDIDATES` are ranked, so the cost of a common word is bounded.
+A name counts more than a tag, a tag more than a description, and that more than a card; how much,
+and what becomes of words that very many have, says `registry.catalog.matches`.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from registry.catalog.matches import MOST_RANKED, Place, matches
 from registry.catalog.models import find_model_by_id
-from registry.catalog.search import BEGINNING, MOST_CANDIDATES, Place, ranked
 from registry.domain.principals import Principal
 from registry.domain.questions import parse_question
 from registry.services.models import FullModel, full_model
@@ -33,7 +33,7 @@ class Hits(msgspec.Struct, frozen=True):
 
     @property
     def count_is_exact(self) -> bool:
-        return self.count < MOST_CANDIDATES
+        return self.count < MOST_RANKED
 
 
 async def search_models(
@@ -45,13 +45,13 @@ async def search_models(
     limit: int = 100,
 ) -> Hits:
     """Living models with all the words of `text`; whatever is typed, it finds or it does not."""
-    match = parse_question(text).match
+    question = parse_question(text)
     owners = principal.visibility.owners_json
 
     async def unit(tx: Tx) -> Hits:
-        if match is None:
+        if question is None:
             return Hits([], False, 0)
-        found = await ranked(tx, match, owners, after or BEGINNING, limit + 1)
+        found = await matches(tx, question, owners, after, limit + 1)
         items = []
         for id, place in found.models[:limit]:
             model = await find_model_by_id(tx, id)

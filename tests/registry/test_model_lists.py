@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from registry.catalog import model_lists, namespaces, search, tags, teams
+from registry.catalog import matches, model_lists, namespaces, tags, teams
 from registry.catalog.migrations import CHAINS
 from registry.catalog.model_lists import _Shape, _statement
 from registry.domain.principals import Principal
@@ -133,14 +133,15 @@ async def test_the_other_lists_read_an_index_and_sort_nothing(index: Database) -
             assert not line.startswith("SCAN") or is_virtual or "tagged_" in line, (name, found)
 
 
-async def test_search_walks_its_words_and_sorts_only_what_it_ranks(index: Database) -> None:
-    for restricted, statement in search._RANKED.items():
-        found = (await plan(index, statement)).splitlines()
-        walks = [line for line in found if "model_words" in line]
-        assert walks == ["SCAN model_words VIRTUAL TABLE INDEX 192:M4"] * 2, found
-        documents = [line for line in found if line.startswith(("SEARCH d", "SCAN d"))]
-        assert len(documents) == (3 if restricted else 1), found
-        assert all("INTEGER PRIMARY KEY (rowid=?)" in line for line in documents), found
+async def test_searching_walks_its_words_and_sorts_only_what_is_ranked(index: Database) -> None:
+    for statements in matches._STATEMENTS.values():
+        for statement in (statements.next, statements.ranked, statements.tier):
+            found = (await plan(index, statement)).splitlines()
+            assert sum("SCAN model_words VIRTUAL TABLE INDEX" in line for line in found) == 1
+            others = [line for line in found if line.startswith(("SEARCH d", "SCAN d"))]
+            assert all("INTEGER PRIMARY KEY (rowid=?)" in line for line in others), found
+            is_sorted = any("TEMP B-TREE" in line for line in found)
+            assert is_sorted == (statement is statements.ranked), found
 
 
 # Visibility
