@@ -112,7 +112,18 @@ class Scrub:
                 findings.append(finding)
             if report is not None:
                 report(ScrubProgress(blobs, size_bytes, total_blobs, total_bytes))
+        if not only:
+            findings += await self._heal_damaged()
         return ScrubReport(blobs, size_bytes, findings)
+
+    async def _heal_damaged(self) -> list[Finding]:
+        """Blobs found damaged before get another chance: the archive may be readable now."""
+        damaged = await self._index.read(rows.damaged_blobs)
+        return [
+            Finding(str(row.digest), "it was damaged before", "healed from the archive")
+            for row in damaged
+            if await self._archive.heal(row.digest)
+        ]
 
     async def check(self, digest: Digest) -> bool:
         """Verify one blob that a reader found suspect; say whether it is whole."""

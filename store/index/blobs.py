@@ -71,6 +71,11 @@ _UNSETTLED = Statement(
     # The first condition makes the partial index apply.
     select(blobs).where(blobs.c.state != PRESENT, blobs.c.state == MOVING)
 )
+_DAMAGED = Statement(
+    select(blobs)
+    .where(blobs.c.state != PRESENT, blobs.c.state == DAMAGED)
+    .limit(bindparam("limit"))
+)
 _INSERT = Statement(
     insert(blobs).values(
         digest=bindparam("digest"),
@@ -168,6 +173,10 @@ async def blobs_between(tx: Tx, after: bytes, last: bytes, limit: int) -> list[B
 
 async def moving_blobs(tx: Tx) -> list[BlobRow]:
     return [blob_row(row) for row in await tx.all(_UNSETTLED)]
+
+
+async def damaged_blobs(tx: Tx, limit: int = 1000) -> list[BlobRow]:
+    return [blob_row(row) for row in await tx.all(_DAMAGED, limit=limit)]
 
 
 async def insert_present(

@@ -21,7 +21,7 @@ from store.errors import StorageFull, StoreError, Unavailable
 from store.index import blobs as rows
 from store.index.transactions import Tx
 from store.opening import Store, StoreSettings, initialize, open_store
-from tests.support.faults import Faults, FaultyBlobStore, FaultyIndex, When
+from tests.support.faults import Faults, FaultyBlobStore, FaultyColdStore, FaultyIndex, When
 from tests.support.scenarios import LARGE, OTHER, SMALL
 from tests.support.soundness import Tolerance, assert_memory_is_sound, assert_store_is_sound
 from tests.support.storing import body, damage, put, release, row_of
@@ -171,12 +171,27 @@ async def _thawed(bench: Bench) -> None:
 
 
 async def _sweep(bench: Bench) -> None:
-    await bench.store.archive.sweep(everything=True)
+    await bench.store.archive.spares.sweep(everything=True)
 
 
 async def _release_cold(bench: Bench) -> None:
     await _cooled(bench)
     await release(bench.store, Digest.of(LARGE))
+
+
+async def _cold_collected(bench: Bench) -> None:
+    await _release_cold(bench)
+    await _collect(bench)
+
+
+async def _purge_archive(bench: Bench) -> None:
+    await bench.store.collector.purge(everything=True)
+    await bench.store.archive.spares.sweep(everything=True)
+
+
+async def _thawed_and_rotten(bench: Bench) -> None:
+    await _thawed(bench)
+    await damage_inner(bench, LARGE)
 
 
 ACTIONS = [
@@ -196,6 +211,9 @@ ACTIONS = [
     Action("put cold", _cooled, _put_large, (OTHER, LARGE)),
     Action("sweep", _thawed, _sweep, (OTHER, LARGE)),
     Action("collect cold", _release_cold, _collect, (OTHER,)),
+    Action("undo cold", _cold_collected, _undo, (OTHER, LARGE)),
+    Action("purge cold", _cold_collected, _purge_archive, (OTHER,)),
+    Action("heal from archive", _thawed_and_rotten, _scrub, (OTHER, LARGE)),
 ]
 every_action = pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
 every_moment = pytest.mark.parametrize("when", ["before", "after"])
@@ -218,7 +236,7 @@ async def opened(root: Path | None, clock: Clock) -> AsyncIterator[Bench]:
         plain.threads,
         clock=clock,
         store_id=plain.store_id,
-        cold=plain.cold.files,
+        cold=FaultyColdStore(plain.cold.files, faults),  # type: ignore[arg-type] # by attributes
     )
     try:
         yield Bench(store, faults)
@@ -283,7 +301,8 @@ def _full(_: str) -> StoreError:
 
 
 def rotten_digests(action: Action) -> frozenset[str]:
-    return frozenset({Digest.of(SMALL).hex}) if action.prepare is _rotten else frozenset()
+    rotten = {_rotten: SMALL, _thawed_and_rotten: LARGE}.get(action.prepare)
+    return frozenset() if rotten is None else frozenset({Digest.of(rotten).hex})
 
 
 @every_action

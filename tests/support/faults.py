@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from store.blobs import AsideInfo, BlobInfo, BlobStore, ByteRange, StagedInfo, StagedWriter
+from store.cold import ColdFile, ColdMarker, ColdStore, ColdWriter
 from store.digest import Digest
 from store.errors import StoreError, Unavailable
 from store.index.transactions import Index, Unit
@@ -51,6 +52,12 @@ class Faults:
     def after(self, operation: str, is_due: bool) -> None:
         if is_due:
             raise self._error(operation)
+
+    def around_blocking(self, operation: str, work: Callable[[], T]) -> T:
+        is_due = self.before(operation)
+        result = work()
+        self.after(operation, is_due)
+        return result
 
     async def around(self, operation: str, work: Callable[[], Awaitable[T]]) -> T:
         is_due = self.before(operation)
@@ -184,6 +191,55 @@ class FaultyStagedWriter:
 
     async def close(self) -> None:
         await self._inner.close()
+
+
+class FaultyColdStore:
+    """An archive that fails as its `faults` say. Listing never fails."""
+
+    def __init__(self, inner: ColdStore, faults: Faults) -> None:
+        self.inner = inner
+        self.faults = faults
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def prepare(self, marker: ColdMarker) -> None:
+        self.faults.around_blocking("cold prepare", lambda: self.inner.prepare(marker))
+
+    def open(self, digest: Digest, number: int) -> ColdFile:
+        return self.faults.around_blocking("cold open", lambda: self.inner.open(digest, number))
+
+    def begin(self, digest: Digest, number: int, size_bytes: int) -> ColdWriter:
+        return FaultyColdWriter(self.inner.begin(digest, number, size_bytes), self.faults)
+
+    def remove(self, digest: Digest, number: int) -> None:
+        self.faults.around_blocking("cold remove", lambda: self.inner.remove(digest, number))
+
+
+class FaultyColdWriter:
+    """A writer of a `FaultyColdStore`."""
+
+    def __init__(self, inner: ColdWriter, faults: Faults) -> None:
+        self._inner = inner
+        self._faults = faults
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def append(self, piece: bytes) -> None:
+        self._faults.around_blocking("cold append", lambda: self._inner.append(piece))
+
+    def finish(self) -> int:
+        return self._faults.around_blocking("cold finish", self._inner.finish)
+
+    def reread(self) -> ColdFile:
+        return self._faults.around_blocking("cold reread", self._inner.reread)
+
+    def promote(self) -> None:
+        self._faults.around_blocking("cold promote", self._inner.promote)
+
+    def discard(self) -> None:
+        self._faults.around_blocking("cold discard", self._inner.discard)
 
 
 class FaultyIndex:
