@@ -43,8 +43,9 @@ async def search(request: web.Request) -> web.StreamResponse:
     """Models whose name, tags, description or card have all the words, the best match first.
 
     ``"a phrase"`` is found as it stands, ``-word`` must not be there, ``pre*`` is how a word
-    begins; case and accents do not matter. Nothing that is typed is an error. The thousand newest
-    matches are ranked, those with all words in the name before any others.
+    begins; case and accents do not matter. Nothing that is typed is an error. Up to a thousand
+    matches are ranked; more than that are told by where the words are, in the name first, then in
+    tags, description and card, and each time the last described first.
     """
     query = read_query(request, SearchQuery)
     hits = await search_models(

@@ -17,9 +17,11 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, func, insert, select
+from sqlalchemy import Text, bindparam, func, insert, or_, select
+from sqlalchemy import literal_column as literal
+from sqlalchemy.sql.elements import ColumnElement
 
-from registry.catalog.schema import audit
+from registry.catalog.schema import audit, experiments, models, retention_policies, webhooks
 from registry.domain.masking import masked
 from registry.domain.principals import Principal
 from store.clock import SECOND
@@ -184,6 +186,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     action: str | None = None
     since: int | None = None
     until: int | None = None
+    places: str | None = None
+    """JSON of the namespaces and models whose entries may be read; None for all entries."""
 
 
 _EQUAL: Final = ("entity", "model", "kind", "action", "actor")
@@ -196,9 +200,12 @@ async def find_entries(
     """The newest entries, at most `limit`, of those older than the entry `before`."""
     equal = tuple(name for name in _EQUAL if getattr(wanted, name) is not None)
     low, high = await _ids_between(tx, wanted.since, wanted.until)
+    bound = {name: getattr(wanted, name) for name in equal}
+    if wanted.places is not None:
+        bound["places"] = wanted.places
     rows = await tx.all(
-        _search(equal),
-        **{name: getattr(wanted, name) for name in equal},
+        _search(equal, is_restricted=wanted.places is not None),
+        **bound,
         low=low,
         high=high if before is None else min(high, before - 1),
         since=-(2**62) if wanted.since is None else wanted.since,
@@ -209,20 +216,47 @@ async def find_entries(
 
 
 @cache
-def _search(equal: tuple[str, ...]) -> Statement:
+def _search(equal: tuple[str, ...], *, is_restricted: bool) -> Statement:
     # Without statistics SQLite takes any index of several; an expression keeps it from the others.
     others = (func.coalesce(audit.c[name], audit.c[name]) == bindparam(name) for name in equal[1:])
+    restriction = [_lies_in_places()] if is_restricted else []
     return Statement(
         select(*_COLUMNS)
         .where(
             *(audit.c[name] == bindparam(name) for name in equal[:1]),
             *others,
+            *restriction,
             audit.c.id.between(bindparam("low"), bindparam("high")),
             audit.c.created_at >= bindparam("since"),
             audit.c.created_at < bindparam("until"),
         )
         .order_by(audit.c.id.desc())
         .limit(bindparam("most"))
+    )
+
+
+def _lies_in_places() -> ColumnElement[bool]:
+    """Whether an entry is of a model or a namespace in the bound places, or of what lies there."""
+    places = func.json_each(bindparam("places", type_=Text)).table_valued("value", name="place")
+    here = select(places.c.value)
+    of_model = select(models.c.id).where(models.c.id == audit.c.model, models.c.namespace.in_(here))
+    of_others = (
+        select(table.c.id).where(
+            audit.c.kind == literal(f"'{kind}'"),
+            table.c.id == audit.c.entity,
+            table.c.namespace.in_(here),
+        )
+        for kind, table in (
+            ("experiment", experiments),
+            ("webhook", webhooks),
+            ("policy", retention_policies),
+        )
+    )
+    return or_(
+        func.coalesce(audit.c.model, literal("''")).in_(here),
+        func.coalesce(audit.c.entity, literal("''")).in_(here),
+        of_model.exists(),
+        *(one.exists() for one in of_others),
     )
 
 

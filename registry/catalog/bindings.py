@@ -18,6 +18,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from registry.catalog.observations import COLUMNS as STATISTICS
 from registry.catalog.observations import statistics_of
 from registry.catalog.schema import binding_statistics, bindings, models, versions
+from registry.catalog.visible import sees_model_of
 from registry.domain.bindings import Binding
 from registry.domain.observations import Statistics
 from store.index.transactions import Row, Statement, Tx
@@ -194,8 +195,8 @@ class BindingFilters(msgspec.Struct, frozen=True, kw_only=True):
     region: str | None = None
     status: str | None = None
     min_success_rate: float | None = None
-    owners: str | None = None
-    """JSON of the models whose bindings may be seen; None for all."""
+    seen: str | None = None
+    """Of which models the bindings are seen (`registry.catalog.visible`); None for all."""
 
     def bound(self) -> dict[str, Any]:
         """The values of what is asked, by name."""
@@ -252,9 +253,8 @@ def _tests(given: tuple[str, ...]) -> list[ColumnElement[bool]]:
             found.append((_tested(column) if found else column) == bindparam(name))
     if "min_success_rate" in given:
         found.append(binding_statistics.c.success_rate >= bindparam("min_success_rate"))
-    if "owners" in given:
-        owners = func.json_each(bindparam("owners", type_=Text)).table_valued("value", name="seen")
-        found.append(_tested(bindings.c.model).in_(select(owners.c.value)))
+    if "seen" in given:
+        found.append(sees_model_of(bindings.c.model))
     return found
 
 

@@ -11,11 +11,12 @@ from functools import cache
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
-from sqlalchemy import Select, Text, bindparam, func, select
+from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.schema import models, runs, teams
+from registry.catalog.visible import sees_owner
 from store.index.transactions import Row, Statement, Tx
 
 Group: TypeAlias = Literal["model", "team"]
@@ -52,12 +53,12 @@ class CostFilters(msgspec.Struct, frozen=True, kw_only=True):
 
     since: int | None = None
     until: int | None = None
-    owners: str | None = None
+    seen: str | None = None
 
     def bound(self) -> dict[str, Any]:
         return {
             name: value
-            for name in ("since", "until", "owners")
+            for name in ("since", "until", "seen")
             if (value := getattr(self, name)) is not None
         }
 
@@ -91,9 +92,8 @@ def _tests(given: tuple[str, ...]) -> list[ColumnElement[bool]]:
         found.append(runs.c.started_at >= bindparam("since"))
     if "until" in given:
         found.append(runs.c.started_at < bindparam("until"))
-    if "owners" in given:
-        owners = func.json_each(bindparam("owners", type_=Text)).table_valued("value", name="seen")
-        found.append(runs.c.owner.in_(select(owners.c.value)))
+    if "seen" in given:
+        found.append(sees_owner(runs.c.owner))
     return found
 
 

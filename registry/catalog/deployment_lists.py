@@ -11,12 +11,13 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Text, bindparam, func, select, tuple_
+from sqlalchemy import bindparam, func, select, tuple_
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.deployments import EVENT_FIELDS, FIELDS, deployment_of, event_of
 from registry.catalog.schema import deployment_events, deployments, environments, models, versions
+from registry.catalog.visible import sees_model_of
 from registry.domain.deployments import TERMINATED, Deployment, DeploymentEvent
 from store.index.transactions import Statement, Tx
 
@@ -44,8 +45,8 @@ class DeploymentFilters(msgspec.Struct, frozen=True, kw_only=True):
     status: str | None = None
     active: bool | None = None
     """Whether it is not terminated."""
-    owners: str | None = None
-    """JSON of the models that may be seen; None for all."""
+    seen: str | None = None
+    """Which models are seen (`registry.catalog.visible`); None for all."""
 
     @property
     def is_contradiction(self) -> bool:
@@ -55,9 +56,7 @@ class DeploymentFilters(msgspec.Struct, frozen=True, kw_only=True):
     def bound(self) -> dict[str, Any]:
         """The values of what is asked, by name; what is over is found by its status."""
         found = {
-            name: value
-            for name in (*_EQUAL, "owners")
-            if (value := getattr(self, name)) is not None
+            name: value for name in (*_EQUAL, "seen") if (value := getattr(self, name)) is not None
         }
         if self.active is False:
             found.setdefault("status", TERMINATED)
@@ -172,14 +171,9 @@ def _tests(given: tuple[str, ...], *, runs: bool) -> list[ColumnElement[bool]]:
     # what runs.
     if runs and next(iter(given), None) != "status":
         found.append(deployments.c.terminated_at.is_(None))
-    if "owners" in given:
-        found.append(_seen(deployments.c.model))
+    if "seen" in given:
+        found.append(sees_model_of(deployments.c.model))
     return found
-
-
-def _seen(model: ColumnElement[Any]) -> ColumnElement[bool]:
-    owners = func.json_each(bindparam("owners", type_=Text)).table_valued("value", name="seen")
-    return _tested(model).in_(select(owners.c.value))
 
 
 # Events.
@@ -243,24 +237,24 @@ class Standing(msgspec.Struct, frozen=True):
     count: int
 
 
-async def deployments_standing(tx: Tx, owners: str | None) -> list[Standing]:
+async def deployments_standing(tx: Tx, seen: str | None) -> list[Standing]:
     """How many deployments stand where, in each environment that lives or has any: one statement.
 
-    `owners` is JSON of the models that may be seen, None for all.
+    `seen` says of which models, None of all.
     """
-    given = {} if owners is None else {"owners": owners}
+    given = {} if seen is None else {"seen": seen}
     return [
-        Standing(*row) for row in await tx.all(_standing(has_owners=owners is not None), **given)
+        Standing(*row) for row in await tx.all(_standing(is_restricted=seen is not None), **given)
     ]
 
 
 @cache
-def _standing(*, has_owners: bool) -> Statement:
+def _standing(*, is_restricted: bool) -> Statement:
     each = select(
         deployments.c.environment, deployments.c.status, func.count().label("count")
     ).group_by(deployments.c.environment, deployments.c.status)
-    if has_owners:
-        each = each.where(_seen(deployments.c.model))
+    if is_restricted:
+        each = each.where(sees_model_of(deployments.c.model))
     counted = each.subquery("counted")
     return Statement(
         select(

@@ -6,12 +6,13 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Text, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.namespaces import count_held, held
 from registry.catalog.schema import experiments, runs
+from registry.catalog.visible import sees_namespace
 from registry.domain.runs import Experiment
 from store.index.transactions import Row, Statement, Tx
 
@@ -60,8 +61,8 @@ class ExperimentFilters(msgspec.Struct, frozen=True, kw_only=True):
     tag: str | None = None
     tag_value: str | None = None
     is_deleted: bool = False
-    owners: str | None = None
-    """JSON of the namespaces that may be seen; None for all."""
+    seen: str | None = None
+    """Which namespaces are open (`registry.catalog.visible`); None for all."""
 
 
 def _experiment(row: Row) -> Experiment:
@@ -135,7 +136,7 @@ def _question(
 ) -> tuple[Statement, dict[str, Any]]:
     given = {
         name: value
-        for name in ("namespace_id", "folded", "tag", "tag_value", "owners")
+        for name in ("namespace_id", "folded", "tag", "tag_value", "seen")
         if (value := getattr(filters, name)) is not None
     }
     statement = _page(
@@ -181,9 +182,4 @@ def _test(name: str) -> ColumnElement[bool]:
                 .exists()
             )
         case _:
-            owners = func.json_each(bindparam("owners", type_=Text)).table_valued(
-                "value", name="seen"
-            )
-            return func.coalesce(experiments.c.namespace, literal("NULL")).in_(
-                select(owners.c.value)
-            )
+            return sees_namespace(experiments.c.namespace)

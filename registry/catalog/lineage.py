@@ -34,15 +34,20 @@ _EDGE: Final = {
     "created_at": lineage.c.created_at,
     "created_by": lineage.c.created_by,
 }
+_SAID: Final = {
+    "id": versions.c.id,
+    "model_id": versions.c.model,
+    "namespace_id": models.c.namespace,
+    "level": models.c.visibility,
+    "model": models.c.name,
+    "kind": models.c.kind,
+    "number": versions.c.number,
+    "label": versions.c.label,
+    "revision": versions.c.revision,
+    "status": versions.c.status,
+}
 _MEMBER: Final = (
-    versions.c.id,
-    versions.c.model,
-    models.c.name,
-    models.c.kind,
-    versions.c.number,
-    versions.c.label,
-    versions.c.revision,
-    versions.c.status,
+    *_SAID.values(),
     or_(versions.c.deleted_at.is_not(None), models.c.deleted_at.is_not(None)),
 )
 
@@ -144,17 +149,8 @@ def _edge(row: Sequence[Any]) -> Edge:
 
 
 def _member(row: Sequence[Any]) -> Member:
-    return Member(
-        id=row[0],
-        model_id=row[1],
-        model=row[2],
-        kind=row[3],
-        number=row[4],
-        label=row[5],
-        revision=row[6],
-        status=row[7],
-        is_deleted=bool(row[8]),
-    )
+    *said, is_deleted = row
+    return Member(**dict(zip(_SAID, said, strict=True)), is_deleted=bool(is_deleted))
 
 
 def _of_row(row: Row) -> Around:

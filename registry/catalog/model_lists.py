@@ -12,8 +12,10 @@ fills: the list runs in its order, and the text of each row is looked at
 (`registry.catalog.substrings`). Where it does not, because the matches lie far behind or are too
 thin for the page, the index finds them all after all.
 
-**What may be seen** is part of every statement: all, or the models with the ids bound as `owners`.
-Totals count no more than that, and no further than `MOST_COUNTED`.
+**What may be seen** is part of every statement, or all may. A reader who sees few models gets them
+looked up, and sorted, like the matches of a rare substring: whoever sees three among 100,000 would
+else wait until a list has passed over all of them. Totals count no more than is seen, and no
+further than `MOST_COUNTED`.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from sqlalchemy.sql.selectable import Select
 from registry.catalog.models import COLUMNS, model_of
 from registry.catalog.schema import model_grams, model_tags, models, search_documents
 from registry.catalog.substrings import Look
+from registry.catalog.visible import FEW as FEW_SEEN
+from registry.catalog.visible import few_seen, sees_model
 from registry.domain.models import Model
 from store.index.transactions import Statement, Tx
 
@@ -60,6 +64,8 @@ PIECE: Final = 6
 LAST_CHARACTER: Final = "\U0010ffff"
 
 Order: TypeAlias = Literal["name", "created", "deleted"]
+Restriction: TypeAlias = Literal["none", "few", "many"]
+"""Whether all models may be seen, only few of them, whose ids are bound, or any number."""
 Substring: TypeAlias = Literal["none", "prefix", "known", "few", "many", "unindexed"]
 """How the models with a substring are found: ``known`` by their documents, which were asked for."""
 
@@ -99,8 +105,10 @@ class ModelFilters(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[TagFilter, ...] = ()
     text: str = ""
     is_deleted: bool = False
-    owners: str | None = None
-    """JSON of the ids that may be seen; None for all."""
+    seen: str | None = None
+    """Which models are seen (`registry.catalog.visible`); None for all."""
+    few: str | None = None
+    """JSON of the ids of all living models that are seen, where they are few."""
 
 
 class _Shape(msgspec.Struct, frozen=True):
@@ -111,7 +119,7 @@ class _Shape(msgspec.Struct, frozen=True):
     """Of each tag whether its value matters."""
     substring: Substring
     order: Order
-    is_restricted: bool
+    restriction: Restriction
     has_place: bool
     is_count: bool
 
@@ -140,23 +148,40 @@ async def models_after(
     tx: Tx, filters: ModelFilters, order: Order, place: tuple[Any, ...] | None, limit: int
 ) -> list[Model]:
     """A page of models behind a place: folded name, or time and id, the latest first."""
+    filters = await _narrowed(tx, filters)
+    if filters.few is not None and len(filters.text) >= GRAM:
+        return await _looked_through(tx, filters, order, place, limit)
     substring = _substring(filters)
     if substring != "few":
         return await _page(tx, filters, substring, order, place, limit)
     documents = await _documents(tx, filters.text, RARE)
     if documents is not None:
         return await _page(tx, filters, "known", order, place, limit, documents=documents)
-    found = list[Model]()
-    if filters.owners is None:
-        tried = await _looked_at(tx, filters, order, place, limit)
-        if tried.is_whole:
-            return tried.models
-        found, place = tried.models, tried.place
+    tried = await _looked_at(tx, filters, order, place, limit)
+    if tried.is_whole:
+        return tried.models
+    found, place = tried.models, tried.place
     documents = await _documents(tx, filters.text, FEW)
     substring = "many" if documents is None else "known"
     return found + await _page(
         tx, filters, substring, order, place, limit - len(found), documents=documents
     )
+
+
+async def _narrowed(tx: Tx, filters: ModelFilters) -> ModelFilters:
+    if filters.seen is None or filters.is_deleted:
+        return filters
+    return msgspec.structs.replace(filters, few=await few_seen(tx, filters.seen))
+
+
+async def _looked_through(
+    tx: Tx, filters: ModelFilters, order: Order, place: tuple[Any, ...] | None, limit: int
+) -> list[Model]:
+    """Of the few models that are seen those with the substring, however many others have it."""
+    everything = msgspec.structs.replace(filters, text="")
+    look = Look(filters.text, limit)
+    await look.at(tx, await _page(tx, everything, "none", order, place, FEW_SEEN))
+    return look.found
 
 
 class _Tried(msgspec.Struct, frozen=True):
@@ -210,6 +235,9 @@ def place_of(order: Order, model: Model) -> tuple[Any, ...]:
 async def count_models(tx: Tx, filters: ModelFilters) -> int:
     """How many models there are, up to one more than `MOST_COUNTED`."""
     order: Order = "deleted" if filters.is_deleted else "name"
+    filters = await _narrowed(tx, filters)
+    if filters.few is not None and len(filters.text) >= GRAM:
+        return len(await _looked_through(tx, filters, order, None, FEW_SEEN))
     # Counting ends at its limit and sorts nothing, however many have a substring.
     shape = _shape(filters, _substring(filters), order, has_place=False, is_count=True)
     row = await tx.one(_statement(shape), limit=MOST_COUNTED + 1, **_bound(filters, shape))
@@ -225,10 +253,16 @@ def _shape(
         tuple(tag.tag is not None for tag in filters.tags),
         substring,
         order,
-        filters.owners is not None,
+        _restriction(filters),
         has_place,
         is_count,
     )
+
+
+def _restriction(filters: ModelFilters) -> Restriction:
+    if filters.seen is None:
+        return "none"
+    return "many" if filters.few is None else "few"
 
 
 def _substring(filters: ModelFilters) -> Substring:
@@ -272,8 +306,10 @@ def _bound(filters: ModelFilters, shape: _Shape) -> dict[str, Any]:
         bound["text"] = filters.text
         if shape.substring == "prefix":
             bound["behind"] = filters.text + LAST_CHARACTER
-    if shape.is_restricted:
-        bound["owners"] = filters.owners
+    if shape.restriction == "few":
+        bound["few"] = filters.few
+    elif shape.restriction == "many":
+        bound["seen"] = filters.seen
     return bound
 
 
@@ -287,7 +323,9 @@ _known = func.json_each(bindparam("documents", type_=Text)).table_valued("value"
 def _statement(shape: _Shape) -> Statement:
     name: ColumnElement[Any] = models.c.folded
     question = select(*((literal("1"),) if shape.is_count else COLUMNS))
-    is_led = False
+    is_led = shape.restriction == "few" and not shape.tags
+    if is_led:
+        question = question.where(models.c.id.in_(_few()))
     if shape.tags:
         question = question.select_from(
             model_tags.join(models, models.c.id == model_tags.c.model)
@@ -355,10 +393,16 @@ def _text(shape: _Shape, name: ColumnElement[Any]) -> list[ColumnElement[bool]]:
 
 
 def _seen(shape: _Shape) -> list[ColumnElement[bool]]:
-    if not shape.is_restricted:
-        return []
-    owners = func.json_each(bindparam("owners", type_=Text)).table_valued("value", name="seen")
-    return [_Aside(models.c.id).in_(select(owners.c.value))]
+    if shape.restriction == "many":
+        return [sees_model()]
+    if shape.restriction == "few" and shape.tags:
+        return [_Aside(models.c.id).in_(_few())]
+    return []
+
+
+def _few() -> Select[Any]:
+    ids = func.json_each(bindparam("few", type_=Text)).table_valued("value", name="seen")
+    return select(ids.c.value)
 
 
 def _in_order(question: Select[Any], shape: _Shape, name: ColumnElement[Any]) -> Select[Any]:

@@ -43,6 +43,7 @@ _BY_NAME = Statement(
 _BY_ID = Statement(
     select(*COLUMNS).where(models.c.id == bindparam("id"), models.c.deleted_at.is_(None))
 )
+_ANY_BY_ID = Statement(select(*COLUMNS).where(models.c.id == bindparam("id")))
 _DELETED_BY_ID = Statement(
     select(*COLUMNS).where(
         models.c.id == bindparam("id"),
@@ -98,6 +99,12 @@ async def find_model(tx: Tx, folded: str) -> Model | None:
 
 async def find_model_by_id(tx: Tx, id: str) -> Model | None:
     row = await tx.one(_BY_ID, id=id)
+    return None if row is None else model_of(row)
+
+
+async def find_any_model(tx: Tx, id: str) -> Model | None:
+    """A model in any state, deleted and being purged too."""
+    row = await tx.one(_ANY_BY_ID, id=id)
     return None if row is None else model_of(row)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import Table, Text, bindparam, delete, func, insert, select, update
+from sqlalchemy import Table, bindparam, delete, func, insert, select, update
 from sqlalchemy import literal_column as literal
 
 from registry.catalog.schema import models, namespaces
+from registry.catalog.visible import shows_namespace
 from registry.domain.models import Namespace
 from store.index.transactions import Row, Statement, Tx
 
@@ -31,14 +32,16 @@ _FIELDS = {
 _SELECT = select(*_FIELDS.values())
 _BY_FOLDED = Statement(_SELECT.where(namespaces.c.folded == bindparam("folded")))
 _BY_ID = Statement(_SELECT.where(namespaces.c.id == bindparam("id")))
-_owners = func.json_each(bindparam("owners", type_=Text)).table_valued("value", name="seen")
 _AFTER = (
     _SELECT.where(namespaces.c.folded > bindparam("after"))
     .order_by(namespaces.c.folded)
     .limit(bindparam("limit"))
 )
 _PAGE = Statement(_AFTER)
-_PAGE_SEEN = Statement(_AFTER.where(namespaces.c.id.in_(select(_owners.c.value))))
+_PAGE_SEEN = Statement(_AFTER.where(shows_namespace()))
+_SHOWN = Statement(
+    select(namespaces.c.id).where(namespaces.c.id == bindparam("id"), shows_namespace())
+)
 _INSERT = Statement(
     insert(namespaces).values({column.name: bindparam(name) for name, column in _FIELDS.items()})
 )
@@ -85,15 +88,18 @@ async def find_namespace_by_id(tx: Tx, id: str) -> Namespace | None:
     return None if row is None else _namespace(row)
 
 
-async def namespaces_after(
-    tx: Tx, after: str, limit: int, *, owners: str | None
-) -> list[Namespace]:
-    """A page in order of folded slug; `owners` is JSON of the ids to show, None for all."""
-    if owners is None:
+async def namespaces_after(tx: Tx, after: str, limit: int, *, seen: str | None) -> list[Namespace]:
+    """A page in order of folded slug; `seen`: `registry.catalog.visible`."""
+    if seen is None:
         rows = await tx.all(_PAGE, after=after, limit=limit)
     else:
-        rows = await tx.all(_PAGE_SEEN, after=after, limit=limit, owners=owners)
+        rows = await tx.all(_PAGE_SEEN, after=after, limit=limit, seen=seen)
     return [_namespace(row) for row in rows]
+
+
+async def is_namespace_shown(tx: Tx, id: str, seen: str) -> bool:
+    """Whether a namespace is open itself, or holds a model that is."""
+    return await tx.one(_SHOWN, id=id, seen=seen) is not None
 
 
 async def insert_namespace(tx: Tx, namespace: Namespace) -> None:

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Text, bindparam, delete, func, insert, select, union_all, update
+from sqlalchemy import bindparam, delete, func, insert, select, union_all, update
 from sqlalchemy import literal_column as literal
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -17,6 +17,7 @@ from registry.catalog.schema import (
     retention_policies,
     retention_returns,
 )
+from registry.catalog.visible import sees_model_of, sees_namespace
 from registry.domain.models import Model
 from registry.domain.retention import DAY, Policy
 from registry.domain.statuses import Status
@@ -205,10 +206,10 @@ async def covered_name(tx: Tx, policy: Policy) -> str:
 
 
 async def policies_before(
-    tx: Tx, *, scope: str | None, owners: str | None, before: str | None, limit: int
+    tx: Tx, *, scope: str | None, seen: str | None, before: str | None, limit: int
 ) -> list[ListedPolicy]:
-    """A page, the latest made first, behind the id `before`; `owners` is JSON, None for all."""
-    given = {"scope": scope, "owners": owners, "before": before}
+    """A page, the latest made first, behind the id `before`; `seen`: `catalog.visible`."""
+    given = {"scope": scope, "seen": seen, "before": before}
     values = {name: value for name, value in given.items() if value is not None}
     rows = await tx.all(_page(tuple(values)), limit=limit, **values)
     return [ListedPolicy(_policy(row[:-1]), row[-1] or "") for row in rows]
@@ -229,10 +230,9 @@ def _page(given: tuple[str, ...]) -> Statement:
         question = question.where(table.c.id == bindparam("id"))
     if "scope" in given:
         question = question.where(table.c.scope == bindparam("scope"))
-    if "owners" in given:
-        seen = func.json_each(bindparam("owners", type_=Text)).table_valued("value", name="seen")
-        mine = select(seen.c.value)
-        question = question.where(table.c.namespace.in_(mine) | table.c.model.in_(mine))
+    if "seen" in given:
+        is_seen = sees_namespace(table.c.namespace) | sees_model_of(table.c.model)
+        question = question.where(is_seen)
     if "before" in given:
         question = question.where(table.c.id < bindparam("before"))
     return Statement(question.order_by(table.c.id.desc()).limit(bindparam("limit")))

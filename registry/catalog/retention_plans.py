@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Text, bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy import literal_column as literal
 
 from registry.catalog.models import COLUMNS as MODEL_COLUMNS
@@ -19,6 +19,7 @@ from registry.catalog.schema import (
     tree_files,
     versions,
 )
+from registry.catalog.visible import sees_model
 from registry.domain.models import Model
 from registry.domain.retention import Action, Outcome, PlanState, Rule, Scope
 from store.index.schema import refs
@@ -336,10 +337,10 @@ async def freed_by_plan(tx: Tx, plan_id: str) -> int:
 
 
 async def models_after(
-    tx: Tx, *, namespace_id: str | None, owners: str | None, after: str, limit: int
+    tx: Tx, *, namespace_id: str | None, seen: str | None, after: str, limit: int
 ) -> list[Model]:
     """A page of living models in order of folded name; start with ``""``."""
-    given = {"namespace": namespace_id, "owners": owners}
+    given = {"namespace": namespace_id, "seen": seen}
     values = {name: value for name, value in given.items() if value is not None}
     rows = await tx.all(_models(tuple(values)), after=after, limit=limit, **values)
     return [model_of(row) for row in rows]
@@ -352,7 +353,6 @@ def _models(given: tuple[str, ...]) -> Statement:
     )
     if "namespace" in given:
         question = question.where(models.c.namespace == bindparam("namespace"))
-    if "owners" in given:
-        seen = func.json_each(bindparam("owners", type_=Text)).table_valued("value", name="seen")
-        question = question.where(models.c.id.in_(select(seen.c.value)))
+    if "seen" in given:
+        question = question.where(sees_model())
     return Statement(question.order_by(models.c.folded).limit(bindparam("limit")))

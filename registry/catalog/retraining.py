@@ -22,7 +22,8 @@ from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.schema import models, runs, teams, versions
-from registry.catalog.summaries import RUN_LIVES, seen
+from registry.catalog.summaries import RUN_LIVES
+from registry.catalog.visible import sees_model
 from store.index.transactions import Statement, Tx
 
 _kinds: Final = models.alias("kinds")
@@ -47,15 +48,15 @@ class Aged(msgspec.Struct, frozen=True):
 
 
 async def aged_models(
-    tx: Tx, before: int, place: tuple[int, str] | None, limit: int, *, owners: str | None
+    tx: Tx, before: int, place: tuple[int, str] | None, limit: int, *, seen: str | None
 ) -> list[Aged]:
     """A page of models trained last before a moment, behind a place: that moment and the id."""
     bound: dict[str, Any] = {"before": before, "limit": limit}
     if place is not None:
         bound["after"], bound["id"] = place
-    if owners is not None:
-        bound["owners"] = owners
-    rows = await tx.all(_page(place is not None, owners is not None), **bound)
+    if seen is not None:
+        bound["seen"] = seen
+    rows = await tx.all(_page(place is not None, seen is not None), **bound)
     return [Aged(*row) for row in rows]
 
 
@@ -90,7 +91,7 @@ def _page(has_place: bool, is_restricted: bool) -> Statement:
             models.c.deleted_at.is_(None),
             # So put, the index of active models is enough.
             models.c.id.not_in(_OTHERS),
-            *seen(is_restricted),
+            *([sees_model()] if is_restricted else []),
         )
         .cte("dated")
         .prefix_with("MATERIALIZED", dialect="sqlite")

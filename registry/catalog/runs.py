@@ -12,11 +12,12 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Text, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.schema import experiments, models, run_details, runs, versions
+from registry.catalog.visible import sees_owner
 from registry.domain.runs import Run, RunDetails
 from store.index.transactions import Row, Statement, Tx
 
@@ -149,14 +150,14 @@ class RunFilters(msgspec.Struct, frozen=True, kw_only=True):
     since: int | None = None
     until: int | None = None
     is_deleted: bool = False
-    owners: str | None = None
-    """JSON of the owners whose runs may be seen; None for all."""
+    seen: str | None = None
+    """Whose runs are seen (`registry.catalog.visible`); None for all."""
 
     def bound(self) -> dict[str, Any]:
         """The values of what is asked, by name."""
         return {
             name: value
-            for name in (*_EQUAL, "since", "until", "owners")
+            for name in (*_EQUAL, "since", "until", "seen")
             if (value := getattr(self, name)) is not None
         }
 
@@ -241,11 +242,6 @@ def _tests(given: tuple[str, ...], *, is_deleted: bool) -> list[ColumnElement[bo
         found.append(started >= bindparam("since"))
     if "until" in given:
         found.append(started < bindparam("until"))
-    if "owners" in given:
-        found.append(_seen(runs.c.owner))
+    if "seen" in given:
+        found.append(sees_owner(runs.c.owner))
     return found
-
-
-def _seen(owner: ColumnElement[Any]) -> ColumnElement[bool]:
-    owners = func.json_each(bindparam("owners", type_=Text)).table_valued("value", name="seen")
-    return _tested(owner).in_(select(owners.c.value))

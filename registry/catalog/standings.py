@@ -13,6 +13,7 @@ and what is purged was deleted, so it was no candidate any more.
 
 from __future__ import annotations
 
+from sys import intern
 from typing import Final
 
 import msgspec
@@ -54,6 +55,8 @@ _OBSERVED: Final = {
 _FIELDS: Final = {
     "id": bindings.c.id,
     "model_id": models.c.id,
+    "namespace_id": models.c.namespace,
+    "level": models.c.visibility,
     "model": models.c.name,
     "folded": models.c.folded,
     "kind": models.c.kind,
@@ -188,6 +191,8 @@ async def _heads(tx: Tx) -> Heads:
 
 def _candidate(row: Row) -> Candidate:
     values = dict(zip(_FIELDS, row, strict=True))
+    for name in ("namespace_id", "level"):
+        values[name] = intern(values[name])  # many candidates say the same
     values["is_model_active"] = bool(values["is_model_active"])
     if values["slo_met"] is not None:
         values["slo_met"] = bool(values["slo_met"])

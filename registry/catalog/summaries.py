@@ -28,6 +28,7 @@ from registry.catalog.schema import (
     tree_files,
     versions,
 )
+from registry.catalog.visible import sees_model
 from registry.domain.names import ModelName, fold
 from registry.domain.references import ModelReference
 from store.index.transactions import Row, Statement, Tx
@@ -235,25 +236,23 @@ def _size(model: Any) -> Select[Any]:
 
 
 async def summarize_team(
-    tx: Tx, *, folded: str | None = None, id: str | None = None, owners: str | None
+    tx: Tx, *, folded: str | None = None, id: str | None = None, seen: str | None
 ) -> TeamSummary | None:
-    """A living team by its folded name or its id; `owners` are the models that may be seen."""
+    """A living team by its folded name or its id; `seen` says which models count."""
     by, value = ("folded", folded) if folded is not None else ("id", id)
     bound: dict[str, Any] = {by: value}
-    if owners is not None:
-        bound["owners"] = owners
-    found = _team_summaries(await tx.all(_teams(by, owners is not None), **bound))
+    if seen is not None:
+        bound["seen"] = seen
+    found = _team_summaries(await tx.all(_teams(by, seen is not None), **bound))
     return found[0] if found else None
 
 
-async def summarize_teams(
-    tx: Tx, after: str, limit: int, *, owners: str | None
-) -> list[TeamSummary]:
+async def summarize_teams(tx: Tx, after: str, limit: int, *, seen: str | None) -> list[TeamSummary]:
     """A page of living teams in order of folded name; start with ``""``."""
     bound: dict[str, Any] = {"after": after, "limit": limit}
-    if owners is not None:
-        bound["owners"] = owners
-    return _team_summaries(await tx.all(_teams("page", owners is not None), **bound))
+    if seen is not None:
+        bound["seen"] = seen
+    return _team_summaries(await tx.all(_teams("page", seen is not None), **bound))
 
 
 def _team_summaries(rows: Iterable[Row]) -> list[TeamSummary]:
@@ -284,7 +283,7 @@ def _teams(by: str, is_restricted: bool) -> Statement:
         .where(
             models.c.team.in_(select(chosen.c.id)),
             models.c.deleted_at.is_(None),
-            *seen(is_restricted),
+            *([sees_model()] if is_restricted else []),
         )
         .cte("mine")
         .prefix_with("MATERIALIZED", dialect="sqlite")
@@ -329,11 +328,3 @@ def _chosen_teams(by: str) -> CTE:
     else:
         chosen = chosen.where(teams.c[by] == bindparam(by))
     return chosen.cte("chosen")
-
-
-def seen(is_restricted: bool) -> list[ColumnElement[bool]]:
-    """The condition that a model is among the `owners` that are bound."""
-    if not is_restricted:
-        return []
-    owners = func.json_each(bindparam("owners", type_=Text)).table_valued("value", name="seen")
-    return [models.c.id.in_(select(owners.c.value))]

@@ -18,7 +18,6 @@ import msgspec
 from sqlalchemy import (
     BigInteger,
     Table,
-    Text,
     bindparam,
     delete,
     func,
@@ -32,6 +31,7 @@ from sqlalchemy.sql.elements import BindParameter, ColumnElement
 from sqlalchemy.sql.selectable import ScalarSelect, Select
 
 from registry.catalog.schema import model_tags, models, tags, version_tags, versions
+from registry.catalog.visible import sees_model, sees_model_of
 from registry.domain.models import Tag, Tagging
 from registry.domain.names import fold
 from store.index.transactions import Row, Statement, Tx
@@ -120,12 +120,6 @@ _COUNT_ALL_VERSIONS_OF_MODEL = Statement(
 )
 
 
-def _seen(model: ColumnElement[str]) -> ColumnElement[bool]:
-    """Of the models that a query is about those that may be seen."""
-    owners = func.json_each(bindparam("owners", type_=Text)).table_valued("value", name="seen")
-    return model.in_(select(owners.c.value))
-
-
 def _count(counted: Select[Any], name: str, most: int) -> ScalarSelect[int]:
     bounded = counted.limit(literal(str(most + 1))).correlate(tags).subquery(name)
     return select(func.count()).select_from(bounded).scalar_subquery()
@@ -138,7 +132,7 @@ def _counts(*, restricted: bool) -> tuple[ColumnElement[int], ColumnElement[int]
     of_models: Select[Any] = select(literal("1")).where(
         model_tags.c.tag == tags.c.id,
         model_tags.c.name > literal("''"),
-        _seen(model_tags.c.model),
+        sees_model_of(model_tags.c.model),
     )
     of_versions: Select[Any] = (
         select(literal("1"))
@@ -151,7 +145,7 @@ def _counts(*, restricted: bool) -> tuple[ColumnElement[int], ColumnElement[int]
             version_tags.c.tag == tags.c.id,
             versions.c.deleted_at.is_(None),
             models.c.deleted_at.is_(None),
-            _seen(models.c.id),
+            sees_model(),
         )
     )
     return (
@@ -266,28 +260,28 @@ async def find_tag_by_id(tx: Tx, id: str) -> Tag | None:
     return None if row is None else _tag(row)
 
 
-async def count_tag(tx: Tx, id: str, *, owners: str | None) -> CountedTag:
-    """A tag that is there with its uses, counting what `owners` may see."""
-    bound = {} if owners is None else {"owners": owners}
-    row = await tx.one(_ONE[owners is not None], id=id, **bound)
+async def count_tag(tx: Tx, id: str, *, seen: str | None) -> CountedTag:
+    """A tag that is there with its uses, counting what is `seen`."""
+    bound = {} if seen is None else {"seen": seen}
+    row = await tx.one(_ONE[seen is not None], id=id, **bound)
     assert row is not None, "the tag was read in this transaction"
-    return _counted(row, is_restricted=owners is not None)
+    return _counted(row, is_restricted=seen is not None)
 
 
 async def tags_after(
-    tx: Tx, prefix: str, after: str, limit: int, *, owners: str | None
+    tx: Tx, prefix: str, after: str, limit: int, *, seen: str | None
 ) -> list[CountedTag]:
     """A page of the tags that begin with a folded prefix, in order of folded key and value."""
-    bound = {} if owners is None else {"owners": owners}
+    bound = {} if seen is None else {"seen": seen}
     rows = await tx.all(
-        _PAGE[owners is not None],
+        _PAGE[seen is not None],
         first=prefix,
         behind=prefix + LAST_CHARACTER,
         after=after,
         limit=limit,
         **bound,
     )
-    return [_counted(row, is_restricted=owners is not None) for row in rows]
+    return [_counted(row, is_restricted=seen is not None) for row in rows]
 
 
 async def insert_tag(tx: Tx, tag: Tag) -> None:

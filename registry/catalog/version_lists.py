@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
-from sqlalchemy import Select, Text, and_, bindparam, func, select, tuple_
+from sqlalchemy import Select, and_, bindparam, func, select, tuple_
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.schema import models, versions
 from registry.catalog.versions import COLUMNS, version_of
+from registry.catalog.visible import sees_model_of
 from registry.domain.models import Version
 from registry.domain.principals import Visibility
 from registry.domain.ranges import Span
@@ -116,10 +117,6 @@ def _tests(names: Sequence[str]) -> list[ColumnElement[bool]]:
 
 # Over all models.
 
-_owners: Final = func.json_each(bindparam("owners", type_=Text)).table_valued("value")
-_VISIBLE: Final = _tested(versions.c.model).in_(select(_owners.c.value))
-
-
 _OF_DELETED_MODELS: Final = select(models.c.id).where(models.c.deleted_at.is_not(None))
 
 
@@ -157,7 +154,7 @@ def _everywhere(
     if not is_first:
         statement = statement.where(place > after if order == "cost" else place < after)
     if not sees_all:
-        statement = statement.where(_VISIBLE)
+        statement = statement.where(sees_model_of(versions.c.model))
     if order == "cost":
         statement = statement.order_by(key, versions.c.id)
     else:
@@ -177,8 +174,8 @@ def _question(
     elif order == "cost":
         values["most"] = bound.pop("max_cost_per_1k")
     tested = tuple(sorted(bound.keys() - {along}))
-    if not visibility.everything:
-        values["owners"] = msgspec.json.encode(sorted(visibility.owners)).decode()
+    if visibility.seen is not None:
+        values["seen"] = visibility.seen
     statement = _everywhere(
         order,
         along,

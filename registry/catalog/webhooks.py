@@ -6,9 +6,10 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Text, bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from registry.catalog.schema import audit, deliveries, namespaces, webhooks
+from registry.catalog.visible import sees_namespace
 from registry.domain.webhooks import Webhook
 from store.index.transactions import Row, Statement, Tx
 
@@ -130,10 +131,10 @@ async def heard_since(tx: Tx) -> int | None:
 
 
 async def webhooks_before(
-    tx: Tx, *, namespace_id: str | None, owners: str | None, before: str | None, limit: int
+    tx: Tx, *, namespace_id: str | None, seen: str | None, before: str | None, limit: int
 ) -> list[ListedWebhook]:
-    """A page, the latest made first, behind the id `before`; `owners` is JSON, None for all."""
-    given = {"namespace": namespace_id, "owners": owners, "before": before}
+    """A page, the latest made first, behind the id `before`; `seen`: `catalog.visible`."""
+    given = {"namespace": namespace_id, "seen": seen, "before": before}
     values = {name: value for name, value in given.items() if value is not None}
     rows = await tx.all(_page(tuple(values)), limit=limit, **values)
     return [ListedWebhook(_webhook(row[:-1]), row[-1]) for row in rows]
@@ -147,9 +148,8 @@ def _page(given: tuple[str, ...]) -> Statement:
     )
     if "namespace" in given:
         question = question.where(webhooks.c.namespace == bindparam("namespace"))
-    if "owners" in given:
-        seen = func.json_each(bindparam("owners", type_=Text)).table_valued("value", name="seen")
-        question = question.where(webhooks.c.namespace.in_(select(seen.c.value)))
+    if "seen" in given:
+        question = question.where(sees_namespace(webhooks.c.namespace))
     if "before" in given:
         question = question.where(webhooks.c.id < bindparam("before"))
     return Statement(question.order_by(webhooks.c.id.desc()).limit(bindparam("limit")))

@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
+from registry.domain.roles import Place
 from registry.errors import Invalid
 
 Relation: TypeAlias = Literal[
@@ -47,6 +48,9 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     model_id: str
+    namespace_id: str
+    level: str
+    """The model's visibility."""
     model: str
     kind: str
     number: int
@@ -58,6 +62,11 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         return f"{self.model}/{self.label or self.number}"
+
+    @property
+    def place(self) -> Place:
+        """Where it is, for who may see it."""
+        return Place(namespace=self.namespace_id, model=self.model_id, level=self.level)
 
 
 class Node(msgspec.Struct, frozen=True):

@@ -44,30 +44,26 @@ class Visibility(msgspec.Struct, frozen=True, cache_hash=True, dict=True):
     owners: frozenset[str] = frozenset()
     levels: frozenset[str] = frozenset()
 
-    def covers(self, owner: str) -> bool:
-        """Whether something of `owner` may be seen, by its id alone."""
-        return self.everything or owner in self.owners
-
     def shows(self, model: Visible) -> bool:
         """Whether a model, and with it what belongs to it, may be seen."""
+        return self.everything or self.opens(place_of(model))
+
+    def opens(self, place: Place) -> bool:
+        """Whether what lies there may be seen: in a model, or else in a namespace."""
         return (
             self.everything
-            or model.visibility in self.levels
-            or model.namespace_id in self.owners
-            or model.id in self.owners
+            or place.level in self.levels
+            or place.namespace in self.owners
+            or place.model in self.owners
         )
 
     @cached_property
-    def owners_json(self) -> str | None:
-        """The owners as a JSON list, to bind in statements; None where there is no restriction."""
-        return None if self.everything else _listed(self.owners)
+    def seen(self) -> str | None:
+        """Ids and levels as one JSON list, for statements; None where there is no restriction.
 
-    @cached_property
-    def bound(self) -> dict[str, str]:
-        """What a statement binds that asks which models are seen; empty without a restriction."""
-        if self.everything:
-            return {}
-        return {"seen_owners": _listed(self.owners), "seen_levels": _listed(self.levels)}
+        No level is an id, so that one list serves; `registry.catalog.visible` asks it.
+        """
+        return None if self.everything else _listed(self.owners | self.levels)
 
     @cached_property
     def reader(self) -> Reader | None:
@@ -121,6 +117,16 @@ class Principal(msgspec.Struct, frozen=True):
     def may(self, word: str, place: Place) -> bool:
         """Whether it may do that there."""
         return word in self.rights.at(place)
+
+    def places(self, word: str) -> str | None:
+        """Namespaces and models where it may do that: a JSON list of ids; None for everywhere."""
+        if self.may_everywhere(word):
+            return None
+        limit = self.rights.limit
+        if limit is not None and word not in limit:
+            return _listed(())
+        held = {**self.rights.namespaces, **self.rights.models}
+        return _listed([id for id, words in held.items() if word in words])
 
     def may_everywhere(self, word: str) -> bool:
         """Whether it may do that to what belongs to no namespace."""

@@ -32,6 +32,7 @@ import msgspec
 
 from registry.domain.bindings import BindingStatus
 from registry.domain.observations import Statistics
+from registry.domain.roles import Place
 
 HALF_LATENCY_MS: Final = 1000.0
 HALF_COST_USD: Final = 0.01
@@ -62,6 +63,9 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     id: str
     model_id: str
+    namespace_id: str
+    level: str
+    """The model's visibility."""
     model: str
     folded: str
     kind: str
@@ -91,6 +95,11 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     latency_p99_ms: float | None
     observed_cost: float | None
     observed_at: int | None
+
+    @property
+    def place(self) -> Place:
+        """Where its model is, for who may see it."""
+        return Place(namespace=self.namespace_id, model=self.model_id, level=self.level)
 
     @property
     def cost(self) -> float | None:

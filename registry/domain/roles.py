@@ -75,7 +75,7 @@ class Place(msgspec.Struct, frozen=True):
     namespace: str
     model: str = ""
     level: str = ""
-    """The model's visibility."""
+    """The visibility of the model, or of the namespace itself."""
 
 
 class Rights(msgspec.Struct, frozen=True, eq=False, dict=True):
@@ -100,11 +100,10 @@ class Rights(msgspec.Struct, frozen=True, eq=False, dict=True):
         words = self.registry
         if place.namespace in self.namespaces:
             words |= self.namespaces[place.namespace]
-        if place.model:
-            if place.model in self.models:
-                words |= self.models[place.model]
-            if place.level in self.levels:
-                words |= WORDS["reader"]
+        if place.model in self.models:
+            words |= self.models[place.model]
+        if place.level in self.levels:
+            words |= WORDS["reader"]
         return self._limited(words)
 
     def beginning(self, folded_slug: str) -> Words:

@@ -63,7 +63,7 @@ class Demand(msgspec.Struct, frozen=True):
 
 
 class Routing(msgspec.Struct, frozen=True, kw_only=True):
-    """A question: None and empty where it does not matter; `owners` is who may be seen."""
+    """A question: None and empty where it does not matter."""
 
     model_id: str | None = None
     kind: str | None = None
@@ -117,7 +117,7 @@ def _at_most(value: float | None, limit: float) -> bool:
 
 
 _CHECKS: Final[Mapping[str, Callable[[Candidate, Any], bool]]] = {
-    "hidden": lambda one, owners: one.model_id in owners,
+    "hidden": lambda one, visibility: visibility.opens(one.place),
     "model": lambda one, id: one.model_id == id,
     "kind": lambda one, kind: one.kind == kind,
     "task": lambda one, task: one.task == task,

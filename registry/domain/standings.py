@@ -24,6 +24,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from registry.domain.principals import Visibility
 from registry.domain.ranking import Candidate, Rank, rank_of
 from registry.domain.routing import Demand
 
@@ -164,11 +165,11 @@ class Standings:
 
     # Asking
 
-    def find(self, tests: Iterable[Demand], *, limit: int, owners: frozenset[str] | None) -> Found:
-        """The best that pass all tests; with `owners` only those of these are looked at at all."""
+    def find(self, tests: Iterable[Demand], *, limit: int, seen: Visibility | None) -> Found:
+        """The best that pass all tests; with `seen` only what that shows is looked at at all."""
         left = self._taken
-        if owners is not None:
-            left &= self._mask(Demand("hidden", owners))
+        if seen is not None:
+            left &= self._mask(Demand("hidden", seen))
         considered = count = left.bit_count()
         excluded: list[tuple[Demand, int]] = []
         for test in tests:

@@ -25,9 +25,11 @@ async def search_audit_log(
 ) -> list[AuditEntry]:
     """The newest entries that are wanted, of those older than the entry `before`.
 
-    A model by its id may be long gone; one by its name is the one that has the name now, and
-    raises `NotFound` if there is none.
+    Who may not read all of the log reads what is of the models and namespaces where it may. A model
+    by its id may be long gone; one by its name is the one that has the name now, and raises
+    `NotFound` if there is none.
     """
+    wanted = msgspec.structs.replace(wanted, places=principal.places("audit.read"))
     if isinstance(model, ModelId):
         wanted = msgspec.structs.replace(wanted, model=model.id)
     elif model is not None:

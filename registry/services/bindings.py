@@ -39,7 +39,7 @@ from registry.domain.references import ModelReference, VersionReference
 from registry.domain.secrets_in_config import config_text
 from registry.errors import Conflict, NotFound
 from registry.services.change import change
-from registry.services.resolve import require_model
+from registry.services.resolve import require_model, require_owner
 from registry.services.run_places import require_version
 from store.index.transactions import Tx
 from store.opening import Store
@@ -152,8 +152,10 @@ async def create_binding(store: Store, principal: Principal, wish: BindingWish) 
 async def require_binding(tx: Tx, principal: Principal, id: str) -> FullBinding:
     """The binding, if the principal may see its model; raises `NotFound`."""
     found = await find_binding(tx, id)
-    if found is None or not principal.visibility.covers(found.binding.model_id):
-        raise NotFound("binding", id, code="binding_not_found")
+    missing = NotFound("binding", id, code="binding_not_found")
+    owner = None if found is None else found.binding.model_id
+    await require_owner(tx, principal, owner, missing)
+    assert found is not None, "what is not there was refused"
     return found
 
 
@@ -200,7 +202,7 @@ async def _filters(tx: Tx, principal: Principal, question: BindingQuestion) -> B
         region=question.region,
         status=question.status,
         min_success_rate=question.min_success_rate,
-        owners=principal.visibility.owners_json,
+        seen=principal.visibility.seen,
     )
 
 

@@ -18,7 +18,7 @@ async def sum_costs(
     limit: int,
 ) -> Spending:
     """What the runs cost that the principal may see; one statement, whatever it is by."""
-    filters = CostFilters(since=since, until=until, owners=principal.visibility.owners_json)
+    filters = CostFilters(since=since, until=until, seen=principal.visibility.seen)
 
     async def unit(tx: Tx) -> Spending:
         if by is None:

@@ -28,7 +28,7 @@ from registry.domain.references import (
     VersionReference,
 )
 from registry.errors import Conflict, Invalid, NotFound
-from registry.services.resolve import DraftFiles, follow, require_model
+from registry.services.resolve import DraftFiles, follow, require_model, require_word
 from store.index.transactions import Tx
 
 
@@ -74,8 +74,9 @@ async def _model(
         raise Invalid("version", "needs a model beside it, or is a ver_ id")
     version = await find_version_anywhere(tx, reference.id)
     found = None if version is None else await find_model_by_id(tx, version.model_id)
-    if found is None or not principal.visibility.covers(found.id):
+    if found is None or not principal.visibility.shows(found):
         raise NotFound("version", reference.id, code="version_not_found")
+    require_word(principal, found)
     return found
 
 

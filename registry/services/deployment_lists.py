@@ -91,7 +91,7 @@ async def _filters(tx: Tx, principal: Principal, question: DeploymentQuestion) -
         environment=environment,
         status=question.status,
         active=question.active,
-        owners=principal.visibility.owners_json,
+        seen=principal.visibility.seen,
     )
 
 
@@ -109,9 +109,9 @@ async def list_events(
 
 async def summarise_deployments(store: Store, principal: Principal) -> list[Standing]:
     """How many deployments stand where in each environment; one statement."""
-    owners = principal.visibility.owners_json
+    seen = principal.visibility.seen
 
     async def unit(tx: Tx) -> list[Standing]:
-        return await deployments_standing(tx, owners)
+        return await deployments_standing(tx, seen)
 
     return await store.index.read(unit)

@@ -25,6 +25,7 @@ from registry.catalog.deployments import (
     update_deployment,
 )
 from registry.catalog.versions import find_version_anywhere
+from registry.catalog.visible import seen_of
 from registry.domain.deployments import (
     DEPLOYING,
     TERMINATED,
@@ -47,7 +48,7 @@ from registry.services.change import change
 from registry.services.deployable import require_version_to_deploy
 from registry.services.deployment_moves import entry, move_deployment, said
 from registry.services.environments import require_any_environment
-from registry.services.resolve import require_model
+from registry.services.resolve import require_model, require_owner
 from store.index.transactions import Tx
 from store.opening import Store
 
@@ -136,7 +137,7 @@ async def _refuse_taken(tx: Tx, principal: Principal, environment_id: str, name:
     if existing is None:
         return
     details: dict[str, Any] = {"existing": existing.name}
-    if principal.visibility.covers(existing.model_id):
+    if await seen_of(tx, principal.visibility.seen, [existing.model_id]):
         details["id"] = existing.id
     raise Conflict(
         "deployment", name, "runs there already", code="deployment_exists", details=details
@@ -146,8 +147,9 @@ async def _refuse_taken(tx: Tx, principal: Principal, environment_id: str, name:
 async def require_deployment(tx: Tx, principal: Principal, id: str) -> Deployment:
     """The deployment, terminated or not, if the principal may see its model; raises `NotFound`."""
     found = await find_deployment(tx, id)
-    if found is None or not principal.visibility.covers(found.model_id):
-        raise NotFound("deployment", id[:120], code="deployment_not_found")
+    missing = NotFound("deployment", id[:120], code="deployment_not_found")
+    await require_owner(tx, principal, None if found is None else found.model_id, missing)
+    assert found is not None, "what is not there was refused"
     return found
 
 

@@ -1,6 +1,7 @@
 """Environments: made, described, deleted and brought back.
 
-Whoever may see any model sees all environments: they are global. Deleting is soft, frees the name,
+Whoever may see any model sees all environments: they are global, and who changes one must hold the
+word for that on the whole registry. Deleting is soft, frees the name,
 and is refused while anything runs there; terminated deployments keep saying where they were. An
 environment that is not active takes no version, neither by deploying nor by rolling back; what runs
 there goes on.
@@ -25,6 +26,7 @@ from registry.catalog.environments import (
     insert_environment,
     update_environment,
 )
+from registry.catalog.visible import seen_of
 from registry.domain.deployments import named
 from registry.domain.environments import (
     Environment,
@@ -40,6 +42,7 @@ from registry.domain.names import fold
 from registry.domain.principals import Principal
 from registry.domain.secrets_in_config import config_text
 from registry.errors import Conflict, NotFound
+from registry.services.authority import require_everywhere
 from registry.services.change import change
 from store.index.transactions import Tx
 from store.opening import Store
@@ -94,6 +97,7 @@ async def create_environment(
     id = new_id(ENVIRONMENT, store.clock())
 
     async def unit(tx: Tx) -> Environment:
+        require_everywhere(principal, principal.word, name)
         await _refuse_taken(tx, name)
         environment = Environment(
             id=id,
@@ -180,6 +184,7 @@ async def change_environment(
     given = _given(patch)
 
     async def unit(tx: Tx) -> Environment:
+        require_everywhere(principal, principal.word, reference.text)
         before = await require_environment(tx, reference)
         expected.require(before.id, before.changes)
         after = msgspec.structs.replace(before, **given)
@@ -224,6 +229,7 @@ async def delete_environment(
     """Delete an environment softly; raises `Conflict` while something runs there."""
 
     async def unit(tx: Tx) -> None:
+        require_everywhere(principal, principal.word, reference.text)
         before = await require_environment(tx, reference)
         expected.require(before.id, before.changes)
         await _refuse_in_use(tx, principal, before)
@@ -237,7 +243,8 @@ async def _refuse_in_use(tx: Tx, principal: Principal, environment: Environment)
     running = await running_in(tx, environment.id, MOST_ASKED)
     if not running:
         return
-    seen = [one for one in running if principal.visibility.covers(one.model_id)][:MOST_NAMED]
+    models = await seen_of(tx, principal.visibility.seen, {one.model_id for one in running})
+    seen = [one for one in running if one.model_id in models][:MOST_NAMED]
     raise Conflict(
         "environment",
         environment.name,
@@ -252,6 +259,7 @@ async def restore_environment(store: Store, principal: Principal, id: str) -> En
     """Bring a deleted environment back, by its id; raises `Conflict` if its name is taken."""
 
     async def unit(tx: Tx) -> Environment:
+        require_everywhere(principal, principal.word, id)
         before = await find_environment(tx, id)
         if before is None:
             raise _missing(EnvironmentId(id))

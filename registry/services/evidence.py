@@ -259,11 +259,11 @@ class _Gathering:
 
     def _visible(self, edges: Sequence[Around]) -> dict[str, Member]:
         """The versions at the far ends that whoever rates may see, each once, by their ids."""
-        covers = self._principal.visibility.covers
+        opens = self._principal.visibility.opens
         members = sorted(
             (edge.edge.id, edge.member)
             for edge in edges
-            if edge.member is not None and covers(edge.member.model_id)
+            if edge.member is not None and opens(edge.member.place)
         )
         return {member.id: member for _, member in members}
 

@@ -39,6 +39,7 @@ from registry.domain.runs import (
 from registry.errors import Conflict, Invalid, NotFound
 from registry.services.change import change
 from registry.services.namespaces import require_namespace
+from registry.services.resolve import require_owner
 from store.index.transactions import Tx
 from store.opening import Store
 
@@ -136,13 +137,14 @@ async def _find(
 ) -> tuple[Experiment | None, str]:
     """What a reference leads to, deleted ones only by id; and how to call it."""
     if isinstance(reference, ExperimentId):
-        found = await find_experiment(tx, reference.id)
-        if found is not None and not principal.visibility.covers(found.namespace_id):
-            found = None
-        return found, reference.id
-    namespace = await require_namespace(tx, principal, reference.namespace)
-    found = await find_experiment_by_name(tx, namespace.id, fold(reference.name))
-    return found, f"{namespace.slug}~{reference.name}"
+        found, name = await find_experiment(tx, reference.id), reference.id
+    else:
+        namespace = await require_namespace(tx, principal, reference.namespace, word="model.read")
+        found = await find_experiment_by_name(tx, namespace.id, fold(reference.name))
+        name = f"{namespace.slug}~{reference.name}"
+    missing = NotFound("experiment", name, code="experiment_not_found")
+    await require_owner(tx, principal, None if found is None else found.namespace_id, missing)
+    return found, name
 
 
 async def get_experiment(
@@ -191,7 +193,7 @@ async def _filters(tx: Tx, principal: Principal, question: ExperimentQuestion) -
         tag=None if question.tag is None else key,
         tag_value=value if equals else None,
         is_deleted=question.is_deleted,
-        owners=principal.visibility.owners_json,
+        seen=principal.visibility.seen,
     )
 
 

@@ -277,7 +277,7 @@ async def _version(tx: Tx, principal: Principal, version: Version) -> VersionDoc
 async def _lineage(tx: Tx, principal: Principal, version: Version) -> list[EdgeDocument]:
     told = []
     for around in await edges_above(tx, [version.id], _MOST_EDGES):
-        if around.member is None or principal.visibility.covers(around.member.model_id):
+        if around.member is None or principal.visibility.opens(around.member.place):
             told.append(await _edge(tx, around))
     return sorted(told, key=exports.encode)
 

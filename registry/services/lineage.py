@@ -48,6 +48,9 @@ MOST_NODES: Final = 100_000
 
 MOST_EDGES: Final = 400_000
 
+_READ: Final = "model.read"
+"""What a parent must be open to; only the child is written."""
+
 
 class NamedVersion(msgspec.Struct, frozen=True):
     """A version as a caller names it."""
@@ -148,7 +151,7 @@ async def require_parents(tx: Tx, principal: Principal, said: Sequence[EdgeSaid]
     """Refuse what names a version that is not there; raises `NotFound` or `Conflict`."""
     for one in said:
         if isinstance(one.parent, NamedVersion):
-            await _require_version(tx, principal, one.parent)
+            await _require_version(tx, principal, one.parent, word=_READ)
 
 
 async def are_told(
@@ -167,7 +170,7 @@ async def _edge(tx: Tx, principal: Principal, child: Version, wish: EdgeWish) ->
     """The edge that is wished for; raises `NotFound` for an unknown parent."""
     parent, uri, kind = None, None, "version"
     if isinstance(wish.parent, NamedVersion):
-        _, found = await _require_version(tx, principal, wish.parent)
+        _, found = await _require_version(tx, principal, wish.parent, word=_READ)
         parent = found.id
     else:
         uri, kind = wish.parent.uri, wish.parent.kind
@@ -215,7 +218,7 @@ async def _refuse_circle(tx: Tx, principal: Principal, child: str, parent: str, 
         return
     members = await find_members(tx, path)
     names = [
-        member.name if principal.visibility.covers(member.model_id) else "restricted"
+        member.name if principal.visibility.opens(member.place) else "restricted"
         for member in (members[one] for one in [child, *path])
     ]
     shown = names if len(names) <= 12 else [*names[:6], "…", *names[-5:]]
@@ -316,9 +319,9 @@ async def measure_impact(
 
 
 async def _require_version(
-    tx: Tx, principal: Principal, named: NamedVersion
+    tx: Tx, principal: Principal, named: NamedVersion, *, word: str | None = None
 ) -> tuple[Model, Version]:
-    model = await require_model(tx, principal, named.model)
+    model = await require_model(tx, principal, named.model, word=word)
     found = await follow(tx, model, named.version)
     if isinstance(found, DraftFiles):
         raise Conflict(
@@ -404,7 +407,7 @@ class _Walk:
         if member is None:
             assert edge.uri is not None, "what is no version has a URI"
             return Node(edge.uri, depth, uri=edge.uri, kind=edge.kind), edge
-        if self._visibility.covers(member.model_id):
+        if self._visibility.opens(member.place):
             return Node(member.id, depth, member), edge
         key = self._hidden.setdefault(
             member.id, f"restricted-{self._direction}-{len(self._hidden) + 1}"

@@ -104,5 +104,5 @@ async def _filters(tx: Tx, principal: Principal, asked: ModelsAsked) -> ModelFil
         tags=tuple(tags),
         text=fold(asked.text),
         is_deleted=asked.is_deleted,
-        owners=principal.visibility.owners_json,
+        seen=principal.visibility.seen,
     )

@@ -42,11 +42,11 @@ from registry.services.batches import BatchProblem, batch_problem, refuse_batch
 from registry.services.change import change
 from registry.services.namespaces import namespace_for, namespace_id_of
 from registry.services.renames import claim_name
-from registry.services.resolve import require_model
+from registry.services.resolve import require_model, require_word
 from registry.services.tags import Holder, TagWish, assign
 from registry.services.teams import require_team, team_of
 from store.index.claims import open_refs
-from store.index.transactions import Tx
+from store.index.transactions import MakesRoom, Tx
 from store.opening import Store
 
 
@@ -220,8 +220,9 @@ async def get_deleted_model(store: Store, principal: Principal, id: str) -> Full
 async def require_deleted(tx: Tx, principal: Principal, id: str) -> Model:
     """The deleted model with this id, if the principal may see it; raises `NotFound`."""
     model = await find_deleted_model(tx, id)
-    if model is None or not principal.visibility.covers(model.id):
+    if model is None or not principal.visibility.shows(model):
         raise NotFound("deleted model", id, code="model_not_found")
+    require_word(principal, model)
     return model
 
 
@@ -321,7 +322,7 @@ async def delete_model(
         await reindex(tx, after.id)
         return after
 
-    return await change(store, principal, unit)
+    return await change(store, principal, MakesRoom(unit))
 
 
 async def restore_model(

@@ -6,6 +6,8 @@ once it holds no model, deleted ones included, since those could be restored; `d
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -17,6 +19,7 @@ from registry.catalog.namespaces import (
     find_namespace,
     find_namespace_by_id,
     insert_namespace,
+    is_namespace_shown,
     models_held,
     namespaces_after,
     update_namespace,
@@ -27,11 +30,17 @@ from registry.domain.ids import MODEL, NAMESPACE, is_id, new_id
 from registry.domain.models import Namespace
 from registry.domain.names import DEFAULT_NAMESPACE, ModelName, fold, parse_namespace
 from registry.domain.principals import Principal
-from registry.errors import Conflict, NotFound
+from registry.domain.roles import Place
+from registry.errors import Conflict, Denied, NotFound
 from registry.services.change import change
 from registry.services.retention_entries import remove_policy_of_namespace
 from store.index.transactions import Tx
 from store.opening import Store
+
+_CREATE: Final = "model.create"
+
+_LOOKS: Final = frozenset(("", "public", "model.read", "content.read"))
+"""Words that whoever sees a namespace needs nothing more for, with what comes without a route."""
 
 
 class NamespaceWish(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +67,27 @@ class NamespacePatch(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
+async def may_create(tx: Tx, principal: Principal, name: ModelName) -> bool:
+    """Whether the principal may make a model of that name, the namespace being there or not."""
+    if principal.may_everywhere(_CREATE):
+        return True
+    folded = fold(name.namespace)
+    found = await find_namespace(tx, folded)
+    if found is None:
+        return _CREATE in principal.rights.beginning(folded)
+    return principal.may(_CREATE, Place(namespace=found.id))
+
+
+async def require_creation(tx: Tx, principal: Principal, name: ModelName) -> None:
+    """Raise `Denied` unless the principal may make a model of that name.
+
+    It is asked before the name is looked at: whether a name is taken is told to those alone who
+    could take it.
+    """
+    if not await may_create(tx, principal, name):
+        raise Denied(_CREATE, name.text)
+
+
 async def namespace_for(tx: Tx, principal: Principal, id: str, name: ModelName) -> Namespace:
     """The namespace of a model's name, made for `principal` with this id if it is not there."""
     slug = name.namespace
@@ -79,6 +109,8 @@ async def create_namespace(store: Store, principal: Principal, wish: NamespaceWi
 
     async def unit(tx: Tx) -> Namespace:
         existing = await find_namespace(tx, fold(slug))
+        if not _may_begin(principal, existing, fold(slug)):
+            raise Denied(_CREATE, slug)
         if existing is not None:
             raise Conflict(
                 "namespace",
@@ -90,6 +122,13 @@ async def create_namespace(store: Store, principal: Principal, wish: NamespaceWi
         return await _make(tx, principal, id, msgspec.structs.replace(wish, slug=slug))
 
     return await change(store, principal, unit)
+
+
+def _may_begin(principal: Principal, existing: Namespace | None, folded: str) -> bool:
+    """Whether it may make a namespace; who may in one that is there is told so."""
+    if existing is not None and principal.may(_CREATE, Place(namespace=existing.id)):
+        return True
+    return _CREATE in principal.rights.beginning(folded)
 
 
 async def _make(tx: Tx, principal: Principal, id: str, wish: NamespaceWish) -> Namespace:
@@ -112,14 +151,30 @@ async def _make(tx: Tx, principal: Principal, id: str, wish: NamespaceWish) -> N
     return namespace
 
 
-async def require_namespace(tx: Tx, principal: Principal, reference: str) -> Namespace:
-    """The namespace with this slug or id, if the principal may see it; raises `NotFound`."""
+async def require_namespace(
+    tx: Tx, principal: Principal, reference: str, *, word: str | None = None
+) -> Namespace:
+    """The namespace with this slug or id, if the principal sees it and may do that there.
+
+    It is seen by whoever reads all of it, and by whoever sees a model in it. Raises `NotFound`, and
+    `Denied` where the word, which is that of the route unless it is said, is not held there;
+    whoever sees it may look at it.
+    """
     if is_id(reference, NAMESPACE):
         found = await find_namespace_by_id(tx, reference)
     else:
         found = await find_namespace(tx, fold(reference))
-    if found is None or not principal.visibility.covers(found.id):
+    seen = principal.visibility.seen
+    if seen is not None:
+        # Asked of what is not there too, so that it takes as long.
+        is_shown = await is_namespace_shown(tx, "" if found is None else found.id, seen)
+        found = found if is_shown else None
+    if found is None:
         raise NotFound("namespace", reference, code="namespace_not_found")
+    asked = principal.word if word is None else word
+    is_look = asked in _LOOKS
+    if not is_look and not principal.may(asked, Place(namespace=found.id)):
+        raise Denied(asked, found.slug)
     return found
 
 
@@ -134,10 +189,10 @@ async def list_namespaces(
     store: Store, principal: Principal, *, after: str = "", limit: int = 100
 ) -> list[Namespace]:
     """A page in order of folded slug."""
-    owners = principal.visibility.owners_json
+    seen = principal.visibility.seen
 
     async def unit(tx: Tx) -> list[Namespace]:
-        return await namespaces_after(tx, after, limit, owners=owners)
+        return await namespaces_after(tx, after, limit, seen=seen)
 
     return await store.index.read(unit)
 

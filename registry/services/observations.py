@@ -16,10 +16,12 @@ from typing import Final
 import msgspec
 
 from registry.catalog.observations import find_observed, write_observed
+from registry.catalog.visible import seen_of
 from registry.domain.observations import Observation, Report, joined, summed
 from registry.domain.principals import Principal
 from registry.errors import Invalid, NotFound
 from registry.services.change import change
+from registry.services.resolve import require_owner
 from store.index.transactions import Tx
 from store.opening import Store
 
@@ -82,11 +84,13 @@ async def report_many(
 
 async def _write(tx: Tx, principal: Principal, reports: Mapping[str, Report]) -> set[str]:
     """Merge reports into what was observed before; which bindings were there."""
-    found = {
-        id: one
-        for id, one in (await find_observed(tx, reports)).items()
-        if principal.visibility.covers(one.model_id)
-    }
+    observed = await find_observed(tx, reports)
+    of_models = {one.model_id for one in observed.values()}
+    seen = await seen_of(tx, principal.visibility.seen, of_models)
+    for model in seen:
+        missing = NotFound("model", model, code="model_not_found")
+        await require_owner(tx, principal, model, missing)
+    found = {id: one for id, one in observed.items() if one.model_id in seen}
     if found:
         after = {id: joined(one.statistics, reports[id], now=tx.now) for id, one in found.items()}
         await write_observed(tx, after)

@@ -20,7 +20,8 @@ from registry.services.change import change
 from registry.services.deployment_purges import refuse_running_model
 from registry.services.models import entry, refuse_held, require_deleted, said
 from registry.services.removal import finish_forgetting
-from store.index.transactions import Tx
+from registry.services.resolve import require_word
+from store.index.transactions import MakesRoom, Tx
 from store.opening import Store
 
 
@@ -31,10 +32,13 @@ async def purge_model(store: Store, principal: Principal, id: str) -> None:
     """
 
     async def unit(tx: Tx) -> None:
-        if await find_marked_model(tx, id) is not None and principal.visibility.covers(id):
+        begun = await find_marked_model(tx, id)
+        if begun is not None and principal.visibility.shows(begun):
+            require_word(principal, begun)
             return
         living = await find_model_by_id(tx, id)
-        if living is not None and principal.visibility.covers(id):
+        if living is not None and principal.visibility.shows(living):
+            require_word(principal, living)
             raise Conflict(
                 "model", living.name, "is not deleted; delete it first", code="model_live"
             )
@@ -44,7 +48,7 @@ async def purge_model(store: Store, principal: Principal, id: str) -> None:
         await record(tx, principal, entry("purge", model, before=said(model)))
         await mark_purged(tx, id)
 
-    await change(store, principal, unit)
+    await change(store, principal, MakesRoom(unit))
     await _finish(store, id)
 
 

@@ -22,11 +22,12 @@ from registry.catalog.redirects import (
     redirects_to,
 )
 from registry.domain.models import Model, Redirect
-from registry.domain.names import ModelName
+from registry.domain.names import ModelName, fold
 from registry.domain.principals import Principal
 from registry.domain.references import ModelReference
 from registry.errors import Conflict, NotFound
 from registry.services.change import change
+from registry.services.namespaces import require_creation
 from registry.services.resolve import require_model
 from store.index.transactions import Tx
 from store.opening import Store
@@ -50,33 +51,36 @@ async def claim_name(
 async def refuse_taken(
     tx: Tx, principal: Principal, name: ModelName, *, model: Model | None = None
 ) -> None:
-    """Raise what `claim_name` would for a name that is not free; changes nothing."""
+    """Raise what `claim_name` would for a name that is not free; changes nothing.
+
+    Raises `Denied`, before it looks, unless the principal may make models in the namespace that a
+    model would be new to.
+    """
+    if model is None or fold(name.namespace) != fold(ModelName(model.name, "").namespace):
+        await require_creation(tx, principal, name)
     holder = await find_model(tx, name.folded)
     if holder is not None and (model is None or holder.id != model.id):
-        raise Conflict(
-            "model",
-            name.text,
-            _taken(name, holder),
-            code="model_name_taken",
-            details={"existing": holder.name, "id": holder.id},
-        )
+        raise name_taken(principal, name, holder)
     redirect = await find_redirect(tx, name.folded)
     if redirect is not None and (model is None or redirect.model_id != model.id):
         raise await _redirects(tx, principal, name, redirect)
 
 
-def _taken(name: ModelName, holder: Model) -> str:
-    if holder.name == name.text:
-        return "is there already"
-    return f"is taken: there is {holder.name}, and names that differ only in case are one"
+def name_taken(principal: Principal, name: ModelName, holder: Model) -> Conflict:
+    """That a model has the name, or one that differs in case; which, for who sees it."""
+    reason, details = "is there already", dict[str, str]()
+    if principal.visibility.shows(holder):
+        details = {"existing": holder.name, "id": holder.id}
+        if holder.name != name.text:
+            reason = f"is taken: there is {holder.name}, and names that differ only in case are one"
+    return Conflict("model", name.text, reason, code="model_name_taken", details=details)
 
 
 async def _redirects(tx: Tx, principal: Principal, name: ModelName, redirect: Redirect) -> Conflict:
-    details = {}
-    if principal.visibility.covers(redirect.model_id):
-        to = await find_model_by_id(tx, redirect.model_id)
-        assert to is not None, "only redirects to living models are found"
-        details = {"existing": to.name, "id": to.id}
+    to = await find_model_by_id(tx, redirect.model_id)
+    assert to is not None, "only redirects to living models are found"
+    is_seen = principal.visibility.shows(to)
+    details = {"existing": to.name, "id": to.id} if is_seen else {}
     return Conflict(
         "model",
         name.text,

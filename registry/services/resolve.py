@@ -10,7 +10,8 @@ import msgspec
 
 from registry.catalog.aliases import find_alias
 from registry.catalog.folders import find_draft
-from registry.catalog.models import find_model, find_model_by_id
+from registry.catalog.models import find_any_model, find_model, find_model_by_id
+from registry.catalog.namespaces import find_namespace_by_id
 from registry.catalog.redirects import find_redirect
 from registry.catalog.trees import find_tree
 from registry.catalog.versions import (
@@ -21,6 +22,7 @@ from registry.catalog.versions import (
     find_version_by_revision,
     find_version_by_tree,
 )
+from registry.domain.ids import NAMESPACE
 from registry.domain.models import Draft, Model, Version
 from registry.domain.names import ModelName
 from registry.domain.principals import Principal, place_of
@@ -35,6 +37,7 @@ from registry.domain.references import (
     ModelReference,
     VersionReference,
 )
+from registry.domain.roles import Place
 from registry.errors import Denied, NotFound
 from store.digest import Digest
 from store.index.transactions import Tx
@@ -95,15 +98,65 @@ async def require_model(
     else:
         model, name = await find_named(tx, reference), reference.text
     if model is None or not principal.visibility.shows(model):
+        if isinstance(reference, ModelName) and not principal.visibility.everything:
+            await _look_as_long(tx, reference, model)
         raise NotFound("model", name, code="model_not_found")
-    require_word(principal, model, principal.word if word is None else word)
+    require_word(principal, model, word)
     return model
 
 
-def require_word(principal: Principal, model: Model, word: str) -> None:
-    """Raise `Denied` unless the principal may do that to a model it sees; no word asks nothing."""
-    if word and word != "public" and not principal.may(word, place_of(model)):
-        raise Denied(word, model.name)
+def require_word(principal: Principal, model: Model, word: str | None = None) -> None:
+    """Raise `Denied` unless the principal may do that to a model it sees.
+
+    Without a word that is what its route declares, and nothing where there is no route.
+    """
+    _require_at(principal, place_of(model), model.name, word)
+
+
+def _require_at(principal: Principal, place: Place, name: str, word: str | None) -> None:
+    asked = principal.word if word is None else word
+    if asked and asked != "public" and not principal.may(asked, place):
+        raise Denied(asked, name)
+
+
+async def require_owner(
+    tx: Tx,
+    principal: Principal,
+    owner: str | None,
+    missing: NotFound,
+    *,
+    word: str | None = None,
+) -> None:
+    """Let somebody deal with what belongs to `owner`: a model in any state, or a namespace.
+
+    Raises `missing` unless it is seen, and `Denied` unless the word is held there. None is the
+    owner of what is not there: that is asked for like any other, so that it takes as long. Whoever
+    made it owns what belongs to neither; nobody else sees that.
+    """
+    asked = principal.word if word is None else word
+    if owner is not None and principal.visibility.everything and _holds(principal, asked):
+        return
+    found = await _place_of_owner(tx, owner or "")
+    if owner is not None and owner == principal.id:
+        return
+    if owner is None or found is None or not principal.visibility.opens(found[0]):
+        raise missing
+    _require_at(principal, *found, asked)
+
+
+def _holds(principal: Principal, word: str) -> bool:
+    return not word or word == "public" or principal.may_everywhere(word)
+
+
+async def _place_of_owner(tx: Tx, owner: str) -> tuple[Place, str] | None:
+    """Where what an owner has lies, and what to call it."""
+    if owner.startswith(NAMESPACE):
+        namespace = await find_namespace_by_id(tx, owner)
+        if namespace is None:
+            return None
+        return Place(namespace.id, level=namespace.visibility), namespace.slug
+    model = await find_any_model(tx, owner)
+    return None if model is None else (place_of(model), model.name)
 
 
 async def find_named(tx: Tx, name: ModelName) -> Model | None:
@@ -112,6 +165,14 @@ async def find_named(tx: Tx, name: ModelName) -> Model | None:
     if model is None and (redirect := await find_redirect(tx, name.folded)) is not None:
         model = await find_model_by_id(tx, redirect.model_id)
     return model
+
+
+async def _look_as_long(tx: Tx, name: ModelName, hidden: Model | None) -> None:
+    """Take the steps of `find_named` that it did not: each name that is not found takes all."""
+    if hidden is not None and hidden.folded == name.folded:
+        await find_redirect(tx, name.folded)
+    if hidden is None or hidden.folded == name.folded:
+        await find_model_by_id(tx, "")
 
 
 async def follow(tx: Tx, model: Model, reference: VersionReference) -> Tree | DraftFiles:

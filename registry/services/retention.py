@@ -37,12 +37,16 @@ from registry.domain.retention import MOST_PROTECTED_TAGS, Policy, Scope
 from registry.domain.statuses import STATUSES, Status
 from registry.domain.tags import parse_tag
 from registry.errors import Conflict, Invalid, NotFound
+from registry.services.authority import require_everywhere
 from registry.services.change import change
 from registry.services.namespaces import require_namespace
-from registry.services.resolve import require_model
+from registry.services.resolve import require_model, require_owner
 from registry.services.retention_entries import entry_of, said_of
 from store.index.transactions import Tx
 from store.opening import Store
+
+_WORD: Final = "namespace.admin"
+"""What it takes to say what is kept, where it is said or all over."""
 
 MOST_DAYS: Final = 3660
 """Of statistics, in one answer."""
@@ -132,6 +136,8 @@ async def create_policy(
         elif namespace is not None:
             of_namespace = await require_namespace(tx, principal, namespace)
             scope, namespace_id, covers = "namespace", of_namespace.id, of_namespace.slug
+        else:
+            require_everywhere(principal, principal.word or _WORD, "registry")
         existing = await find_policy_at(tx, model_id=model_id, namespace_id=namespace_id)
         if existing is not None:
             raise Conflict(
@@ -172,10 +178,10 @@ async def list_policies(
     store: Store, principal: Principal, *, scope: Scope | None, before: str | None, limit: int
 ) -> PolicyPage:
     """All policies or those of a scope, the latest made first."""
-    owners = principal.visibility.owners_json
+    seen = principal.places(principal.word or _WORD)
 
     async def unit(tx: Tx) -> list[ListedPolicy]:
-        return await policies_before(tx, scope=scope, owners=owners, before=before, limit=limit + 1)
+        return await policies_before(tx, scope=scope, seen=seen, before=before, limit=limit + 1)
 
     items = await store.index.read(unit)
     is_more = len(items) > limit
@@ -263,9 +269,12 @@ async def policies_in_force(store: Store) -> tuple[int, bool]:
 async def _require(tx: Tx, principal: Principal, id: str) -> Policy:
     """The policy, if the principal may see what it covers; raises `NotFound`."""
     found = await find_policy(tx, id) if is_id(id, POLICY) else None
-    if found is not None:
-        visibility = principal.visibility
-        covered = found.model_id or found.namespace_id
-        if visibility.everything if covered is None else visibility.covers(covered):
-            return found
-    raise NotFound("policy", id[:80], code="policy_not_found")
+    missing = NotFound("policy", id[:80], code="policy_not_found")
+    if found is not None and found.scope == "registry":
+        if not principal.may_everywhere(principal.word or _WORD):
+            raise missing
+        return found
+    covered = None if found is None else found.model_id or found.namespace_id
+    await require_owner(tx, principal, covered, missing)
+    assert found is not None, "what is not there was refused"
+    return found

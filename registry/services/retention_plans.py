@@ -188,7 +188,7 @@ async def _models(store: Store, principal: Principal, target: Target) -> AsyncIt
             partial(
                 models_after,
                 namespace_id=target.id,
-                owners=owners_seen(principal),
+                seen=seen_by(principal),
                 after=after,
                 limit=MODELS_AT_ONCE,
             )
@@ -200,9 +200,9 @@ async def _models(store: Store, principal: Principal, target: Target) -> AsyncIt
         after = page[-1].folded
 
 
-def owners_seen(principal: Principal) -> str | None:
+def seen_by(principal: Principal) -> str | None:
     """Whose versions a principal's plans are about, as JSON; the server's own are about all."""
-    return None if principal.id == HOUSEKEEPING.id else principal.visibility.owners_json
+    return None if principal.id == HOUSEKEEPING.id else principal.visibility.seen
 
 
 class _Judged(msgspec.Struct, frozen=True):

@@ -60,7 +60,7 @@ from registry.services.retention_plans import (
 from registry.services.retirement import retire
 from store.clock import SECOND
 from store.index import state
-from store.index.transactions import Tx
+from store.index.transactions import MakesRoom, Tx
 from store.opening import Store
 
 REASON: Final = "retention"
@@ -175,7 +175,8 @@ async def _summary(tx: Tx, plan: Plan) -> Summary:
 async def _attempt(store: Store, principal: Principal, line: Line) -> bool:
     """Do one line; False when something unexpected came between, which its line tells."""
     try:
-        outcome = await store.index.run(partial(_judge_and_do, principal=principal, given=line))
+        judge = partial(_judge_and_do, principal=principal, given=line)
+        outcome = await store.index.run(MakesRoom(judge))
         if outcome == "purged":
             await forget_version(store, line.version_id)
     except Conflict as refusal:
@@ -213,10 +214,10 @@ async def _judge_and_do(tx: Tx, principal: Principal, given: Line) -> Outcome | 
 
 async def _still_there(tx: Tx, principal: Principal, line: Line) -> tuple[Model, Version] | None:
     """The version of a line with its model, while both live and the principal may see them."""
-    if principal.id != HOUSEKEEPING.id and not principal.visibility.covers(line.model_id):
-        return None
     model = await find_model_by_id(tx, line.model_id)
     if model is None:
+        return None
+    if principal.id != HOUSEKEEPING.id and not principal.visibility.shows(model):
         return None
     version = await find_version_by_id(tx, model.id, line.version_id)
     return None if version is None or version.deleted_at is not None else (model, version)

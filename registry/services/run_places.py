@@ -20,7 +20,7 @@ from registry.domain.references import ById, ModelId, ModelReference, VersionRef
 from registry.domain.runs import ExperimentReference, Run
 from registry.errors import Conflict, Invalid, NotFound
 from registry.services.experiments import require_experiment
-from registry.services.resolve import DraftFiles, follow, require_model
+from registry.services.resolve import DraftFiles, follow, require_model, require_word
 from store.index.transactions import Tx
 
 
@@ -78,8 +78,9 @@ async def require_version(
             raise Invalid("version", "needs a model beside it, or is a ver_ id")
         version = await find_version_anywhere(tx, reference.id)
         model = None if version is None else await find_model_by_id(tx, version.model_id)
-        if model is None or not principal.visibility.covers(model.id):
+        if model is None or not principal.visibility.shows(model):
             raise NotFound("version", reference.id, code="version_not_found")
+        require_word(principal, model)
     place = await follow(tx, model, reference)
     if isinstance(place, DraftFiles):
         raise Conflict(

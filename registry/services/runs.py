@@ -44,6 +44,7 @@ from registry.domain.runs import (
 )
 from registry.errors import Invalid, NotFound
 from registry.services.change import change
+from registry.services.resolve import require_owner
 from registry.services.run_moves import move_run, require_order
 from registry.services.run_places import STAYS, PlaceWish, moved, placed
 from store.index.transactions import Tx
@@ -175,12 +176,11 @@ async def create_run(store: Store, principal: Principal, wish: RunWish) -> FullR
 async def require_run(tx: Tx, principal: Principal, id: str, *, is_deleted: bool = False) -> Run:
     """The run, if the principal may see it, deleted if asked; raises `NotFound`."""
     run = await find_run(tx, id)
-    if (
-        run is None
-        or not principal.visibility.covers(run.owner)
-        or (run.deleted_at is not None and not is_deleted)
-    ):
-        raise NotFound("run", id, code="run_not_found")
+    missing = NotFound("run", id, code="run_not_found")
+    await require_owner(tx, principal, None if run is None else run.owner, missing)
+    assert run is not None, "what is not there was refused"
+    if run.deleted_at is not None and not is_deleted:
+        raise missing
     return run
 
 
@@ -217,7 +217,7 @@ async def list_runs(
             since=question.since,
             until=question.until,
             is_deleted=question.is_deleted,
-            owners=principal.visibility.owners_json,
+            seen=principal.visibility.seen,
         )
         items = await runs_before(tx, filters, after, limit + 1)
         count = await count_runs(tx, filters, MOST_COUNTED + 1) if is_counted else None

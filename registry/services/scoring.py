@@ -27,6 +27,7 @@ from registry.catalog.scores import (
     latest_scores,
     scores_before,
 )
+from registry.catalog.visible import seen_of
 from registry.domain.ids import RATING, new_id
 from registry.domain.models import Model, Version
 from registry.domain.principals import Principal
@@ -38,6 +39,7 @@ from registry.domain.scoring.metrics import (
     Part,
     compute,
     masked,
+    models_named,
     overall,
 )
 from registry.services.change import change
@@ -154,16 +156,23 @@ async def _require(
 async def _rated(tx: Tx, principal: Principal, version: Version) -> Rated:
     found = {score.metric: score for score in await latest_scores(tx, version.id, METRICS)}
     values = {name: score.value for name, score in found.items()}
-    ordered = [_readable(principal, found[name]) for name in METRICS if name in found]
-    return Rated(version, ordered, overall(values))
+    ordered = [found[name] for name in METRICS if name in found]
+    return Rated(version, await _readable(tx, principal, ordered), overall(values))
 
 
-def _readable(principal: Principal, score: Score) -> Score:
-    """The score as its reader may see it: others' models stay unnamed."""
+async def _readable(tx: Tx, principal: Principal, scores: list[Score]) -> list[Score]:
+    """The scores as their reader may see them: others' models stay unnamed."""
     if principal.visibility.everything:
-        return score
-    evidence = masked(msgspec.json.decode(score.evidence), principal.visibility.covers)
-    return msgspec.structs.replace(score, evidence=_encode(evidence).decode())
+        return scores
+    evidence = [msgspec.json.decode(score.evidence) for score in scores]
+    named = set[str]()
+    for one in evidence:
+        named |= models_named(one)
+    seen = await seen_of(tx, principal.visibility.seen, named)
+    return [
+        msgspec.structs.replace(score, evidence=_encode(masked(said, seen.__contains__)).decode())
+        for score, said in zip(scores, evidence, strict=True)
+    ]
 
 
 def _entry(model: Model, version: Version, scores: Sequence[Score], found: Overall) -> Entry:
@@ -205,7 +214,7 @@ async def list_scores(
     async def unit(tx: Tx) -> ScorePage:
         _, of = await _require(tx, principal, model, version)
         found = await scores_before(tx, of.id, after, limit + 1, metric=metric)
-        items = [_readable(principal, score) for score in found[:limit]]
+        items = await _readable(tx, principal, found[:limit])
         return ScorePage(items, items[-1].id if len(found) > limit else None)
 
     return await store.index.read(unit)

@@ -46,12 +46,12 @@ async def search_models(
 ) -> Hits:
     """Living models with all the words of `text`; whatever is typed, it finds or it does not."""
     question = parse_question(text)
-    owners = principal.visibility.owners_json
+    seen = principal.visibility.seen
 
     async def unit(tx: Tx) -> Hits:
         if question is None:
             return Hits([], False, 0)
-        found = await matches(tx, question, owners, after, limit + 1)
+        found = await matches(tx, question, seen, after, limit + 1)
         items = []
         for id, place in found.models[:limit]:
             model = await find_model_by_id(tx, id)

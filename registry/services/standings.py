@@ -76,9 +76,10 @@ class Router:
             found = await self._store.index.look(lambda tx: require_model(tx, principal, model))
             routing = msgspec.structs.replace(routing, model_id=found.id)
         visibility = principal.visibility
-        owners = None if visibility.everything else visibility.owners
         standings = await self.current()
-        answer = standings.find(routing.tests(), limit=limit, owners=owners)
+        answer = standings.find(
+            routing.tests(), limit=limit, seen=None if visibility.everything else visibility
+        )
         return Resolution(
             routing=routing,
             considered=answer.considered,

@@ -23,6 +23,7 @@ from registry.domain.names import fold
 from registry.domain.principals import Principal
 from registry.domain.references import ModelId, ModelReference
 from registry.errors import NotFound
+from registry.services.resolve import require_owner
 from store.clock import SECOND
 from store.index.transactions import Tx
 from store.opening import Store
@@ -45,9 +46,10 @@ async def model_summary(
 
     async def unit(tx: Tx) -> ModelSummary:
         found = await summarize_model(tx, reference, tx.now - downloads_days * DAY)
-        if found is None or not principal.visibility.covers(found.id):
-            name = reference.id if isinstance(reference, ModelId) else reference.text
-            raise NotFound("model", name, code="model_not_found")
+        name = reference.id if isinstance(reference, ModelId) else reference.text
+        missing = NotFound("model", name, code="model_not_found")
+        await require_owner(tx, principal, None if found is None else found.id, missing)
+        assert found is not None, "what is not there was refused"
         return found
 
     return await store.index.read(unit)
@@ -55,13 +57,13 @@ async def model_summary(
 
 async def team_summary(store: Store, principal: Principal, reference: str) -> TeamSummary:
     """What there is of the models of a living team, by its name or id; raises `NotFound`."""
-    owners = principal.visibility.owners_json
+    seen = principal.visibility.seen
 
     async def unit(tx: Tx) -> TeamSummary:
         if is_id(reference, TEAM):
-            found = await summarize_team(tx, id=reference, owners=owners)
+            found = await summarize_team(tx, id=reference, seen=seen)
         else:
-            found = await summarize_team(tx, folded=fold(reference), owners=owners)
+            found = await summarize_team(tx, folded=fold(reference), seen=seen)
         if found is None:
             raise NotFound("team", reference, code="team_not_found")
         return found
@@ -73,10 +75,10 @@ async def team_summaries(
     store: Store, principal: Principal, *, after: str, limit: int
 ) -> list[TeamSummary]:
     """A page of living teams in order of folded name."""
-    owners = principal.visibility.owners_json
+    seen = principal.visibility.seen
 
     async def unit(tx: Tx) -> list[TeamSummary]:
-        return await summarize_teams(tx, after, limit, owners=owners)
+        return await summarize_teams(tx, after, limit, seen=seen)
 
     return await store.index.read(unit)
 
@@ -85,10 +87,10 @@ async def models_to_retrain(
     store: Store, principal: Principal, *, days: int, after: tuple[int, str] | None, limit: int
 ) -> AgedModels:
     """Active models that were trained last more than so many days ago, the oldest first."""
-    owners = principal.visibility.owners_json
+    seen = principal.visibility.seen
 
     async def unit(tx: Tx) -> AgedModels:
-        found = await aged_models(tx, tx.now - days * DAY, after, limit + 1, owners=owners)
+        found = await aged_models(tx, tx.now - days * DAY, after, limit + 1, seen=seen)
         items = found[:limit]
         more = len(found) > limit
         return AgedModels(items, (items[-1].trained_at, items[-1].model) if more else None, tx.now)

@@ -28,6 +28,7 @@ from registry.domain.principals import Principal
 from registry.domain.references import ModelReference, VersionReference
 from registry.domain.tags import MOST_TAGS, folded_tag, parse_tag
 from registry.errors import Conflict, LimitReached, NotFound, RegistryError
+from registry.services.authority import require_everywhere
 from registry.services.batches import BatchProblem, batch_problem, refuse_batch
 from registry.services.change import change
 from registry.services.resolve import DraftFiles, follow, require_model
@@ -303,17 +304,24 @@ async def require_tag(tx: Tx, reference: str) -> Tag:
         key, value = parse_tag(reference)
         found = await rows.find_tag(tx, folded_tag(key, value or ""))
     if found is None:
-        raise NotFound("tag", reference, code="tag_not_found")
+        raise _missing(reference)
     return found
+
+
+def _missing(reference: str) -> NotFound:
+    return NotFound("tag", reference, code="tag_not_found")
 
 
 async def get_tag(store: Store, principal: Principal, reference: str) -> CountedTag:
     """A tag with its uses."""
-    owners = principal.visibility.owners_json
+    seen = principal.visibility.seen
 
     async def unit(tx: Tx) -> CountedTag:
         tag = await require_tag(tx, reference)
-        return await rows.count_tag(tx, tag.id, owners=owners)
+        counted = await rows.count_tag(tx, tag.id, seen=seen)
+        if not (seen is None or tag.description or counted.models or counted.versions):
+            raise _missing(reference)
+        return counted
 
     return await store.index.read(unit)
 
@@ -322,10 +330,10 @@ async def list_tags(
     store: Store, principal: Principal, *, prefix: str = "", after: str = "", limit: int = 100
 ) -> list[CountedTag]:
     """A page of the tags that begin with `prefix`, each with its uses."""
-    owners = principal.visibility.owners_json
+    seen = principal.visibility.seen
 
     async def unit(tx: Tx) -> list[CountedTag]:
-        return await rows.tags_after(tx, fold(prefix), after, limit, owners=owners)
+        return await rows.tags_after(tx, fold(prefix), after, limit, seen=seen)
 
     return await store.index.read(unit)
 
@@ -338,13 +346,14 @@ async def describe_tag(
     expected: Expected = ANYTHING,
 ) -> CountedTag:
     """Say what a tag means."""
-    owners = principal.visibility.owners_json
+    seen = principal.visibility.seen
 
     async def unit(tx: Tx) -> CountedTag:
+        require_everywhere(principal, principal.word, reference)
         tag = await require_tag(tx, reference)
         expected.require(tag.id, tag.changes)
         await _describe(tx, principal, tag, description)
-        return await rows.count_tag(tx, tag.id, owners=owners)
+        return await rows.count_tag(tx, tag.id, seen=seen)
 
     return await change(store, principal, unit)
 
@@ -376,6 +385,7 @@ async def delete_tag(
     """Remove a tag that nothing has; raises `Conflict`, code ``tag_in_use``."""
 
     async def unit(tx: Tx) -> None:
+        require_everywhere(principal, principal.word, reference)
         tag = await require_tag(tx, reference)
         expected.require(tag.id, tag.changes)
         if await rows.is_tag_used(tx, tag.id):

@@ -43,7 +43,7 @@ from registry.domain.statuses import Status
 from registry.errors import NotFound
 from registry.services.change import change
 from registry.services.moves import move_status
-from registry.services.resolve import DraftFiles, follow, require_model
+from registry.services.resolve import DraftFiles, follow, require_model, require_word
 from store.index.transactions import Tx
 from store.opening import Store
 
@@ -106,9 +106,10 @@ async def get_version_by_id(store: Store, principal: Principal, id: str) -> Full
             version is None
             or version.deleted_at is not None
             or model is None
-            or not principal.visibility.covers(model.id)
+            or not principal.visibility.shows(model)
         ):
             raise NotFound("version", id, code="version_not_found")
+        require_word(principal, model)
         return await full_version(tx, model, version)
 
     return await store.index.look(unit)

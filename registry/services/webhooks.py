@@ -42,6 +42,7 @@ from registry.domain.webhooks import Webhook, parse_events
 from registry.errors import Conflict, Invalid, NotFound
 from registry.services.change import change
 from registry.services.namespaces import require_namespace
+from registry.services.resolve import require_owner
 from store.index.transactions import Tx
 from store.opening import Store
 
@@ -144,9 +145,9 @@ class Webhooks:
             found = None
             if namespace is not None:
                 found = (await require_namespace(tx, principal, namespace)).id
-            owners = principal.visibility.owners_json
+            seen = principal.places(principal.word or "namespace.admin")
             return await webhooks_before(
-                tx, namespace_id=found, owners=owners, before=before, limit=limit + 1
+                tx, namespace_id=found, seen=seen, before=before, limit=limit + 1
             )
 
         items = await self._store.index.read(unit)
@@ -243,12 +244,9 @@ class Webhooks:
 async def require_webhook(tx: Tx, principal: Principal, id: str) -> Webhook:
     """The webhook, if the principal may see its namespace; raises `NotFound`."""
     found = await find_webhook(tx, id) if is_id(id, WEBHOOK) else None
-    if (
-        found is None
-        or found.namespace_id is None
-        or not principal.visibility.covers(found.namespace_id)
-    ):
-        raise NotFound("webhook", id[:80], code="webhook_not_found")
+    missing = NotFound("webhook", id[:80], code="webhook_not_found")
+    await require_owner(tx, principal, None if found is None else found.namespace_id, missing)
+    assert found is not None, "what is not there was refused"
     return found
 
 

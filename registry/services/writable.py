@@ -13,28 +13,33 @@ from registry.domain.models import Draft, Model, Version
 from registry.domain.names import RESERVED_ALIASES, ModelName, fold
 from registry.domain.principals import Principal
 from registry.domain.references import ModelId, ModelReference
-from registry.errors import Conflict
+from registry.errors import Conflict, NotFound
 from registry.services import models
-from registry.services.resolve import find_named, require_model
+from registry.services.namespaces import may_create
+from registry.services.renames import name_taken, refuse_taken
+from registry.services.resolve import require_model
 from store.index.transactions import Tx
 
 
 async def model_to_write(tx: Tx, principal: Principal, reference: ModelReference) -> Model | None:
-    """The model if it is there; a name that differs from it in case only is refused.
+    """The model if it is there, None if it may be made; one that differs only in case is refused.
 
-    A former name of a renamed model leads to it, in any spelling.
+    A former name of a renamed model leads to it, in any spelling. Raises `NotFound` where the
+    caller neither sees a model of that name nor may make one, and `Conflict` where it may make
+    models there but does not see the one that has the name.
     """
-    if isinstance(reference, ModelId):
-        return await require_model(tx, principal, reference)
-    model = await find_named(tx, reference)
-    if model is not None and model.folded == reference.folded and model.name != reference.text:
-        raise Conflict(
-            "model",
-            reference.text,
-            f"is taken: there is {model.name}, and names that differ only in case are one",
-            code="model_name_taken",
-            details={"existing": model.name},
-        )
+    try:
+        model = await require_model(tx, principal, reference)
+    except NotFound:
+        if isinstance(reference, ModelId) or not await may_create(tx, principal, reference):
+            raise
+        if not principal.visibility.everything:
+            await refuse_taken(tx, principal, reference)
+        return None
+    if isinstance(reference, ModelId) or model.folded != reference.folded:
+        return model
+    if model.name != reference.text:
+        raise name_taken(principal, reference, model)
     return model
 
 

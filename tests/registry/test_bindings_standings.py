@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from registry.domain import standings as module
+from registry.domain.principals import Visibility
 from registry.domain.ranking import Candidate, parts_of, rank_of, score_of
 from registry.domain.routing import REASONS, Routing
 from registry.domain.standings import Standings
@@ -22,6 +23,8 @@ def candidate(number: int, generator: random.Random) -> Candidate:
     return Candidate(
         id=f"bnd_{number}",
         model_id=f"mdl_{number % 7}",
+        namespace_id=f"nsp_{number % 7 % 3}",
+        level="public" if number % 7 == 6 else "private",
         model=f"m{number % 7}",
         folded=f"m{number % 7}",
         kind=generator.choice(["model", "dataset"]),
@@ -118,14 +121,18 @@ def _fails(value: float | None, limit: float | None, *, is_least: bool) -> str |
 
 def check(standings: Standings, present: dict[str, Candidate], generator: random.Random) -> None:
     asked, limit = question(generator), generator.choice([1, 3, 50])
-    owners = frozenset({"mdl_1", "mdl_2"}) if generator.random() < 0.2 else None
-    seen = [one for one in present.values() if owners is None or one.model_id in owners]
+    visibility = None
+    if generator.random() < 0.4:
+        owned = generator.sample(("mdl_1", "mdl_2", "nsp_1"), generator.randrange(3))
+        levels = frozenset(("public",)) if generator.random() < 0.5 else frozenset[str]()
+        visibility = Visibility(False, frozenset(owned), levels)
+    seen = [one for one in present.values() if visibility is None or visibility.opens(one.place)]
     reasons = [first_reason(one, asked) for one in seen]
     fits = sorted(
         (one for one, reason in zip(seen, reasons, strict=True) if reason is None), key=rank_of
     )
 
-    found = standings.find(asked.tests(), limit=limit, owners=owners)
+    found = standings.find(asked.tests(), limit=limit, seen=visibility)
 
     assert found.best == fits[:limit]
     assert (found.considered, found.matched) == (len(seen), len(fits))
@@ -199,6 +206,6 @@ def test_a_score_is_between_nothing_and_one_and_only_better_parts_raise_it() -> 
 
 
 def test_nobody_stands_where_nobody_is() -> None:
-    found = Standings().find(Routing(task="chat").tests(), limit=5, owners=None)
+    found = Standings().find(Routing(task="chat").tests(), limit=5, seen=None)
 
     assert (found.best, found.considered, found.excluded) == ([], 0, [])

@@ -640,7 +640,7 @@ FIRST_OF: dict[tuple[str, ...], str] = {
     ("status",): "deployments_by_status",
     ("name", "environment"): "deployments_named",
     ("model", "environment", "status"): "deployments_by_model",
-    ("environment", "status", "owners"): "deployments_by_environment",
+    ("environment", "status", "seen"): "deployments_by_environment",
 }
 RUNNING_OF: dict[tuple[str, ...], str] = {
     (): "deployments_running",
@@ -650,7 +650,7 @@ RUNNING_OF: dict[tuple[str, ...], str] = {
     ("status",): "deployments_by_status",
     ("model", "environment"): "deployments_running_by_model",
     ("environment", "status"): "deployments_running_by_environment",
-    ("environment", "owners"): "deployments_running_by_environment",
+    ("environment", "seen"): "deployments_running_by_environment",
 }
 
 
@@ -675,7 +675,7 @@ async def test_counts_of_one_filter_read_no_rows(registry: Registry) -> None:
         ("model",),
         ("environment",),
         ("status",),
-        ("status", "owners"),
+        ("status", "seen"),
     ]
 
     for given in filters:
@@ -754,8 +754,8 @@ async def test_the_summary_is_one_statement_that_reads_no_rows(registry: Registr
     await registry.get(f"{DEPLOYMENTS}/summary")
 
     assert index.statement_count() - before == 1
-    for has_owners in (False, True):
-        plan = await plan_of(index, _standing(has_owners=has_owners))
+    for is_restricted in (False, True):
+        plan = await plan_of(index, _standing(is_restricted=is_restricted))
         [step] = [step for step in plan if "deployments" in step]
         assert step == "SCAN deployments USING COVERING INDEX deployments_standing"
         assert not [step for step in plan if "GROUP BY" in step], plan

@@ -16,7 +16,7 @@ from registry.catalog import lineage
 from registry.catalog.lineage import insert_edge
 from registry.catalog.versions import find_version_by_number
 from registry.domain.lineage import Edge
-from registry.domain.principals import LOCAL, Principal
+from registry.domain.principals import LOCAL, Principal, Visibility
 from registry.domain.references import ById, ByNumber, parse_model
 from registry.errors import Conflict
 from registry.services.lineage import (
@@ -407,16 +407,8 @@ class OneEyed(Principal):
     models: frozenset[str] = frozenset()
 
     @property
-    def visibility(self) -> Any:
-        return Seen(self.models)
-
-
-class Seen:
-    def __init__(self, models: frozenset[str]) -> None:
-        self.models = models
-
-    def covers(self, owner: str) -> bool:
-        return owner in self.models
+    def visibility(self) -> Visibility:
+        return Visibility(False, self.models)
 
 
 async def test_a_hidden_model_is_a_node_without_a_name_and_ends_the_walk(

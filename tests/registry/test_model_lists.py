@@ -61,7 +61,7 @@ def shape(**said: Any) -> _Shape:
         "tags": (),
         "substring": "none",
         "order": "name",
-        "is_restricted": False,
+        "restriction": "none",
         "has_place": True,
         "is_count": False,
     }
@@ -70,9 +70,9 @@ def shape(**said: Any) -> _Shape:
 
 async def test_lists_in_order_of_names_read_an_index_and_sort_nothing(index: Database) -> None:
     for equal, tagged, substring, restricted in product(
-        EQUAL, TAGS, ("none", "prefix"), (False, True)
+        EQUAL, TAGS, ("none", "prefix"), ("none", "many")
     ):
-        asked = shape(equal=equal, tags=tagged, substring=substring, is_restricted=restricted)
+        asked = shape(equal=equal, tags=tagged, substring=substring, restriction=restricted)
         found = await plan(index, _statement(asked))
         assert "TEMP B-TREE" not in found, (asked, found)
         assert "SCAN models" not in found, (asked, found)

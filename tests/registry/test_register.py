@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from registry.catalog.schema.models import DEFAULT_NAMESPACE_ID
 from registry.config import Config, LimitsConfig
 from registry.domain.principals import LOCAL, Principal
 from registry.domain.references import parse_model
+from registry.domain.roles import Rights
 from registry.domain.trees import EMPTY_TREE, TreeFile, tree_digest
 from registry.errors import ContentMissing
 from registry.services.composing import NamedFile, Prepared, Registration, prepare
@@ -592,7 +594,8 @@ async def test_what_goes_between_looking_and_writing_is_missing_too(
 
 
 async def test_a_digest_opens_nothing_that_the_caller_may_not_read(registry: Registry) -> None:
-    stranger = Principal("usr_stranger", "stranger")
+    may_create = Rights(namespaces={DEFAULT_NAMESPACE_ID: frozenset(("model.create",))})
+    stranger = Principal("usr_stranger", "stranger", rights=may_create)
     await stored(registry, WEIGHTS)
 
     with pytest.raises(ContentMissing):

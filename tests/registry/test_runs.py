@@ -711,7 +711,7 @@ async def test_a_cursor_of_another_list_is_refused(registry: Registry) -> None:
         (("version",), "runs_by_version"),
         (("experiment", "model", "status"), "runs_by_experiment"),
         (("model", "status", "since"), "runs_by_model"),
-        (("version", "experiment", "model", "status", "owners"), "runs_by_version"),
+        (("version", "experiment", "model", "status", "seen"), "runs_by_version"),
     ],
 )
 @pytest.mark.parametrize("has_place", [False, True])

@@ -189,7 +189,7 @@ async def test_who_may_not_see_all_is_told_of_what_they_may_see(registry: Regist
     seeing = Visibility(everything=False, owners=frozenset(ids[:1]))
 
     async def unit(tx: Tx) -> list[rows.CountedTag]:
-        return await rows.tags_after(tx, "", "", 10, owners=seeing.owners_json)
+        return await rows.tags_after(tx, "", "", 10, seen=seeing.seen)
 
     [some_of_it] = await registry.store.index.read(unit)
 

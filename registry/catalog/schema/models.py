@@ -155,6 +155,8 @@ live_index("models_by_risk", models.c.risk_level, models.c.folded)
 live_index("models_by_activity", models.c.active, models.c.folded)
 live_index("models_by_kind", models.c.kind, models.c.folded)
 live_index("models_by_visibility", models.c.visibility, models.c.folded)
+# Whether a namespace holds a model of a level.
+live_index("models_by_access", models.c.namespace, models.c.visibility)
 Index(
     "models_deleted",
     models.c.deleted_at,

@@ -241,6 +241,13 @@ def masked(evidence: Any, is_visible: Callable[[str], bool]) -> Any:
     }
 
 
+def models_named(evidence: Any) -> frozenset[str]:
+    """The ids of the models that entries of evidence name."""
+    named = set[str]()
+    masked(evidence, lambda model: named.add(model) is None)
+    return frozenset(named)
+
+
 def _masked_entry(entry: Any, is_visible: Callable[[str], bool]) -> Any:
     model = entry.get("model") if isinstance(entry, dict) else None
     return entry if model is None or is_visible(model) else {"restricted": True}

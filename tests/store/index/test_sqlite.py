@@ -341,6 +341,11 @@ async def test_the_reserve_is_held_and_released_and_held_again(
         with pytest.raises(StorageFull):
             await index.run(put("large", "v" * 100_000))
         assert await index.run(drop("a")) == 1
+        assert await index.run(MakesRoom(put("makes room", "v" * 100_000))) == 1
+        with pytest.raises(StorageFull):
+            await index.run(put("large", "v" * 100_000))
+        with pytest.raises(StorageFull):
+            await index.run(MakesRoom(put("very large", "v" * FIRST_BYTES)))
 
     await index.run(put("large", "v" * 100_000))
     assert reserve.stat().st_size == FIRST_BYTES
