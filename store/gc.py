@@ -37,7 +37,7 @@ from store.holds import PurgeHold, live_holds
 from store.index import blobs as rows
 from store.index import claims, state
 from store.index.blobs import BlobRow
-from store.index.transactions import Index, Tx
+from store.index.transactions import Index, MakesRoom, Tx
 from store.quarantine import (
     COLLECTED,
     AsideRow,
@@ -195,9 +195,8 @@ class Collector:
         for start in range(0, len(plan.blobs), BATCH):
             batch = plan.blobs[start : start + BATCH]
             async with self._quarantine.moving():
-                taken = await self._index.run(
-                    partial(_announce, batch=batch, before=before, collection=plan.id)
-                )
+                announce = partial(_announce, batch=batch, before=before, collection=plan.id)
+                taken = await self._index.run(MakesRoom(announce))
                 await self._quarantine.finish(
                     [row for row in taken if row.is_present and not row.is_cold]
                 )

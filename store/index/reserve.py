@@ -7,7 +7,8 @@ held in a file of their own::
     held      the file has its size
     released  the file is empty: the disk was full; until it has room again no process lets the
               database file grow, so that every checkpoint can finish. Deletes and updates go on,
-              what needs new pages is refused with `StorageFull`
+              what needs new pages is refused with `StorageFull`; what makes room
+              (`store.index.transactions.MakesRoom`) may have a few
 
 The file is changed under ``writer.lock`` only. Nothing is lost if it is removed.
 """
@@ -25,6 +26,9 @@ FIRST_BYTES: Final = 1 << 20
 FULL_BYTES: Final = 24 << 20
 """Held once the WAL has grown: more than writers let it grow to, and with it what a checkpoint may
 add to the database file."""
+
+ROOM_BYTES: Final = FIRST_BYTES // 2
+"""So far the database file may grow on a full disk for what makes room: rows of quarantine, say."""
 
 _PLENTY: Final = 4
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import ClauseElement
@@ -83,6 +83,16 @@ class Tx(Protocol):
 
 
 Unit: TypeAlias = Callable[[Tx], Awaitable[T]]
+
+
+class MakesRoom(Generic[T]):
+    """A unit that lets go of something large: on a full disk it may use room kept for such."""
+
+    def __init__(self, unit: Unit[T]) -> None:
+        self._unit = unit
+
+    def __call__(self, tx: Tx) -> Awaitable[T]:
+        return self._unit(tx)
 
 
 class Index(Protocol):

@@ -34,9 +34,9 @@ from store.clock import Clock
 from store.errors import IndexConflict, StorageFull, StoreError, Unavailable
 from store.index import driver
 from store.index.driver import Transaction, drive, sqlite, translated
-from store.index.reserve import Reserve
+from store.index.reserve import ROOM_BYTES, Reserve
 from store.index.stats import Checkpoint, Stats
-from store.index.transactions import Unit
+from store.index.transactions import MakesRoom, Unit
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -100,6 +100,7 @@ class Writer:
         self._lock = lock
         self._reserve = reserve
         self._is_frozen = False
+        self._pages_with_room = _MOST_PAGES
         self._clock = clock
         self._stats = stats
         self._observer = observer
@@ -229,7 +230,8 @@ class Writer:
         work.error = None
         transaction.control("SAVEPOINT unit")
         try:
-            work.result = drive(work.unit, transaction)
+            with self._room_for(work.unit):
+                work.result = drive(work.unit, transaction)
         except BaseException as error:  # whatever it is, it belongs to whoever awaits the unit
             work.error = error
             if transaction.is_active:
@@ -282,7 +284,23 @@ class Writer:
             return
         # SQLite raises a limit below the present size to that size.
         self.transaction.control(f"PRAGMA max_page_count={1 if is_frozen else _MOST_PAGES}")
+        if is_frozen:
+            pages = self.transaction.query("PRAGMA page_count")[0]
+            page_bytes = self.transaction.query("PRAGMA page_size")[0]
+            self._pages_with_room = pages + ROOM_BYTES // page_bytes
         self._is_frozen = is_frozen
+
+    @contextmanager
+    def _room_for(self, unit: Unit[Any]) -> Iterator[None]:
+        """Let the file grow a little for what makes room, where nothing else may let it grow."""
+        if not self._is_frozen or not isinstance(unit, MakesRoom):
+            yield
+            return
+        self.transaction.control(f"PRAGMA max_page_count={self._pages_with_room}")
+        try:
+            yield
+        finally:
+            self.transaction.control("PRAGMA max_page_count=1")
 
     def _force_checkpoint(self) -> None:
         """Checkpoint, so that the next frames overwrite the WAL from its beginning."""

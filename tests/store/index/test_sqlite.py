@@ -28,7 +28,7 @@ from store.index.database import Database
 from store.index.driver import sqlite
 from store.index.readers import Reader
 from store.index.reserve import FIRST_BYTES, FULL_BYTES, Reserve
-from store.index.transactions import Tx
+from store.index.transactions import MakesRoom, Tx
 from store.index.upgrade import upgrade
 from tests.contracts.index import (
     BEGIN_COUNTING,
