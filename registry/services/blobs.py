@@ -42,7 +42,7 @@ from store.index.blobs import BlobRow
 from store.index.claims import KEPT, PIN, RefRow
 from store.index.database import Database
 from store.index.readable import is_readable
-from store.index.transactions import Index, Tx
+from store.index.transactions import Index, MakesRoom, Tx
 from store.ingest import Ingest, StoredBlob
 
 T = TypeVar("T")
@@ -228,7 +228,7 @@ class Blobs:
                     await _record_pin(tx, principal, "delete", digest)
             await claims.add_lease(tx, digest, memory, tx.now)
 
-        await change_index(self._index, principal, unit)
+        await change_index(self._index, principal, MakesRoom(unit))
 
     async def pins(
         self, principal: Principal, *, after: Position | None = None, limit: int = 100

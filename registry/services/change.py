@@ -27,7 +27,7 @@ from registry.catalog import once
 from registry.catalog.once import Kept, KeptAnswer, Scope
 from registry.domain.principals import Principal
 from registry.errors import KeyReused, RegistryError
-from store.index.transactions import Index, Tx, Unit
+from store.index.transactions import Index, MakesRoom, Tx, Unit
 from store.opening import Store
 
 T = TypeVar("T")
@@ -116,7 +116,8 @@ async def change_index(
         return await index.run(unit)
     if pending.is_kept:
         raise RuntimeError("a second change in one request: its answer is kept already")
-    result = await index.run(_keeping(pending, unit, shown))
+    keeping = _keeping(pending, unit, shown)
+    result = await index.run(MakesRoom(keeping) if isinstance(unit, MakesRoom) else keeping)
     pending.is_kept = True
     return result
 

@@ -40,7 +40,7 @@ from store.digest import Digest
 from store.errors import BlobNotFound, CollectionRefused, StoreError
 from store.gc import CollectionStatus, confirm_collection
 from store.index import state
-from store.index.transactions import Tx
+from store.index.transactions import MakesRoom, Tx
 from store.opening import Store
 from store.scrub import ScrubProgress
 
@@ -192,7 +192,7 @@ class Operations:
             await confirm_collection(tx)
             await record(tx, principal, Entry(action="confirm", kind="gc", id="gc"))
 
-        await change_index(self._index, principal, unit)
+        await change_index(self._index, principal, MakesRoom(unit))
 
     async def plan_retention(self, principal: Principal, target: Target) -> Operation:
         """Find out what would become of versions and keep the plan, so that it can be applied."""
@@ -328,7 +328,7 @@ class Operations:
             return True
 
         try:
-            return await self._index.run(unit)
+            return await self._index.run(MakesRoom(unit))
         except StoreError as error:
             logger.warning("operation not renewed", reason=str(error))
             return True
@@ -349,7 +349,7 @@ class Operations:
             reason=None if ended.failure is None else ended.failure.reason,
         )
         try:
-            await self._index.run(unit)
+            await self._index.run(MakesRoom(unit))
         except StoreError as error:
             logger.error("the end of an operation was not recorded", reason=str(error))
 

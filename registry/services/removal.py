@@ -49,7 +49,7 @@ from registry.services.run_purges import forget_training
 from registry.services.scoring import forget_judgement
 from registry.services.versions import FullVersion, full_version
 from store.index.state import first_state, put_state
-from store.index.transactions import Tx
+from store.index.transactions import MakesRoom, Tx
 from store.opening import Store
 
 _FORGETTING: Final = "forgetting."
@@ -88,7 +88,7 @@ async def delete_version(
         expected.require(target.version.id, target.version.changes, under=found.name)
         return await delete_in(tx, principal, found, target.version, reason)
 
-    return await change(store, principal, unit)
+    return await change(store, principal, MakesRoom(unit))
 
 
 async def delete_in(
@@ -211,7 +211,7 @@ async def purge_version(
         version = await purge_in(tx, principal, found, version, reason)
         return await full_version(tx, found, version)
 
-    purged = await change(store, principal, unit)
+    purged = await change(store, principal, MakesRoom(unit))
     await forget_version(store, purged.version.id)
     return purged
 
