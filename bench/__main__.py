@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rate_seconds=options.seconds,
         models=options.models,
         versions=options.versions,
+        keep=options.keep,
+        case=options.case,
     )
     environment = describe(settings, contenders, skipped)
     _print(report.environment_lines(environment))
@@ -135,6 +137,12 @@ def _parser(known: dict[str, Scenario]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--models", type=int, default=100_000, help="in the index of `catalog`")
     parser.add_argument("--versions", type=int, default=1_000_000, help="of these models together")
+    parser.add_argument(
+        "--keep", type=_directory, metavar="DIR", help="keep what `catalog` filled for the next run"
+    )
+    parser.add_argument(
+        "--case", default="", metavar="TEXT", help="only questions of `catalog` with this in them"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write records as JSON lines")
     parser.add_argument("--against", type=Path, metavar="FILE", help="compare with such records")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw pictures (matplotlib)")

@@ -8,8 +8,11 @@ size, since what is asked for has that many. Registering is measured last: it ch
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import itertools
 import random
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +31,9 @@ from bench.records import Goal
 from bench.shapes import Shape
 from registry.api.wire_models import ModelsQuery
 from registry.api.wire_versions import VersionsQuery
+from registry.catalog.migrations import CHAINS
 from registry.http.cursors import cursor
+from store.index.upgrade import composed
 from store.layout import INDEX_FILE
 
 SMALL: Final = Shape(100, 1_000)
@@ -68,7 +73,36 @@ def prepare(bench: Bench, contenders: Sequence[Contender]) -> tuple[Filled, Fill
 
 
 def _filled(bench: Bench, contender: Contender, shape: Shape) -> Filled:
+    """An index of this shape that the rounds may change, filled or copied from the kept one."""
     directory = bench.new_directory()
+    kept = _kept(bench.settings.keep, shape)
+    if kept is None:
+        _fill(bench, contender, shape, directory)
+        return Filled(shape, directory)
+    if not kept.exists():
+        filling = kept.with_suffix(".filling")
+        shutil.rmtree(filling, ignore_errors=True)
+        filling.mkdir(parents=True)
+        _fill(bench, contender, shape, filling)
+        filling.rename(kept)
+    shutil.copytree(kept, directory, dirs_exist_ok=True)
+    return Filled(shape, directory)
+
+
+def _kept(root: Path | None, shape: Shape) -> Path | None:
+    """Where the index of this shape is kept: one that other tables or another filling made is not.
+
+    A server that starts with another would upgrade it, and that is not what is measured.
+    """
+    if root is None:
+        return None
+    made_by = hashlib.sha256(inspect.getsource(catalog).encode())
+    made_by.update(inspect.getsource(shapes).encode())
+    filling = f"{composed(CHAINS)}-{made_by.hexdigest()[:8]}"
+    return root / f"catalog-{shape.models}-{shape.versions}-{filling}"
+
+
+def _fill(bench: Bench, contender: Contender, shape: Shape, directory: Path) -> None:
     stored = bench.data.small_digests(4096, _STORED)
     template = bench.data.small_template(4096).encode()
     with bench.again(contender, directory) as server, Connection(server.port) as connection:
@@ -76,7 +110,6 @@ def _filled(bench: Bench, contender: Contender, shape: Shape) -> Filled:
             contender.upload_small(connection, sha256, template + b"%016d" % number)
     [database] = directory.rglob(INDEX_FILE)
     catalog.fill(database, shape, [(sha256, 4096) for sha256 in stored])
-    return Filled(shape, directory)
 
 
 def measure(bench: Bench, contender: Contender, filled: tuple[Filled, Filled]) -> Measured:
@@ -88,6 +121,8 @@ def measure(bench: Bench, contender: Contender, filled: tuple[Filled, Filled]) -
             sides.append((each.shape, stack.enter_context(Connection(server.port))))
         seconds = bench.settings.pair_seconds or bench.settings.rate_seconds / 2
         for case, asker in CASES.items():
+            if bench.settings.case not in case:
+                continue
             yield case, _race(sides, asker, unique, seconds)
 
 

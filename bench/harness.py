@@ -41,6 +41,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     models: int = 100_000
     versions: int = 1_000_000
     """How large the large index of `catalog` is."""
+    keep: Path | None = None
+    """Where the filled indexes of `catalog` stay for the next run."""
+    case: str = ""
+    """Ask only the questions of `catalog` whose name has this."""
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
