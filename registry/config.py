@@ -30,6 +30,7 @@ CONFIG_VARIABLE: Final = "DIGESTRY_CONFIG"
 _NOT_SETTINGS: Final = (
     CONFIG_VARIABLE,
     "DIGESTRY_URL",  # which server commands talk to
+    "DIGESTRY_TOKEN",  # what they show it
     "DIGESTRY_TESTS_",  # how the tests are run
     "DIGESTRY_BENCH_",  # how the benchmarks are run
     "DIGESTRY_INTERNAL_",  # what the supervisor tells its workers
@@ -88,6 +89,7 @@ class RatesConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 class StoreConfig(msgspec.Struct, frozen=True, kw_only=True):
     data: Annotated[str, Meta(min_length=1)] = "./data"
+    archive: str = ""
     backend: Literal["local", "memory"] = "local"
     verify_reads: Literal["boot", "strict", "scrub"] = "boot"
     verify_again_days: Annotated[int, Meta(ge=1, le=3650)] = 7

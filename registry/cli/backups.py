@@ -24,6 +24,7 @@ from registry.cli.offices import RemoteOffice, ServerSilent, configure
 from registry.cli.output import many, say, say_json, size
 from registry.cli.progress import shown
 from registry.cli.schema import SCHEMA_NUMBER
+from registry.cli.settings import store_settings
 from registry.cli.tables import show as show_table
 from registry.domain.operations import Progress
 from registry.http.times import rfc3339
@@ -74,13 +75,17 @@ def make(target: Path, wish: Wish, *, config: str | None, data: str | None, as_j
     """Copy the store, and tell what of it is not in the copy."""
     if wish.keep < 1:
         raise CommandError("--keep must be at least 1")
-    root = Path(configure(config, data).store.data).resolve()
+    settings = store_settings(configure(config, data))
+    root = settings.root
+    if root is None:
+        raise CommandError("a store in memory has nothing to copy")
     target = target.absolute()
     with _translated(), _holding(root) as hold, _reporting("backup") as report:
         made = make_backup(
             root,
             target,
             hold=hold,
+            archive=settings.archive,
             kind="snapshot" if wish.snapshot else "backup",
             keep=wish.keep,
             check=wish.check,

@@ -14,6 +14,7 @@ def store_settings(config: Config) -> StoreSettings:
     store = config.store
     return StoreSettings(
         root=None if store.backend == "memory" else Path(store.data).resolve(),
+        archive=Path(store.archive).resolve() if store.archive else None,
         durability=store.durability,
         verify_reads=store.verify_reads,
         verify_again_days=store.verify_again_days,

@@ -8,12 +8,15 @@ ingest commits no row before. From *T* on the file may be moved, but it cannot b
   ``quarantine/<digest>.<generation>``. So each digest is looked for under its name and in
   quarantine, and again where it was found in neither, since it may have changed places between the
   two looks.
+- *The archive* gets the bytes before the file goes, and gives them back before its own goes, which
+  waits for the hold. So the archive is one more place to look; what is found there is decompressed.
 - *Undo* moves it back, which the same looks cover. What undo finds superseded it removes; then the
   digest has been stored anew, and that file is under its name.
-- *Purge* is the only thing that removes a blob's bytes, and it waits while there is a hold
-  (`store.holds`, taken before *T*). The hold has an expiry, so that a killed backup stops nobody
-  for long; it is renewed while the copying lasts, and a backup whose hold had lapsed for however
-  short a time is given up: its files may be gone, and "missing" would be a lie about the store.
+- *Purge* and the sweep of the archive's spare files are all that removes a blob's bytes, and they
+  wait while there is a hold (`store.holds`, taken before *T*). The hold has an expiry, so that a
+  killed backup stops nobody for long; it is renewed while the copying lasts, and a backup whose
+  hold had lapsed for however short a time is given up: its files may be gone, and "missing" would
+  be a lie about the store.
 - *Healing* puts other bytes under the name, which are the same by their digest.
 - An *open* file keeps its bytes whatever happens to its names.
 

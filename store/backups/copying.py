@@ -7,7 +7,6 @@ size. Names are made durable in the end, all at once, by `Copier.sync_names`.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import secrets
@@ -20,17 +19,13 @@ from typing import Final, TypeVar
 
 from blake3 import blake3
 
-from store import layout
+from store.backups.sources import Source, forget
 from store.digest import Digest
 from store.durable import Disk, translated
 from store.errors import Unavailable
 
 COPY_BYTES: Final = 8 << 20
 HASH_BYTES: Final = 1 << 20
-ROUNDS: Final = 5
-"""How often a digest is looked for in all places. A file that is missed must be moved, by two
-transactions, within each of them."""
-
 _READ_ONLY: Final = 0o444
 
 Tick = Callable[[int], None]
@@ -68,9 +63,9 @@ class Copier:
         self._lock = threading.Lock()
 
     def blob(
-        self, sources: Iterator[int], digest: Digest, size_bytes: int, target: str
+        self, sources: Iterator[Source], digest: Digest, size_bytes: int, target: str
     ) -> str | None:
-        """Copy the first of `sources`, open files, that has the right bytes; say what was wrong.
+        """Copy the first of `sources` that has the right bytes; say what was wrong.
 
         None means that the copy has its name.
         """
@@ -79,7 +74,7 @@ class Copier:
             try:
                 found = self._copy(source, digest, size_bytes, target)
             finally:
-                os.close(source)
+                source.close()
             if found is None:
                 return None
             problem = found
@@ -131,11 +126,9 @@ class Copier:
             self._tick(0)
         self._folders.clear()
 
-    def _copy(self, source: int, digest: Digest, size_bytes: int, target: str) -> str | None:
-        with translated("copying"):
-            actual = os.fstat(source).st_size
-        if actual != size_bytes:
-            return f"the file has {actual} bytes instead of {size_bytes}"
+    def _copy(self, source: Source, digest: Digest, size_bytes: int, target: str) -> str | None:
+        if source.size_bytes != size_bytes:
+            return f"the file has {source.size_bytes} bytes instead of {size_bytes}"
         part = f"{self._partial}/{digest.hex}.{self._token}"
         with translated("copying"):
             copy = self._disk.create(part)
@@ -145,12 +138,12 @@ class Copier:
                     return "the bytes do not match"
                 os.fchmod(copy, _READ_ONLY)
                 self._disk.sync_data(copy, part)
-                _forget(source)
-                _forget(copy)
+                source.forget_pages()
+                forget(copy)
             except OSError as error:
                 with suppress(OSError):  # what makes room on a full disk
                     self._disk.unlink(part)
-                if error.errno == errno.EIO and not _is_readable(source):
+                if source.explains(error):
                     return "the file cannot be read"
                 raise
             finally:
@@ -160,14 +153,14 @@ class Copier:
         self.named(target)
         return None
 
-    def _fill(self, copy: int, part: str, source: int, size_bytes: int) -> Digest:
+    def _fill(self, copy: int, part: str, source: Source, size_bytes: int) -> Digest:
         """Copy and hash what was copied."""
         running = hashlib.sha256()
         buffer = memoryview(bytearray(min(HASH_BYTES, size_bytes)))
         copied = hashed = 0
         while copied < size_bytes:
             wanted = min(COPY_BYTES, size_bytes - copied)
-            done = self._disk.copy(source, copy, part, wanted, copied)
+            done = source.copy(self._disk, copy, part, wanted, copied)
             if not done:
                 break
             copied += done
@@ -181,50 +174,6 @@ class Copier:
         return Digest(running.hexdigest())
 
 
-def stored_files(root: Path, digest: Digest, generation: int) -> Iterator[int]:
-    """Open every file that could hold a stored blob's bytes, wherever it is; each file once.
-
-    Whoever takes a descriptor closes it. A blob that nobody finds at its name is on its way to
-    quarantine, there, or on its way back, so all places are looked at several times.
-    """
-    seen: set[tuple[int, int]] = set()
-    name = f"{root}/{layout.blob_key(digest)}"
-    for _ in range(ROUNDS):
-        yield from _unseen([name, f"{root}/{layout.quarantine_key(digest, generation)}"], seen)
-        yield from _unseen(
-            [f"{root}/{layout.QUARANTINE}/{one}" for one in _asides(root, digest)], seen
-        )
-
-
-def _asides(root: Path, digest: Digest) -> list[str]:
-    with translated("quarantine"):
-        return [
-            name
-            for name in os.listdir(f"{root}/{layout.QUARANTINE}")
-            if name.startswith(f"{digest.hex}.")
-        ]
-
-
-def _unseen(paths: list[str], seen: set[tuple[int, int]]) -> Iterator[int]:
-    for path in paths:
-        with translated("open"):
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            except FileNotFoundError:
-                continue
-        found = os.fstat(descriptor)
-        if (found.st_dev, found.st_ino) in seen:
-            os.close(descriptor)
-            continue
-        seen.add((found.st_dev, found.st_ino))
-        yield descriptor
-
-
-def plain_file(path: str) -> Iterator[int]:
-    """Open one file, if it is there."""
-    yield from _unseen([path], set())
-
-
 def hash_file(path: str, tick: Tick) -> Digest:
     """The digest of a file as the disk holds it, not the page cache. Raises `FileNotFoundError`."""
     with translated("reading"):
@@ -232,12 +181,12 @@ def hash_file(path: str, tick: Tick) -> Digest:
     running = hashlib.sha256()
     buffer = memoryview(bytearray(HASH_BYTES))
     try:
-        _forget(descriptor)
+        forget(descriptor)
         with translated("reading"):
             while got := os.readv(descriptor, [buffer]):
                 running.update(buffer[:got])
                 tick(got)
-        _forget(descriptor)
+        forget(descriptor)
     finally:
         os.close(descriptor)
     return Digest(running.hexdigest())
@@ -257,20 +206,3 @@ def has_size(path: str, size_bytes: int) -> bool:
             return os.lstat(path).st_size == size_bytes
     except FileNotFoundError:
         return False
-
-
-def _is_readable(descriptor: int) -> bool:
-    """Whether an error of copying was not that of reading."""
-    at = 0
-    try:
-        while piece := os.pread(descriptor, HASH_BYTES, at):
-            at += len(piece)
-    except OSError:
-        return False
-    return True
-
-
-def _forget(descriptor: int) -> None:
-    """Leave the page cache to those who are served; what is not synced stays."""
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -26,7 +26,8 @@ from typing import Final
 import msgspec
 
 from store import layout
-from store.backups.copying import Copier, has_size, hash_file, in_threads, stored_files
+from store.backends.archive import ColdDirectory
+from store.backups.copying import Copier, has_size, hash_file, in_threads
 from store.backups.directory import (
     FORMAT,
     INDEXES,
@@ -48,6 +49,7 @@ from store.backups.directory import (
 )
 from store.backups.named import IndexCopy, NamedBlob, sha256_of
 from store.backups.pulse import Pulse, Report
+from store.backups.sources import stored_files
 from store.clock import Clock, system_clock
 from store.digest import Digest
 from store.durable import Disk, translated
@@ -86,6 +88,7 @@ def make_backup(
     target: Path,
     *,
     hold: Hold,
+    archive: Path | None = None,
     kind: Kind = "backup",
     keep: int = KEEP,
     check: bool = False,
@@ -100,7 +103,8 @@ def make_backup(
     """Copy the store in `root` to `target`. Blocking.
 
     The caller has taken `hold` before and releases it afterwards. `check` reads what is already
-    there and replaces what is damaged. `private` are small files below `root` to be taken along,
+    there and replaces what is damaged. `archive` is where cold blobs are, if not below `root`; they
+    are in the backup as they were before. `private` are small files below `root` to be taken along,
     for the owner's eyes only. Raises `StoreRefused` before anything is written, `StorageFull`,
     `Unavailable`; what was finished before stays valid.
     """
@@ -108,12 +112,14 @@ def make_backup(
     if facts is None:
         raise StoreRefused(f"{root} is not a data directory of digestry")
     require_apart(root, target)
+    cold = ColdDirectory(archive or root / layout.ARCHIVE, root)
+    require_apart(Path(cold.root), target)
     disk = disk or Disk()
     _make(target, disk)
     pulse = Pulse(hold=hold, report=report, stop=stop, monotonic=monotonic)
     with writing(target):
         before = _prepared(target, facts.store_id, kind, disk)
-        work = _Backup(root, target, before, disk=disk, pulse=pulse, check=check)
+        work = _Backup(root, cold, target, before, disk=disk, pulse=pulse, check=check)
         return work.run(clock=clock, keep=keep, private=private, at_once=at_once)
 
 
@@ -121,9 +127,18 @@ class _Backup:
     """One run, which makes one generation."""
 
     def __init__(
-        self, root: Path, target: Path, before: Marker, *, disk: Disk, pulse: Pulse, check: bool
+        self,
+        root: Path,
+        cold: ColdDirectory,
+        target: Path,
+        before: Marker,
+        *,
+        disk: Disk,
+        pulse: Pulse,
+        check: bool,
     ) -> None:
         self._root = root
+        self._cold = cold
         self._target = target
         self._before = before
         self._disk = disk
@@ -142,6 +157,7 @@ class _Backup:
         self._sweep()
         facts = self._copy_index(number)
         with IndexCopy.open(index_path(self._target, number)) as index:
+            self._require_archive(index)
             self._copy_named(index, at_once)
         for name in private:
             self._copy_private(number, name)
@@ -194,6 +210,16 @@ class _Backup:
             )
         return found
 
+    def _require_archive(self, index: IndexCopy) -> None:
+        """Cold blobs are not missing because the disk that has them is not mounted."""
+        expected = index.archive_id()
+        marker = self._cold.marker()
+        if expected is not None and (marker is None or marker.archive_id != expected):
+            raise StoreRefused(
+                f"the store has cold blobs in the archive {expected}, which is not at "
+                f"{self._cold.where}; mount its disk, or set store.archive to where it is"
+            )
+
     def _copy_named(self, index: IndexCopy, at_once: int) -> None:
         self._pulse.begin("blobs", index.totals()[1])
         with self._pulse.crew(at_once, "backup") as threads:
@@ -232,7 +258,7 @@ class _Backup:
                 self._pulse.tick(row.size_bytes)
                 return None
         return self._copier.blob(
-            stored_files(self._root, row.digest, row.generation),
+            stored_files(self._root, self._cold, row.digest, row.generation),
             row.digest,
             row.size_bytes,
             target,

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from store.cold import ARCHIVE_ID
 from store.digest import Digest
 from store.durable import translated
 from store.errors import StoreRefused
@@ -74,6 +75,22 @@ class IndexCopy:
             "SELECT count(*), coalesce(sum(size), 0) FROM blobs WHERE state <> 'damaged'"
         ).fetchone()
         return int(row[0]), int(row[1])
+
+    def archive_id(self) -> str | None:
+        """Which archive has bytes of its blobs; None if they all have files of their own."""
+        if not self._knows_archive():
+            return None
+        found = self._connection.execute(
+            "SELECT value FROM store_state WHERE key = ? AND EXISTS "
+            "(SELECT 1 FROM blobs WHERE archived IS NOT NULL)",
+            (ARCHIVE_ID,),
+        ).fetchone()
+        return None if found is None else str(found[0])
+
+    def _knows_archive(self) -> bool:
+        """Whether the copy is of a schema that has archives at all."""
+        found = self._connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'archived'")
+        return found.fetchone() is not None
 
     def names(self, digest: Digest) -> bool:
         found = self._connection.execute("SELECT 1 FROM blobs WHERE digest = ?", (digest.raw,))

@@ -12,7 +12,8 @@ whoever calls holds its lock. **Order**, and what a crash leaves after each step
 4. ``store.json`` is written: the directory is whole, of a new epoch, with collection off.
 5. ``restoring`` is removed. Asked again after step 4, nothing else is done any more.
 
-**Tidying** forgets what has no files here: quarantine, unfinished uploads, leases, holds. A blob
+**Tidying** forgets what has no files here: quarantine, the archive, unfinished uploads, leases,
+holds. Cold blobs are hot. A blob
 whose bytes came along is present; a damaged one that an earlier generation had whole is healed by
 that. One that did not come along is ``damaged`` if anybody refers to it, so that readers hear so
 and the next upload heals it; else its row goes. Nothing is taken for verified since this boot.
@@ -31,7 +32,7 @@ import msgspec
 
 from store import layout
 from store.backends.local import prepare
-from store.backups.copying import Copier, has_size, hash_file, in_threads, plain_file
+from store.backups.copying import Copier, has_size, hash_file, in_threads
 from store.backups.directory import (
     PRIVATE,
     Generation,
@@ -45,6 +46,8 @@ from store.backups.directory import (
 )
 from store.backups.named import IndexCopy, NamedBlob, sha256_of
 from store.backups.pulse import Pulse, Report
+from store.backups.sources import plain_file
+from store.cold import ARCHIVE_ID
 from store.durable import Disk, translated
 from store.errors import StorageFull, StoreError, StoreRefused
 from store.gc import COLLECTION_OFF
@@ -60,6 +63,9 @@ WORK: Final = layout.RESTORING
 PLAN: Final = "plan.json"
 AT_ONCE: Final = 4
 OFF: Final = "the store was restored from a backup; run fsck, look at its report, then confirm"
+
+FIRST_WITH_ARCHIVE: Final = 2000
+"""Schemas below have no archive."""
 
 _Function: TypeAlias = Callable[[NamedBlob], str | None]
 
@@ -307,6 +313,14 @@ class _Restore:
         connection.execute("DELETE FROM uploads WHERE state <> ?", (FINISHED,))
         connection.execute("DELETE FROM store_state WHERE key = ?", (HOLDS,))
         connection.execute("UPDATE blobs SET verified_at = NULL, verified_boot = NULL")
+        self._forget_archive(connection)
+
+    def _forget_archive(self, connection: sqlite.Connection) -> None:
+        """Bytes of cold blobs came along like all others; another archive comes with time."""
+        connection.execute("DELETE FROM store_state WHERE key = ?", (ARCHIVE_ID,))
+        if self._one.schema >= FIRST_WITH_ARCHIVE:
+            connection.execute("UPDATE blobs SET archived = NULL WHERE archived IS NOT NULL")
+            connection.execute("DELETE FROM archived")
 
     def _settle_blobs(self, connection: sqlite.Connection) -> None:
         with IndexCopy.open(self._index) as index:

@@ -8,6 +8,7 @@ import os
 import random
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from store.opening import Store, StoreSettings, initialize, open_store, read_fac
 from store.segments import SEGMENT_BYTES
 from tests.store.conftest import ManualClock
 from tests.support.fresh import initialize_like_new
+from tests.support.scenarios import may_go
 from tests.support.soundness import assert_store_is_sound
 from tests.support.storing import OWNER, body, content_of, damage, lose, put, release, row_of
 
@@ -174,6 +176,15 @@ async def test_what_was_acknowledged_before_is_restored_byte_by_byte(
                 await store.collector.undo(taken)
             await store.collector.purge(everything=True)
 
+    async def change_places() -> None:
+        while not is_over.is_set():
+            digest = Digest.of(random.choice(sorted(before)))
+            with suppress(BlobNotFound, Unavailable):
+                await store.archive.cool(digest, may_go)
+            with suppress(BlobNotFound, Unavailable):
+                await store.archive.thaw(Digest.of(random.choice(sorted(before))))
+            await store.archive.spares.sweep(everything=True)
+
     def begin(stage: str, done: int, total: int) -> None:
         if stage == "blobs":
             begun.set()
@@ -182,6 +193,7 @@ async def test_what_was_acknowledged_before_is_restored_byte_by_byte(
     tasks = [asyncio.create_task(write(1)), asyncio.create_task(write(2))]
     making = asyncio.create_task(backed_up(store, target, report=begin))
     await asyncio.to_thread(begun.wait)
+    tasks += [asyncio.create_task(change_places())]
     tasks += [asyncio.create_task(give_up()), asyncio.create_task(tidy())]
     report = await making
     is_over.set()
@@ -303,16 +315,45 @@ async def test_a_blob_that_the_index_names_is_found_wherever_it_went(
     assert await contents_of(tmp_path / "new") == named(b"wanted")
 
 
+async def test_cold_blobs_are_in_a_backup_and_hot_where_it_is_restored(
+    store: Store, root: Path, target: Path, tmp_path: Path
+) -> None:
+    await put(store, b"warm")
+    for content in (LARGE, ELSE):
+        assert await store.archive.cool(await put(store, content), may_go) == "moved"
+
+    report = await backed_up(store, target)
+
+    assert (report.missing, report.blobs) == ([], 3)
+    assert (await verified(target)).found == 0
+    await restored(target, tmp_path / "restored")
+    assert await contents_of(tmp_path / "restored") == named(b"warm", LARGE, ELSE)
+
+
+async def test_no_backup_is_made_while_the_archive_is_away(
+    store: Store, root: Path, target: Path
+) -> None:
+    """What cannot be read now is not missing, and a backup without it would say so."""
+    await store.archive.cool(await put(store, LARGE), may_go)
+    (root / "archive").rename(root / "away")
+
+    with pytest.raises(StoreRefused, match="mount its disk"):
+        await backed_up(store, target)
+
+    (root / "away").rename(root / "archive")
+    assert (await backed_up(store, target)).missing == []
+
+
 async def test_a_blob_that_is_on_its_way_is_looked_for_again(
     store: Store, root: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is brought back between the look at its name and the look into quarantine."""
-    from store.backups import copying
+    from store.backups import sources
 
     digest = await put(store, b"wanted")
     taken = ""
     loop = asyncio.get_running_loop()
-    listing = copying._asides
+    listing = sources._asides
 
     def asides(*args: Any) -> list[str]:
         back = asyncio.run_coroutine_threadsafe(store.collector.undo(taken), loop)
@@ -326,9 +367,9 @@ async def test_a_blob_that_is_on_its_way_is_looked_for_again(
     row = await row_of(store, digest)
     assert row is not None
     generation = row.generation
-    unseen = copying._unseen
-    monkeypatch.setattr(copying, "_unseen", asides_by_generation)
-    monkeypatch.setattr(copying, "_asides", asides)
+    unseen = sources._unseen
+    monkeypatch.setattr(sources, "_unseen", asides_by_generation)
+    monkeypatch.setattr(sources, "_asides", asides)
 
     async def meanwhile() -> None:
         nonlocal taken
