@@ -3,6 +3,9 @@
 A tag stays while something has it or somebody described it; one without either goes with its last
 use (`sweep_tag`).
 
+**Seeing.** Who may not see every model sees the tags that somebody described, and those of what
+they see.
+
 **Counting.** A tag's row says how many living models and how many living versions of living models
 have it, so that a list of tags reads no more than its own rows. Whoever puts a tag somewhere, takes
 it away, or ends or begins a life calls a function here that keeps those numbers in the same
@@ -155,16 +158,26 @@ def _counts(*, restricted: bool) -> tuple[ColumnElement[int], ColumnElement[int]
 
 
 def _page(*, restricted: bool) -> Statement:
-    return Statement(
-        select(*_FIELDS.values(), *_counts(restricted=restricted))
-        .where(
-            tags.c.folded > bindparam("after"),
-            tags.c.folded >= bindparam("first"),
-            tags.c.folded < bindparam("behind"),
-        )
-        .order_by(tags.c.folded)
-        .limit(bindparam("limit"))
+    of_models, of_versions = _counts(restricted=restricted)
+    found = select(
+        *_FIELDS.values(), of_models.label("of_models"), of_versions.label("of_versions")
+    ).where(
+        tags.c.folded > bindparam("after"),
+        tags.c.folded >= bindparam("first"),
+        tags.c.folded < bindparam("behind"),
     )
+    if restricted:
+        # One that is only on what is hidden is hidden too, unless it is said what it means.
+        counted = found.subquery("counted")
+        found = select(counted).where(
+            or_(
+                counted.c.description != literal("''"),
+                counted.c.of_models > literal("0"),
+                counted.c.of_versions > literal("0"),
+            )
+        )
+        return Statement(found.order_by(counted.c.folded).limit(bindparam("limit")))
+    return Statement(found.order_by(tags.c.folded).limit(bindparam("limit")))
 
 
 def _one(*, restricted: bool) -> Statement:

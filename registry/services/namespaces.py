@@ -71,21 +71,27 @@ async def may_create(tx: Tx, principal: Principal, name: ModelName) -> bool:
     """Whether the principal may make a model of that name, the namespace being there or not."""
     if principal.may_everywhere(_CREATE):
         return True
-    folded = fold(name.namespace)
-    found = await find_namespace(tx, folded)
+    return _may_use(principal, await find_namespace(tx, fold(name.namespace)), name.namespace)
+
+
+def _may_use(principal: Principal, found: Namespace | None, slug: str) -> bool:
+    """Whether it may make models in a namespace that is there, or begin one that is not."""
     if found is None:
-        return _CREATE in principal.rights.beginning(folded)
+        return _CREATE in principal.rights.beginning(fold(slug))
     return principal.may(_CREATE, Place(namespace=found.id))
 
 
-async def require_creation(tx: Tx, principal: Principal, name: ModelName) -> None:
-    """Raise `Denied` unless the principal may make a model of that name.
+async def require_creation(tx: Tx, principal: Principal, slug: str) -> None:
+    """Refuse who may not make models in a namespace, nor the namespace if it is not there.
 
-    It is asked before the name is looked at: whether a name is taken is told to those alone who
-    could take it.
+    That comes before any name is looked at: whether one is taken is told to those alone who could
+    take it. Raises `Denied` for a namespace that is seen, and `NotFound` for one that is not.
     """
-    if not await may_create(tx, principal, name):
-        raise Denied(_CREATE, name.text)
+    if principal.may_everywhere(_CREATE):
+        return
+    found = await find_namespace(tx, fold(slug))
+    if not _may_use(principal, found, slug):
+        await require_namespace(tx, principal, slug, word=_CREATE)
 
 
 async def namespace_for(tx: Tx, principal: Principal, id: str, name: ModelName) -> Namespace:
@@ -108,9 +114,8 @@ async def create_namespace(store: Store, principal: Principal, wish: NamespaceWi
     id = new_id(NAMESPACE, store.clock())
 
     async def unit(tx: Tx) -> Namespace:
+        await require_creation(tx, principal, slug)
         existing = await find_namespace(tx, fold(slug))
-        if not _may_begin(principal, existing, fold(slug)):
-            raise Denied(_CREATE, slug)
         if existing is not None:
             raise Conflict(
                 "namespace",
@@ -122,13 +127,6 @@ async def create_namespace(store: Store, principal: Principal, wish: NamespaceWi
         return await _make(tx, principal, id, msgspec.structs.replace(wish, slug=slug))
 
     return await change(store, principal, unit)
-
-
-def _may_begin(principal: Principal, existing: Namespace | None, folded: str) -> bool:
-    """Whether it may make a namespace; who may in one that is there is told so."""
-    if existing is not None and principal.may(_CREATE, Place(namespace=existing.id)):
-        return True
-    return _CREATE in principal.rights.beginning(folded)
 
 
 async def _make(tx: Tx, principal: Principal, id: str, wish: NamespaceWish) -> Namespace:

@@ -53,11 +53,10 @@ async def refuse_taken(
 ) -> None:
     """Raise what `claim_name` would for a name that is not free; changes nothing.
 
-    Raises `Denied`, before it looks, unless the principal may make models in the namespace that a
-    model would be new to.
+    Refuses, before it looks, who may not make models in the namespace that a model would be new to.
     """
     if model is None or fold(name.namespace) != fold(ModelName(model.name, "").namespace):
-        await require_creation(tx, principal, name)
+        await require_creation(tx, principal, name.namespace)
     holder = await find_model(tx, name.folded)
     if holder is not None and (model is None or holder.id != model.id):
         raise name_taken(principal, name, holder)

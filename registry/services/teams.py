@@ -28,6 +28,7 @@ from registry.domain.models import Team
 from registry.domain.names import fold, parse_team_name
 from registry.domain.principals import Principal
 from registry.errors import Conflict, NotFound
+from registry.services.authority import require_everywhere
 from registry.services.change import change
 from store.index.transactions import Tx
 from store.opening import Store
@@ -82,6 +83,7 @@ async def create_team(store: Store, principal: Principal, wish: TeamWish) -> Tea
     id = new_id(TEAM, store.clock())
 
     async def unit(tx: Tx) -> Team:
+        require_everywhere(principal, principal.word, name)
         await _refuse_taken(tx, name)
         team = Team(
             id=id,
@@ -161,6 +163,7 @@ async def change_team(
         given["folded"] = fold(given["name"])
 
     async def unit(tx: Tx) -> Team:
+        require_everywhere(principal, principal.word, reference)
         before = await require_team(tx, reference)
         expected.require(before.id, before.changes)
         after = msgspec.structs.replace(before, **given)
@@ -180,6 +183,7 @@ async def delete_team(
     """Delete a team softly."""
 
     async def unit(tx: Tx) -> None:
+        require_everywhere(principal, principal.word, reference)
         before = await require_team(tx, reference)
         expected.require(before.id, before.changes)
         after = msgspec.structs.replace(before, deleted_at=tx.now, deleted_by=principal.id)
@@ -192,6 +196,7 @@ async def restore_team(store: Store, principal: Principal, id: str) -> Team:
     """Bring a deleted team back, by its id; raises `Conflict` if its name is taken meanwhile."""
 
     async def unit(tx: Tx) -> Team:
+        require_everywhere(principal, principal.word, id)
         before = await find_team_by_id(tx, id) if is_id(id, TEAM) else None
         if before is None:
             raise NotFound("team", id, code="team_not_found")
