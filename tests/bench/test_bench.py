@@ -38,7 +38,7 @@ def tiny(root: Path) -> Settings:
         disk=root,
         size_bytes=4 * MIB,
         rounds=1,
-        rate_seconds=1,
+        rate_seconds=0.25,
         settle_seconds=0.05,
         parallel=2,
         models=110,
