@@ -39,6 +39,7 @@ from registry.keys import (
     DELIVERER,
     DOWNLOADS,
     DRAIN,
+    FEED,
     GROWTH,
     IDENTITIES,
     LOGINS,
@@ -72,6 +73,7 @@ from registry.services.blobs import BlobLimits, Blobs
 from registry.services.condition import Condition
 from registry.services.delivering import Deliverer
 from registry.services.downloads import DownloadLog
+from registry.services.events import Feed
 from registry.services.growth import Growth
 from registry.services.identities import Identities
 from registry.services.logins import Logins, LoginSettings
@@ -159,6 +161,8 @@ def create_app(
     app[OPERATIONS] = operations = Operations(store)
     app.on_cleanup.append(lambda _: operations.close())
     _add_webhooks(app, config, store, metrics)
+    app[FEED] = feed = Feed(store)
+    metrics.gauge("digestry_event_streams", "Streams of events open.", lambda: feed.streams)
     app[SURVEY] = Survey(store)
     app[MEASURES] = measures = Measures(app[SURVEY], app[CONDITION])
     metrics.gauge("digestry_http_requests_in_flight", "Requests in hand.", lambda: drain.in_flight)

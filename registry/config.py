@@ -133,6 +133,11 @@ class HealthConfig(msgspec.Struct, frozen=True, kw_only=True):
     keep_days: Annotated[int, Meta(ge=1, le=36500)] = 365
 
 
+class EventsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    stream_seconds: Annotated[int, Meta(ge=0, le=86400)] = 3600
+    streams: Positive = 100
+
+
 class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True):
     every_hours: Annotated[float, Meta(ge=0, le=87_600)] = 24
 
@@ -154,6 +159,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     drafts: DraftsConfig = DraftsConfig()
     outbound: OutboundConfig = OutboundConfig()
     health: HealthConfig = HealthConfig()
+    events: EventsConfig = EventsConfig()
     retention: RetentionConfig = RetentionConfig()
     log: LogConfig = LogConfig()
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from registry.services.condition import Condition
     from registry.services.delivering import Deliverer
     from registry.services.downloads import DownloadLog
+    from registry.services.events import Feed
     from registry.services.growth import Growth
     from registry.services.identities import Identities
     from registry.services.logins import Logins
@@ -57,6 +58,7 @@ OPERATIONS: Final[web.AppKey[Operations]] = web.AppKey("operations")
 SEALS: Final[web.AppKey[Seals]] = web.AppKey("seals")
 WEBHOOKS: Final[web.AppKey[Webhooks]] = web.AppKey("webhooks")
 DELIVERER: Final[web.AppKey[Deliverer]] = web.AppKey("deliverer")
+FEED: Final[web.AppKey[Feed]] = web.AppKey("feed")
 GROWTH: Final[web.AppKey[Growth]] = web.AppKey("growth")
 RATERS: Final[web.AppKey[Raters]] = web.AppKey("raters")
 TURNSTILE: Final[web.AppKey[Turnstile]] = web.AppKey("turnstile")

@@ -137,7 +137,7 @@ async def find_page(
     )
     items = found[: asked.limit]
     following = cursor(asked, items[-1].id) if len(found) > asked.limit else None
-    return [_entry(entry) for entry in items], following
+    return [show_entry(entry) for entry in items], following
 
 
 async def get_audit_head(request: web.Request) -> web.Response:
@@ -176,7 +176,7 @@ def show_verdict(found: Verdict) -> VerdictAnswer:
     )
 
 
-def _entry(entry: AuditEntry) -> AuditEntryAnswer:
+def show_entry(entry: AuditEntry) -> AuditEntryAnswer:
     return AuditEntryAnswer(
         id=entry.id,
         time=rfc3339(entry.created_at),

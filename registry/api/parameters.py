@@ -59,6 +59,7 @@ TAGS: Final[Mapping[str, str]] = {
     "scores": "How far a version can be trusted, by eleven metrics and what they are made of.",
     "reviews": "What others than its author say of a version.",
     "downloads": "Who fetched what, and how much.",
+    "events": "What happens, as it happens.",
     "audit": "Who changed what, sealed so that edits are found.",
     "analytics": "Models, teams and the registry at a glance, and over time.",
     "webhooks": "Addresses that are told of what happens, signed, until they have heard it.",

@@ -25,6 +25,7 @@ module                                  addresses
 `registry.api.bindings`                 ``/api/v1/bindings`` with ``observations``
 `registry.api.resolve`                  ``/api/v1/resolve``
 `registry.api.audit`                    ``/api/v1/audit`` with ``head`` and ``verify``
+`registry.api.events`                   ``/api/v1/events``
 `registry.api.downloads`                ``…/downloads`` under a model and a version
 `registry.api.documentation`            ``/openapi.json`` ``/docs`` ``/redoc``
 `registry.api.models`                   ``/api/v1/models``
@@ -68,6 +69,7 @@ from registry.api import (
     documentation,
     downloads,
     environments,
+    events,
     experiments,
     exports,
     files,
@@ -131,6 +133,7 @@ ROUTES: Final[list[Route]] = [
     *bindings.ROUTES,
     *resolve.ROUTES,
     *audit.ROUTES,
+    *events.ROUTES,
     *search.ROUTES,
     *tags.ROUTES,
     *logins.ROUTES,

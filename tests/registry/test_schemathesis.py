@@ -55,6 +55,8 @@ password_passes = 1
 password_lanes = 1
 [rates]
 logins_per_minute = 0
+[events]
+stream_seconds = 0  # else a stream would end only after an hour
 [limits]
 blob_bytes = 1048576  # larger ones would be 507 where the disk is full, which is no fault of ours
 """
