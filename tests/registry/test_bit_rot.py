@@ -33,8 +33,8 @@ class Rotting(Registry):
         """Files of one version, by their paths, of every size that is read in another way."""
         files = {}
         for number in range(BLOBS):
-            most = self.chance.choice([2, 300, 70_000, 3 * SEGMENT_BYTES])
-            files[f"f{number:03}"] = self.chance.randbytes(self.chance.randrange(1, most))
+            most = self.chance.choice([20, 300, 70_000, 3 * SEGMENT_BYTES])
+            files[f"f{number:03}"] = self.chance.randbytes(self.chance.randrange(9, most))
         await self.publish("rot", LABEL, files)
         return files
 
