@@ -92,7 +92,7 @@ class Rights(msgspec.Struct, frozen=True, eq=False, dict=True):
     models: Mapping[str, Words] = msgspec.field(default_factory=dict)
     patterns: tuple[tuple[str, Words], ...] = ()
     own: frozenset[str] = frozenset()
-    """Folded slugs of namespaces that it may make, and then owns: a user's name."""
+    """Folded slugs of namespaces that it may make, and then owns: a person's name."""
     limit: Words | None = None
 
     def at(self, place: Place) -> Words:

@@ -204,7 +204,7 @@ def rights_of(
         namespaces=namespaces,
         models=models,
         patterns=tuple(patterns),
-        own=frozenset((account.folded,)),
+        own=frozenset((account.folded,)) if account.kind == "user" else frozenset(),
         limit=limit,
     )
 

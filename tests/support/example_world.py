@@ -38,15 +38,28 @@ _HEADERS: Final[Mapping[str, Mapping[str, str]]] = {
 class ExampleWorld:
     """A namespace with one of everything; `known` says how paths and queries name each."""
 
-    def __init__(self, server: Server, document: Mapping[str, Any], space: str) -> None:
+    def __init__(
+        self,
+        server: Server,
+        document: Mapping[str, Any],
+        space: str,
+        headers: Mapping[str, str] | None = None,
+        reviewer: Mapping[str, str] | None = None,
+    ) -> None:
+        """`headers` say who fills it, where the server asks, and `reviewer` who reviews it."""
         self.server = server
         self.space = space
+        self._headers = dict(headers or {})
+        self._reviewer = dict(reviewer or self._headers)
         self._document = document
         self.known = self._filled()
 
-    def request(self, operation: Any) -> Any:
-        """The case of `operation` as the document itself shows it; what it needs is made."""
-        known = {**self.known, **self._prepared(operation.label)}
+    def request(self, operation: Any, *, is_prepared: bool = True) -> Any:
+        """The case of `operation` as the document itself shows it; what it needs is made.
+
+        Where it is not to be prepared, everything stays as it is, and the request may fail.
+        """
+        known = {**self.known, **(self._prepared(operation.label) if is_prepared else {})}
         declared = self._document["paths"][operation.path][operation.method.lower()]
         parts: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "header": {}}
         for one in declared.get("parameters", ()):
@@ -105,7 +118,7 @@ class ExampleWorld:
             "environment": self._new_environment(space),
             "deployment": self._new_deployment(space),
             "binding": self.made("bindings", _binding(space)),
-            "review": self.made(f"models/{model}/versions/1.4.0/reviews", {"verdict": "approve"}),
+            "review": self._new_review(model),
             "id": self.api("GET", f"models/{model}/versions/1.4.0")["id"],
             **self._retention(space),
             "operation": self._ended_operation(),
@@ -253,9 +266,17 @@ class ExampleWorld:
         }
 
     def _new_session(self) -> str:
-        headers = {"Tus-Resumable": "1.0.0", "Upload-Length": "99999"}
+        headers = {**self._headers, "Tus-Resumable": "1.0.0", "Upload-Length": "99999"}
         answer = requests.post(f"{self.server.url}/uploads", headers=headers, timeout=60)
         return answer.headers["Location"].rpartition("/")[2]
+
+    def _new_review(self, model: str) -> str:
+        """By somebody else than who made the version, where people are told apart."""
+        maker, self._headers = self._headers, self._reviewer
+        try:
+            return self.made(f"models/{model}/versions/1.4.0/reviews", {"verdict": "approve"})
+        finally:
+            self._headers = maker
 
     def new_run(self, model: str) -> str:
         wish = {"model": model.replace("~", "/"), "started_at": "2026-11-20T10:00:00Z"}
@@ -276,12 +297,12 @@ class ExampleWorld:
         return str(self.api("POST", path, content)["id"])
 
     def put(self, path: str, content: bytes) -> None:
-        self.server.request("PUT", path, body=content)
+        self.server.request("PUT", path, body=content, headers=self._headers)
 
     def api(self, method: str, path: str, content: object = None) -> Any:
         """What the server answers; the answer may be a problem, but not one of the server's."""
         body = None if content is None else json.dumps(content).encode()
-        headers = {"Content-Type": "application/json"}
+        headers = {**self._headers, "Content-Type": "application/json"}
         status, answer = self.server.request(method, f"/api/v1/{path}", body=body, headers=headers)
         assert status < 500, answer
         return json.loads(answer) if answer else None
