@@ -19,9 +19,12 @@ from registry.cli.database_commands import db
 from registry.cli.demo_commands import demo
 from registry.cli.exits import CLEAN, REFUSED, CommandError, complain
 from registry.cli.export_commands import export, import_
+from registry.cli.login_commands import login, logout, whoami
 from registry.cli.retention_commands import retention
+from registry.cli.rights_commands import grant, namespace, team
 from registry.cli.setup_commands import doctor, info, init, stats
 from registry.cli.transfer_commands import pull, push
+from registry.cli.user_commands import token, user
 
 _INTERRUPTED: Final = 130
 
@@ -209,9 +212,13 @@ _more = (
     demo,
     doctor,
     export,
+    grant,
     info,
     init,
+    login,
+    logout,
     ls,
+    namespace,
     pull,
     push,
     restore,
@@ -219,6 +226,10 @@ _more = (
     search,
     show,
     stats,
+    team,
+    token,
+    user,
+    whoami,
 )
 for _command in _more:
     app.command(_command)

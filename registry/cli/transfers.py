@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from registry.cli.credentials import token_for
 from registry.cli.exits import CLEAN, FAILED, REFUSED, CommandError, complain
 from registry.cli.output import many, say, say_json, size
 from registry.cli.progress import shown
@@ -114,12 +115,21 @@ def run_pull(
 
 
 def with_server(
-    server: str | None, title: str, work: Callable[[Connection, Watch], Awaitable[T]]
+    server: str | None,
+    title: str,
+    work: Callable[[Connection, Watch], Awaitable[T]],
+    *,
+    token: str | None = None,
 ) -> T:
-    """Do something at a server; what goes wrong there ends the command with one line."""
+    """Do something at a server; what goes wrong there ends the command with one line.
+
+    It is shown `token`, an empty one being none, or what ``digestry login`` kept for it.
+    """
+    url = server_url(server)
+    shown = token_for(url) if token is None else token or None
 
     async def whole(watch: Watch) -> T:
-        async with Connection(server_url(server)) as connection:
+        async with Connection(url, token=shown) as connection:
             return await work(connection, watch)
 
     with refusals(), _drawn(title) as watch:

@@ -82,16 +82,24 @@ class _Problem(msgspec.Struct):
 
 
 class Connection:
-    """A session with one server; use it as an asynchronous context manager."""
+    """A session with one server; use it as an asynchronous context manager.
+
+    `token` is shown to that server alone: a redirect to another one does not take it along.
+    """
 
     def __init__(
         self,
         url: str,
         *,
+        token: str | None = None,
         patience: Patience | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.url = checked_url(url)
+        self._headers = {"User-Agent": f"digestry/{__version__}", "Accept-Encoding": "identity"}
+        if token is not None and "@" not in urlsplit(url).netloc:
+            # A name and password in the address are meant for this server; they go before.
+            self._headers["Authorization"] = f"Bearer {token}"
         self._patience = patience or Patience()
         self._sleep = sleep
         self._was_heard = False
@@ -103,7 +111,7 @@ class Connection:
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=SILENCE_SECONDS / 4, sock_read=SILENCE_SECONDS
             ),
-            headers={"User-Agent": f"digestry/{__version__}", "Accept-Encoding": "identity"},
+            headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             read_bufsize=1 << 20,
@@ -146,6 +154,26 @@ class Connection:
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, T]:
         """The same, with the status of the answer."""
+        status, received = await self._exchange(method, path, content, headers)
+        try:
+            return status, msgspec.json.decode(received, type=kind)
+        except msgspec.DecodeError as error:
+            raise NotARegistry(masked(self.url), str(error)) from error
+
+    async def raw(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Send JSON and return what is answered as it comes: nothing, perhaps."""
+        return (await self._exchange(method, path, content, headers))[1]
+
+    async def _exchange(
+        self, method: str, path: str, content: Any, headers: Mapping[str, str] | None
+    ) -> tuple[int, bytes]:
         body = None if content is None else msgspec.json.encode(content)
         sent = dict(headers or {})
         if body is not None:
@@ -155,11 +183,7 @@ class Connection:
             async with self.answered(method, path, headers=sent, data=body) as answer:
                 return answer.status, await _whole(answer, _JSON_BYTES)
 
-        status, received = await self.repeated(attempt)
-        try:
-            return status, msgspec.json.decode(received, type=kind)
-        except msgspec.DecodeError as error:
-            raise NotARegistry(masked(self.url), str(error)) from error
+        return await self.repeated(attempt)
 
     @asynccontextmanager
     async def answered(
