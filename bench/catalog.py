@@ -75,10 +75,22 @@ def fill(database: Path, shape: Shape, stored: Sequence[tuple[str, int]]) -> Non
                 _write(connection, table, found)
         for statement in remade:
             connection.execute(statement)
+        _merge_documents(connection)
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode=WAL")
     finally:
         connection.close()
+
+
+def _merge_documents(connection: Any) -> None:
+    """Merge what searches read as far as the leader would; it would work beside the questions."""
+    for table in ("model_words", "model_grams"):
+        connection.execute(f"INSERT INTO {table} ({table}, rank) VALUES ('automerge', 0)")
+        merged = 2
+        while merged >= 2:
+            before = connection.total_changes
+            connection.execute(f"INSERT INTO {table} ({table}, rank) VALUES ('merge', 1000)")
+            merged = connection.total_changes - before
 
 
 class _Tree(msgspec.Struct, frozen=True):

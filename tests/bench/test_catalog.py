@@ -16,6 +16,8 @@ from bench.bench_catalog import CASES, PAGE
 from bench.shapes import Shape
 from registry.catalog.cards import moves_to_follow
 from registry.catalog.seals import last_seal
+from registry.catalog.search_segments import segments
+from registry.services.search_merges import SearchMerges
 from store.layout import INDEX_FILE
 from tests.support.builders import Registry, running_registry
 from tests.support.serving import opened
@@ -94,6 +96,10 @@ async def test_housekeeping_finds_nothing_to_catch_up_with(registry: Registry) -
     moves = await store.index.read(lambda tx: moves_to_follow(tx, 1))
     last = await store.index.read(last_seal)
 
+    documents = await store.index.read(segments)
+    await SearchMerges(store).run()
+
+    assert await store.index.read(segments) == documents
     assert moves.models == []
     assert last is not None
     assert last.last == SHAPE.versions
