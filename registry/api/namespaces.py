@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 from aiohttp import hdrs, web
+from msgspec import UNSET
 
 from registry.api.errors import ADAPTER
 from registry.api.wire import Urls
@@ -30,6 +31,7 @@ from registry.keys import PRINCIPAL, STORE
 from registry.services.namespaces import (
     NamespacePatch,
     NamespaceWish,
+    NewOwner,
     change_namespace,
     create_namespace,
     get_namespace,
@@ -56,7 +58,8 @@ async def get_namespaces(request: web.Request) -> web.StreamResponse:
 async def post_namespace(request: web.Request) -> web.StreamResponse:
     """Make a namespace before its first model does; whoever makes it owns it."""
     wish = await read_json(request, NamespaceCreate)
-    made = NamespaceWish(**msgspec.structs.asdict(wish))
+    owner = None if wish.owner is None else NewOwner(wish.owner.kind, wish.owner.name)
+    made = NamespaceWish(**{**msgspec.structs.asdict(wish), "owner": owner})
     call = partial(create_namespace, request.app[STORE], request[PRINCIPAL], made)
     return await answer_once(request, call, partial(_answer, request, status=201))
 
@@ -71,13 +74,17 @@ async def get_one_namespace(request: web.Request) -> web.StreamResponse:
 
 
 async def patch_namespace(request: web.Request) -> web.StreamResponse:
-    """Change what new models get, the description or the quota."""
+    """Change what new models get, the description, the quota or the owner.
+
+    A new owner is its admin at once, and the one before no longer is by owning it.
+    """
     patch = await read_json(request, NamespaceUpdate)
+    owner = UNSET if patch.owner is UNSET else NewOwner(patch.owner.kind, patch.owner.name)
     changed = await change_namespace(
         request.app[STORE],
         request[PRINCIPAL],
         _target(request),
-        NamespacePatch(**msgspec.structs.asdict(patch)),
+        NamespacePatch(**{**msgspec.structs.asdict(patch), "owner": owner}),
         expected_rows(request),
     )
     return _answer(request, changed)
@@ -131,7 +138,7 @@ ROUTES: Final = [
         tag="namespaces",
         accepts=NamespaceCreate,
         answers={201: NamespaceAnswer},
-        problems=(409,),
+        problems=(404, 409),
     ),
     Route(
         method="GET",

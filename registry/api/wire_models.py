@@ -226,13 +226,24 @@ def former_name(redirect: Redirect) -> FormerName:
     return FormerName(redirect.name, rfc3339(redirect.created_at), redirect.created_by)
 
 
+class OwnerNamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose a namespace shall be: a user or a team, by name or id."""
+
+    kind: Literal["user", "team"]
+    name: Name
+
+
 class NamespaceCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A namespace to make; ``visibility`` is what new models in it get."""
+    """A namespace to make; ``visibility`` is what new models in it get.
+
+    It is the caller's; administrators make them for others, the ``owner``.
+    """
 
     slug: Name
     visibility: Visible = "private"
     description: Text = ""
     quota_bytes: Quota | None = None
+    owner: OwnerNamed | None = None
 
 
 class NamespaceUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -241,6 +252,7 @@ class NamespaceUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     visibility: Visible | UnsetType = UNSET
     description: Text | UnsetType = UNSET
     quota_bytes: Quota | UnsetType | None = UNSET
+    owner: OwnerNamed | UnsetType = UNSET
 
 
 class Owner(msgspec.Struct, frozen=True):

@@ -49,6 +49,8 @@ _UPDATE = Statement(
     update(namespaces)
     .where(namespaces.c.id == bindparam("id_"))
     .values(
+        owner_kind=bindparam("owner_kind"),
+        owner=bindparam("owner"),
         visibility=bindparam("visibility"),
         description=bindparam("description"),
         quota_bytes=bindparam("quota_bytes"),
@@ -111,6 +113,8 @@ async def update_namespace(tx: Tx, namespace: Namespace) -> None:
     await tx.run(
         _UPDATE,
         id_=namespace.id,
+        owner_kind=namespace.owner_kind,
+        owner=namespace.owner,
         visibility=namespace.visibility,
         description=namespace.description,
         quota_bytes=namespace.quota_bytes,

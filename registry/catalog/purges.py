@@ -25,6 +25,7 @@ from registry.catalog.schema import (
     downloads,
     folder_files,
     folders,
+    grants,
     lineage,
     model_cards,
     model_tags,
@@ -96,6 +97,7 @@ _SCORES = _some(scores, scores.c.version.in_(_of_versions))
 _REVIEWS = _some(reviews, reviews.c.version.in_(_of_versions))
 _RETURNS = _some(retention_returns, retention_returns.c.version.in_(_of_versions))
 _POLICIES = _some(retention_policies, retention_policies.c.model == _MODEL)
+_GRANTS = _some(grants, (grants.c.resource_kind == "model") & (grants.c.resource == _MODEL))
 _ALIASES = _some(aliases, aliases.c.model == _MODEL)
 _EVENTS = _some(alias_events, alias_events.c.model == _MODEL)
 _REDIRECTS = _some(redirects, redirects.c.model == _MODEL)
@@ -183,6 +185,7 @@ async def purge_some(tx: Tx, model: Model) -> bool:
         _SCORES,
         _REVIEWS,
         _RETURNS,
+        _GRANTS,
     ):
         if await tx.run(statement, model_=model.id, limit=AT_ONCE):
             return True

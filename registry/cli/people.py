@@ -243,6 +243,13 @@ def one_of(named: Row, flags: str) -> dict[str, Any]:
     return {"kind": kind} if value is True else {"kind": kind, "name": value}
 
 
+def owner(user: str | None, team: str | None) -> dict[str, Any] | None:
+    """Whose a namespace shall be; None where nothing is said of it."""
+    if user is None and team is None:
+        return None
+    return one_of({"user": user, "team": team}, "--owner-user or --owner-team")
+
+
 def _party(one: Row) -> str:
     return f"{one['kind']} {one['name']}" if one["name"] else str(one["kind"])
 

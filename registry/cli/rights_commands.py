@@ -262,6 +262,12 @@ def make_namespace(
     ] = None,
     description: str | None = None,
     quota_bytes: int | None = None,
+    owner_user: Annotated[
+        str | None, Parameter(help="Make it this user's, as an administrator.")
+    ] = None,
+    owner_team: Annotated[
+        str | None, Parameter(help="Make it this team's, as an administrator.")
+    ] = None,
     server: Server = None,
     data: Data = None,
     json: Json = False,
@@ -275,6 +281,7 @@ def make_namespace(
         "visibility": visibility,
         "description": description,
         "quota_bytes": quota_bytes,
+        "owner": people.owner(owner_user, owner_team),
     }
     return people.make(open_desk(server, data), "namespaces", wish, as_json=json)
 
@@ -288,16 +295,23 @@ def change_namespace(
     visibility: Annotated[Visibility | None, Parameter(help="What new models in it get.")] = None,
     description: str | None = None,
     quota_bytes: int | None = None,
+    owner_user: Annotated[str | None, Parameter(help="Give it to this user.")] = None,
+    owner_team: Annotated[str | None, Parameter(help="Give it to this team.")] = None,
     server: Server = None,
     data: Data = None,
     json: Json = False,
 ) -> int:
-    """Change what is said of a namespace."""
+    """Change what is said of a namespace, and whose it is."""
     from registry.cli import people
     from registry.cli.desks import open_desk
     from registry.client.connection import part
 
-    patch = {"visibility": visibility, "description": description, "quota_bytes": quota_bytes}
+    patch = {
+        "visibility": visibility,
+        "description": description,
+        "quota_bytes": quota_bytes,
+        "owner": people.owner(owner_user, owner_team),
+    }
     desk = open_desk(server, data)
     return people.change(desk, f"namespaces/{part(namespace)}", patch, as_json=json)
 

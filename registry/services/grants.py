@@ -24,7 +24,6 @@ from registry.catalog.grants import (
     NamedGrant,
     change_grant,
     delete_grant,
-    delete_grants_on,
     find_grant,
     find_same_grant,
     grants_after,
@@ -254,12 +253,6 @@ async def _administers(tx: Tx, principal: Principal, grant: Grant) -> bool:
         found = await find_namespace(tx, grant.resource)
         return found is not None and principal.may(WORD, Place(found.id))
     return False
-
-
-async def forget_grants_on_namespace(tx: Tx, folded: str) -> None:
-    """For whoever removes a namespace: who makes it anew owes nothing to those who had it."""
-    if await delete_grants_on(tx, "namespace", folded):
-        await identity.touch(tx)
 
 
 def _entry(action: str, named: NamedGrant, before: Grant | None, after: Grant | None) -> Entry:

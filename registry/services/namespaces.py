@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 from registry.catalog import identity
 from registry.catalog.audit import Entry, record
 from registry.catalog.experiments import experiments_held
+from registry.catalog.grants import delete_grants_on
 from registry.catalog.namespaces import (
     delete_namespace,
     find_namespace,
@@ -32,8 +33,11 @@ from registry.domain.names import DEFAULT_NAMESPACE, ModelName, fold, parse_name
 from registry.domain.principals import Principal
 from registry.domain.roles import Place
 from registry.errors import Conflict, Denied, NotFound
+from registry.services.authority import require_everywhere
 from registry.services.change import change
 from registry.services.retention_entries import remove_policy_of_namespace
+from registry.services.teams import require_team
+from registry.services.users import require_user
 from store.index.transactions import Tx
 from store.opening import Store
 
@@ -50,6 +54,14 @@ class NamespaceWish(msgspec.Struct, frozen=True, kw_only=True):
     visibility: str = "private"
     description: str = ""
     quota_bytes: int | None = None
+    owner: NewOwner | None = None
+
+
+class NewOwner(msgspec.Struct, frozen=True):
+    """Whom a namespace shall belong to: a user or a team, by name or id."""
+
+    kind: str
+    name: str
 
 
 class NamespacePatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,12 +70,14 @@ class NamespacePatch(msgspec.Struct, frozen=True, kw_only=True):
     visibility: str | UnsetType = UNSET
     description: str | UnsetType = UNSET
     quota_bytes: int | UnsetType | None = UNSET
+    owner: NewOwner | UnsetType = UNSET
 
     def given(self) -> dict[str, str | int | None]:
+        """All but the owner, who must be found first."""
         return {
             name: value
             for name in self.__struct_fields__
-            if (value := getattr(self, name)) is not UNSET
+            if name != "owner" and (value := getattr(self, name)) is not UNSET
         }
 
 
@@ -109,7 +123,13 @@ def namespace_id_of(model_id: str) -> str:
 
 
 async def create_namespace(store: Store, principal: Principal, wish: NamespaceWish) -> Namespace:
-    """Make a namespace; raises `Conflict`, code ``namespace_exists``."""
+    """Make a namespace; raises `Conflict`, code ``namespace_exists``.
+
+    Whoever makes it owns it. Only administrators of the registry make one for others: whoever has
+    it could otherwise be given what they never asked for.
+    """
+    if wish.owner is not None:
+        require_everywhere(principal, "admin", "namespaces of others")
     slug = parse_namespace(wish.slug, field="slug")
     id = new_id(NAMESPACE, store.clock())
 
@@ -130,12 +150,15 @@ async def create_namespace(store: Store, principal: Principal, wish: NamespaceWi
 
 
 async def _make(tx: Tx, principal: Principal, id: str, wish: NamespaceWish) -> Namespace:
+    owner_kind, owner = "user", principal.id
+    if wish.owner is not None:
+        owner_kind, owner = await _owner(tx, wish.owner)
     namespace = Namespace(
         id=id,
         slug=wish.slug,
         folded=fold(wish.slug),
-        owner_kind="user",
-        owner=principal.id,
+        owner_kind=owner_kind,
+        owner=owner,
         visibility=wish.visibility,
         description=wish.description,
         quota_bytes=wish.quota_bytes,
@@ -147,6 +170,13 @@ async def _make(tx: Tx, principal: Principal, id: str, wish: NamespaceWish) -> N
     await identity.touch(tx)
     await record(tx, principal, _entry("create", namespace, after=_said(namespace)))
     return namespace
+
+
+async def _owner(tx: Tx, wanted: NewOwner) -> tuple[str, str]:
+    """Kind and id of an owner; raises `NotFound`."""
+    if wanted.kind == "team":
+        return "team", (await require_team(tx, wanted.name)).id
+    return "user", (await require_user(tx, wanted.name)).id
 
 
 async def require_namespace(
@@ -208,8 +238,13 @@ async def change_namespace(
         before = await require_namespace(tx, principal, reference)
         expected.require(before.id, before.changes)
         after = msgspec.structs.replace(before, **patch.given())
+        if patch.owner is not UNSET:
+            kind, owner = await _owner(tx, patch.owner)
+            after = msgspec.structs.replace(after, owner_kind=kind, owner=owner)
         if after == before:
             return before
+        if after.owner != before.owner:
+            await identity.touch(tx)
         after = msgspec.structs.replace(after, updated_at=tx.now, changes=before.changes + 1)
         await update_namespace(tx, after)
         entry = _entry("update", after, before=_said(before), after=_said(after))
@@ -250,6 +285,8 @@ async def remove_namespace(
             )
         await remove_policy_of_namespace(tx, principal, found)
         await delete_namespace(tx, found.id)
+        # Whoever makes it anew owes nothing to those who had it.
+        await delete_grants_on(tx, "namespace", found.folded)
         await identity.touch(tx)
         await record(tx, principal, _entry("delete", found, before=_said(found)))
 
@@ -259,6 +296,7 @@ async def remove_namespace(
 def _said(namespace: Namespace) -> dict[str, object]:
     return {
         "slug": namespace.slug,
+        "owner": {"kind": namespace.owner_kind, "id": namespace.owner},
         "visibility": namespace.visibility,
         "description": namespace.description,
         "quota_bytes": namespace.quota_bytes,

@@ -264,6 +264,11 @@ async def test_namespaces_from_the_shell(admin: Shell) -> None:
     assert changed["description"] == "language"
     assert "visibility: internal" in await admin.run("namespace", "show", "nlp")
     assert "nlp\tinternal\tuser usr_" in await admin.run("namespace", "list")
+    await admin.run("team", "make", "vision")
+    given = await admin.json("namespace", "change", "nlp", "--owner-team", "vision")
+    assert given["owner"]["kind"] == "team"
+    both = ("--owner-team", "vision", "--owner-user", "root")
+    assert "exactly one of" in await admin.run("namespace", "change", "nlp", *both, code=2)
     assert "nlp is deleted" in await admin.run("namespace", "delete", "nlp")
 
 

@@ -208,3 +208,66 @@ async def test_who_owns_a_namespace_by_a_team_grants_on_it(
 
     assert (await give(people, bob, user("ada"), space("cv"), "admin")).status == 201
     assert (await people.ask(ada, "GET", "models/cv~one")).status == 200
+
+
+async def test_a_namespace_changes_hands(
+    people: People, root: Person, ada: Person, bob: Person
+) -> None:
+    eve = await people.make("eve")
+    patch = {"owner": {"kind": "user", "name": "bob"}}
+    assert (await people.ask(eve, "PATCH", "namespaces/ada", patch)).status == 404
+
+    changed = await people.ask(ada, "PATCH", "namespaces/ada", patch)
+
+    assert changed.json["owner"] == {"kind": "user", "id": bob.id}
+    assert (await people.ask(bob, "GET", "models/ada~one")).status == 200
+    assert (await people.ask(ada, "GET", "models/ada~one")).status == 404
+    made = await people.ask(root, "POST", "teams", {"name": "vision"})
+    await people.ask(root, "PUT", "teams/vision/members/eve", {"role": "reader"})
+    patch = {"owner": {"kind": "team", "name": "vision"}}
+    changed = await people.ask(bob, "PATCH", "namespaces/ada", patch)
+    assert changed.json["owner"] == {"kind": "team", "id": made.json["id"]}
+    assert (await people.ask(eve, "GET", "models/ada~one")).status == 200
+    missing = {"owner": {"kind": "team", "name": "none"}}
+    assert (await people.ask(root, "PATCH", "namespaces/ada", missing)).code == "team_not_found"
+
+
+async def test_administrators_make_namespaces_for_others(
+    people: People, root: Person, ada: Person, bob: Person
+) -> None:
+    wish = {"slug": "nlp", "owner": {"kind": "user", "name": "bob"}}
+    assert (await people.ask(ada, "POST", "namespaces", wish)).status == 403
+
+    made = await people.ask(root, "POST", "namespaces", wish)
+
+    assert made.json["owner"] == {"kind": "user", "id": bob.id}
+    assert (await people.ask(bob, "POST", "models", {"name": "nlp/one"})).status == 201
+
+
+async def test_grants_on_a_namespace_end_with_it(
+    people: People, root: Person, ada: Person, bob: Person
+) -> None:
+    await people.ask(root, "POST", "namespaces", {"slug": "nlp"})
+    await give(people, root, user("bob"), space("nlp"), "admin")
+    kept = (await give(people, root, user("bob"), space("cv-*"), "reader")).json["id"]
+
+    assert (await people.ask(bob, "DELETE", "namespaces/nlp")).status == 204
+    await people.ask(root, "POST", "models", {"name": "nlp/one"})
+
+    assert (await people.ask(bob, "GET", "models/nlp~one")).status == 404
+    listed = (await people.ask(root, "GET", "grants")).json["items"]
+    assert [one["id"] for one in listed] == [kept]
+
+
+async def test_grants_on_a_model_go_with_its_purge(
+    people: People, ada: Person, bob: Person
+) -> None:
+    await give(people, ada, user("bob"), model("ada/one"), "reader")
+    kept = (await give(people, ada, user("bob"), space("ada"), "reader")).json["id"]
+    id = (await people.ask(ada, "GET", "models/ada~one")).json["id"]
+    assert (await people.ask(ada, "DELETE", f"models/{id}")).status == 204
+    assert await people.count("grants") == 2, "it can be restored"
+
+    assert (await people.ask(ada, "POST", f"models/{id}/purge")).status in (200, 202, 204)
+
+    assert await people.rows("SELECT id FROM grants") == [(kept,)]
