@@ -8,6 +8,9 @@ tags and description; then the rest. In each the last described come first. Rank
 through all documents of each word and to score what is ranked; a tier ends where the page is full,
 and no match is left out.
 
+**Who may not see every model** is told in tiers, however few there are: bm25 weighs a word by how
+many documents have it, those of hidden models too, so ranks would tell of them.
+
 A rank tells which of both it was: bm25 gives negative numbers, tiers count from 0.
 """
 
@@ -19,6 +22,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from sqlalchemy import text
 
+from registry.catalog.visible import few_seen
 from registry.domain.questions import Question
 from store.index.transactions import Statement, Tx
 
@@ -42,8 +46,21 @@ class Matches(msgspec.Struct, frozen=True):
 
 _SEEN: Final = """ AND EXISTS (
     SELECT 1 FROM search_documents AS d WHERE d.document = model_words.rowid
-    AND d.model IN (SELECT value FROM json_each(:owners))
+    AND EXISTS (SELECT 1 FROM models AS m WHERE m.id = d.model AND (
+        m.id IN (SELECT value FROM json_each(:seen))
+        OR m.namespace IN (SELECT value FROM json_each(:seen))
+        OR m.visibility IN (SELECT value FROM json_each(:seen))))
 )"""
+
+_FEW: Final = """ AND model_words.rowid IN (
+    SELECT d.document FROM search_documents AS d
+    WHERE d.model IN (SELECT value FROM json_each(:few))
+)"""
+"""Where few models are seen, they are looked at, however many others have the words."""
+
+_COUNT: Final = """
+SELECT count(*) FROM (SELECT 1 FROM model_words WHERE model_words MATCH :match{seen} LIMIT :most)
+"""
 
 _NEXT: Final = """
 SELECT 1 FROM model_words WHERE model_words MATCH :match{seen} LIMIT 1 OFFSET :passed
@@ -74,24 +91,31 @@ ORDER BY model_words.rowid DESC LIMIT :limit
 
 
 class _Statements(msgspec.Struct, frozen=True):
+    count: Statement
     next: Statement
     ranked: Statement
     tier: Statement
 
 
 def _statements(seen: str) -> _Statements:
-    return _Statements(*(Statement(text(sql.format(seen=seen))) for sql in (_NEXT, _RANKED, _TIER)))
+    texts = (_COUNT, _NEXT, _RANKED, _TIER)
+    return _Statements(*(Statement(text(sql.format(seen=seen))) for sql in texts))
 
 
-_STATEMENTS: Final = {False: _statements(""), True: _statements(_SEEN)}
-"""Whether what may be seen is restricted, and the statements then."""
+_STATEMENTS: Final = {"": _statements(""), "few": _statements(_FEW), "seen": _statements(_SEEN)}
+"""The statements by what is bound to restrict them."""
 
 
 async def matches(
-    tx: Tx, question: Question, owners: str | None, place: Place | None, limit: int
+    tx: Tx, question: Question, seen: str | None, place: Place | None, limit: int
 ) -> Matches:
-    """What is found behind a place; `owners`: JSON of the ids that may be seen, None for all."""
-    search = _Search(tx, question, owners)
+    """What is found behind a place; `seen` is of `registry.catalog.visible`, None for all."""
+    if seen is not None:
+        few = await few_seen(tx, seen)
+        restricted = _Search(tx, question, {"seen": seen} if few is None else {"few": few})
+        found = await restricted.in_tiers(place or (0, _NEWEST), limit)
+        return Matches(found.models, await restricted.count(MOST_RANKED))
+    search = _Search(tx, question, {})
     if place is None:
         place = (0, _NEWEST) if await search.has_more_than(MOST_RANKED) else _BEST
     return await (search.ranked(place, limit) if place[0] < 0 else search.in_tiers(place, limit))
@@ -100,11 +124,17 @@ async def matches(
 class _Search:
     """A question and who asks it, in a transaction."""
 
-    def __init__(self, tx: Tx, question: Question, owners: str | None) -> None:
+    def __init__(self, tx: Tx, question: Question, seen: dict[str, str]) -> None:
         self._tx = tx
         self._question = question
-        self._statements = _STATEMENTS[owners is not None]
-        self._seen: dict[str, Any] = {} if owners is None else {"owners": owners}
+        self._statements = _STATEMENTS["".join(seen)]
+        self._seen: dict[str, Any] = seen
+
+    async def count(self, most: int) -> int:
+        match = self._question.match()
+        row = await self._tx.one(self._statements.count, match=match, most=most, **self._seen)
+        assert row is not None, "a count"
+        return int(row[0])
 
     async def has_more_than(self, count: int, *, within: str = "") -> bool:
         match = self._question.match(within=within)
