@@ -102,7 +102,7 @@ _SEEN_OF = Statement(select(models.c.id).where(models.c.id.in_(select(_ids.c.val
 
 async def seen_of(tx: Tx, seen: str | None, ids: Collection[str]) -> frozenset[str]:
     """Which of these models are seen, in whatever state."""
-    if seen is None or not ids:
+    if seen is None:
         return frozenset(ids)
     rows = await tx.all(_SEEN_OF, seen=seen, ids=msgspec.json.encode(sorted(ids)).decode())
     return frozenset(row[0] for row in rows)

@@ -73,7 +73,7 @@ async def _model(
     if not isinstance(reference, ById):
         raise Invalid("version", "needs a model beside it, or is a ver_ id")
     version = await find_version_anywhere(tx, reference.id)
-    found = None if version is None else await find_model_by_id(tx, version.model_id)
+    found = await find_model_by_id(tx, "" if version is None else version.model_id)
     if found is None or not principal.visibility.shows(found):
         raise NotFound("version", reference.id, code="version_not_found")
     require_word(principal, found)

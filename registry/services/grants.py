@@ -238,6 +238,8 @@ async def take_back(store: Store, principal: Principal, id: str) -> None:
 
 async def _require(tx: Tx, principal: Principal, id: str) -> NamedGrant:
     named = await find_grant(tx, id) if is_id(id, GRANT) else None
+    if named is None:
+        await find_namespace(tx, "")  # what is hidden takes as long
     if named is None or not await _administers(tx, principal, named.grant):
         raise NotFound("grant", id, code="grant_not_found")
     return named

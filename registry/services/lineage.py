@@ -6,7 +6,8 @@ cannot close a circle together.
 
 **Walking** goes level by level, one query each, so that every node is met once and at its least
 depth, and a model that the caller may not see ends the walk there: it shows as a node that says
-nothing, under a name that means nothing outside the answer.
+nothing, under a name that means nothing outside the answer. What came from a URI, of which anybody
+may ask, is not even shown so: there must be a version that the caller sees.
 """
 
 from __future__ import annotations
@@ -382,6 +383,8 @@ class _Walk:
         self.frontier: list[Node] = [root]
         """The nodes whose edges come next."""
         self._visibility = principal.visibility
+        self._is_of_nobody = root.uri is not None
+        """Whether anybody may ask what came from it: then nothing tells of what is hidden."""
         self._hidden: dict[str, str] = {}
         self._direction = direction
         self._limit = limit
@@ -391,6 +394,8 @@ class _Walk:
         following = []
         for step in sorted(steps, key=lambda step: step.edge.id):
             node, edge = self._node(step, depth)
+            if depth == 1 and self._is_of_nobody and node.member is None:
+                continue
             if node.key not in self.nodes:
                 if len(self.nodes) > self._limit:
                     self.is_cut = True

@@ -77,7 +77,7 @@ async def require_version(
         if not isinstance(reference, ById):
             raise Invalid("version", "needs a model beside it, or is a ver_ id")
         version = await find_version_anywhere(tx, reference.id)
-        model = None if version is None else await find_model_by_id(tx, version.model_id)
+        model = await find_model_by_id(tx, "" if version is None else version.model_id)
         if model is None or not principal.visibility.shows(model):
             raise NotFound("version", reference.id, code="version_not_found")
         require_word(principal, model)
