@@ -109,8 +109,8 @@ async def fill_and_empty(store: Store, registry: Registry) -> None:
 
 
 async def main(root: Path) -> None:
-    settings = {"grace_seconds": 0, "undo_seconds": 0, "max_share": 1.0}
-    async with opened(root, **settings) as store, serving(store) as site:
+    store_opened = opened(root, grace_seconds=0, undo_seconds=0, max_share=1.0)
+    async with store_opened as store, serving(store) as site:
         await fill_and_empty(store, Registry(site))
     assert_store_is_sound(root)
 

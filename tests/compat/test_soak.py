@@ -1,0 +1,140 @@
+"""Under a mixed load that goes on and on, memory, descriptors and staging stay as they are.
+
+Clients do everything they can and keep no more than so much of it, while collections, purges and
+scrubs run. After a warm-up the slope of each measure is taken; what it would add over the whole
+time must be within what measuring varies. `DIGESTRY_TESTS_LONG=1` takes ten minutes; the short form
+has no time for pools and caches to fill, so it looks at bounds and not at slopes.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from store.descriptors import MOST_IDLE
+from tests.compat.test_kill_server import CONFIG
+from tests.support.clients import Client, keep_house
+from tests.support.servers import Server, running_server
+
+LONG = os.environ.get("DIGESTRY_TESTS_LONG") == "1"
+SECONDS = float(os.environ.get("DIGESTRY_TESTS_SOAK_SECONDS", "600" if LONG else "6"))
+EVERY_SECONDS = 1.0 if LONG else 0.1
+WARM_UP = 0.4
+"""The share of the time after which nothing should grow any more."""
+
+CLIENTS = 4
+MOST = 30
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """What is sampled, its bound, and how much its slope may add over the whole time."""
+
+    name: str
+    unit: str
+    read: Callable[[Server], float]
+    most: float
+    may_grow: float
+
+
+def memory(server: Server) -> float:
+    """Anonymous memory of all processes, in MiB: what is theirs and not the page cache's."""
+    total = 0
+    for pid in (server.pid, *server.worker_pids()):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                total += int(line.split()[1])
+    return total / 1024
+
+
+def descriptors(server: Server) -> float:
+    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in server.worker_pids())
+
+
+def threads(server: Server) -> float:
+    return sum(len(os.listdir(f"/proc/{pid}/task")) for pid in server.worker_pids())
+
+
+def staging(server: Server) -> float:
+    return len(os.listdir(server.data / "uploads"))
+
+
+def log_size(server: Server) -> float:
+    """Of the index, in MiB."""
+    return (server.data / "index.sqlite3-wal").stat().st_size / (1 << 20)
+
+
+MEASURES = [
+    Measure("memory", "MiB", memory, 500, 24),
+    Measure("descriptors", "", descriptors, 2 * (MOST_IDLE + 100), 30),
+    Measure("threads", "", threads, 2 * 60, 8),
+    Measure("staging files", "", staging, 30, 10),
+    Measure("log of the index", "MiB", log_size, 40, 16),
+]
+
+
+@contextmanager
+def load(server: Server) -> Iterator[list[Client]]:
+    """Clients and housekeeping at work inside the block."""
+    stop = threading.Event()
+    clients = [Client(server, number, most=MOST) for number in range(CLIENTS)]
+    at_work = [threading.Thread(target=one.work, args=[stop]) for one in clients]
+    at_work.append(threading.Thread(target=keep_house, args=[server, stop, []]))
+    for thread in at_work:
+        thread.start()
+    try:
+        yield clients
+    finally:
+        stop.set()
+        for thread in at_work:
+            thread.join()
+
+
+def sampled(server: Server) -> dict[str, list[tuple[float, float]]]:
+    """Each measure over the time."""
+    samples: dict[str, list[tuple[float, float]]] = {one.name: [] for one in MEASURES}
+    began = time.monotonic()
+    while (at := time.monotonic() - began) < SECONDS:
+        for one in MEASURES:
+            samples[one.name].append((at, one.read(server)))
+        time.sleep(EVERY_SECONDS)
+    return samples
+
+
+def growth(samples: list[tuple[float, float]]) -> float:
+    """What the slope after the warm-up adds over the whole time."""
+    warm = [(at, value) for at, value in samples if at >= WARM_UP * SECONDS]
+    slope, _ = statistics.linear_regression(*zip(*warm, strict=True))
+    return slope * SECONDS
+
+
+@pytest.mark.timeout(SECONDS + 120)
+def test_nothing_grows_under_a_load_that_goes_on(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", workers=2, config=CONFIG) as server:
+        with load(server) as clients:
+            samples = sampled(server)
+        answers = sum(client.answers for client in clients)
+        for client in clients:
+            client.check_everything()
+        left = staging(server)
+    print(f"{answers} requests in {SECONDS:.0f} s")
+    too_much = []
+    for one in MEASURES:
+        values = [value for at, value in samples[one.name] if at >= WARM_UP * SECONDS]
+        grown = growth(samples[one.name])
+        print(
+            f"{one.name:<18} median {statistics.median(values):8.1f} {one.unit:<4}"
+            f"most {max(values):8.1f}  slope over the time {grown:+8.2f}, may be {one.may_grow}"
+        )
+        if max(values) > one.most or (LONG and grown > one.may_grow):
+            too_much.append(one.name)
+    assert too_much == []
+    assert left == 0, "staging files of nobody"
+    assert answers > 20 * SECONDS
