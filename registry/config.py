@@ -138,6 +138,11 @@ class EventsConfig(msgspec.Struct, frozen=True, kw_only=True):
     streams: Positive = 100
 
 
+class ArchiveConfig(msgspec.Struct, frozen=True, kw_only=True):
+    every_minutes: Annotated[float, Meta(ge=0, le=525_600)] = 10
+    bytes_per_second: Count = 64 * _MIB
+
+
 class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True):
     every_hours: Annotated[float, Meta(ge=0, le=87_600)] = 24
 
@@ -161,6 +166,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     health: HealthConfig = HealthConfig()
     events: EventsConfig = EventsConfig()
     retention: RetentionConfig = RetentionConfig()
+    archive: ArchiveConfig = ArchiveConfig()
     log: LogConfig = LogConfig()
 
 

@@ -198,27 +198,29 @@ class Cold:
             raise ArchiveUnavailable(problem)
 
     async def problem(self) -> str | None:
-        """Why the archive cannot be read, in words that say what to do; None if it can."""
+        """Why the archive cannot be read, in words that say what to do; None if it can.
+
+        Readers are told too, so no path is named.
+        """
         expected = await self._index.look(partial(state.get_state, key=ARCHIVE_ID))
         marker = await hop(self._threads.files, self.files.marker)
-        where = self.files.where
         if marker is None:
             return (
-                f"there is no archive at {where}; mount the disk that has it, or set store.archive "
-                "to the directory where it is"
+                "it is not where it should be; mount the disk that has it, or set store.archive to "
+                "the directory where it is"
             )
         if marker.store_id != self._store_id:
-            return f"the archive at {where} is of store {marker.store_id}, not of this one"
+            return "the one at its place is of another store; set store.archive to where ours is"
         if expected is None:
             return (
-                f"the archive {marker.archive_id} at {where} is of this store, but its index does "
+                f"the one at its place, {marker.archive_id}, is of this store, but the index does "
                 "not know of it; say so with digestry archive adopt, or set store.archive to an "
                 "empty directory"
             )
         if marker.archive_id != expected:
             return (
-                f"the archive at {where} is {marker.archive_id}; this store's is {expected}: "
-                "set store.archive to where that is"
+                f"the one at its place is {marker.archive_id}, and this store's is {expected}; set "
+                "store.archive to where that is"
             )
         return None
 

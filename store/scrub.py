@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from store.archive import Archive
-from store.blobs import BlobStore, SupportsLocalPath
+from store.blobs import BlobInfo, BlobStore, SupportsLocalPath
 from store.clock import boot_id
 from store.cold import Cold, ColdFile
 from store.digest import Digest
@@ -32,6 +32,7 @@ from store.index import blobs as rows
 from store.index.archived import lose
 from store.index.blobs import BlobRow
 from store.index.transactions import Index, Tx
+from store.pace import SteadyPace
 from store.quarantine import Quarantine
 from store.threads import Threads, hop
 
@@ -101,7 +102,7 @@ class Scrub:
     ) -> ScrubReport:
         """Verify all blobs, or those named; damaged ones are set aside."""
         total_blobs, total_bytes = await self._total()
-        pace = _Pace(rate_bytes_per_second)
+        pace = SteadyPace(rate_bytes_per_second)
         findings: list[Finding] = []
         blobs = size_bytes = 0
         async for row in self._rows(only):
@@ -130,41 +131,43 @@ class Scrub:
         row = await self._index.look(partial(rows.find_blob, digest=digest))
         if row is None or not row.is_present:
             return False
-        return await self._verify(row, _Pace(None)) is None
+        return await self._verify(row, SteadyPace(None)) is None
 
     async def hash(self, digest: Digest) -> RunningHash:
         """Hash one stored file, row or no row. Raises `BlobNotFound`, `Unavailable`."""
-        return await self._hash(digest, _Pace(None))
+        return await self._hash(digest, SteadyPace(None))
 
-    async def hash_small(self, digests: Sequence[Digest]) -> list[RunningHash | None]:
+    async def hash_small(self, found: Sequence[BlobInfo]) -> list[RunningHash | None]:
         """Hash many stored files in few hops; None for one that is larger than a piece.
 
-        None too for one that cannot be read: `hash` says why.
+        None too for one that cannot be read, or has grown: `hash` says what is with it.
         """
-        shares = [digests[start::HASHED_BESIDE] for start in range(HASHED_BESIDE)]
+        shares = [found[start::HASHED_BESIDE] for start in range(HASHED_BESIDE)]
         hashed = await asyncio.gather(
             *(hop(self._threads.reading, self._hash_some, share) for share in shares)
         )
-        return [hashed[n % HASHED_BESIDE][n // HASHED_BESIDE] for n in range(len(digests))]
+        return [hashed[n % HASHED_BESIDE][n // HASHED_BESIDE] for n in range(len(found))]
 
-    def _hash_some(self, digests: Sequence[Digest]) -> list[RunningHash | None]:
-        return [self._hash_one(digest) for digest in digests]
+    def _hash_some(self, found: Sequence[BlobInfo]) -> list[RunningHash | None]:
+        return [self._hash_one(info) if info.size_bytes < READ_BYTES else None for info in found]
 
-    def _hash_one(self, digest: Digest) -> RunningHash | None:
+    def _hash_one(self, info: BlobInfo) -> RunningHash | None:
         running = RunningHash()
         try:
-            self._forget(digest)
-            _hash_piece(running, partial(self._blobs.read_blocking, digest))
-            self._forget(digest)
+            self._forget(info.digest)
+            # No more than is needed: a buffer of a whole piece costs more than a small file.
+            piece = self._blobs.read_blocking(info.digest, 0, info.size_bytes + 1)
+            self._forget(info.digest)
         except (BlobNotFound, Unavailable):
             return None
-        return running if running.size_bytes < READ_BYTES else None
+        running.update([piece])
+        return running if running.size_bytes == info.size_bytes else None
 
     def _forget(self, digest: Digest) -> None:
         if isinstance(self._blobs, SupportsLocalPath):
             _forget_pages(str(self._blobs.path_of(digest)))
 
-    async def _verify(self, row: BlobRow, pace: _Pace) -> Finding | None:
+    async def _verify(self, row: BlobRow, pace: SteadyPace) -> Finding | None:
         try:
             if row.archived is not None:
                 running = await self._hash_cold(row, row.archived, pace)
@@ -192,7 +195,7 @@ class Scrub:
             action = f"{action}, healed from the archive"
         return Finding(str(row.digest), problem, action)
 
-    async def _hash_cold(self, row: BlobRow, number: int, pace: _Pace) -> RunningHash:
+    async def _hash_cold(self, row: BlobRow, number: int, pace: SteadyPace) -> RunningHash:
         running = RunningHash()
         file = await self._cold.open(row.digest, number)
         try:
@@ -208,7 +211,7 @@ class Scrub:
             await hop(self._threads.files, file.close)
         return running
 
-    async def _hash(self, digest: Digest, pace: _Pace) -> RunningHash:
+    async def _hash(self, digest: Digest, pace: SteadyPace) -> RunningHash:
         running = RunningHash()
         pool = self._threads.reading
         path = self._blobs.path_of(digest) if isinstance(self._blobs, SupportsLocalPath) else None
@@ -259,22 +262,6 @@ class Scrub:
                 if row.is_present:
                     yield row
             after = page[-1].digest.raw
-
-
-class _Pace:
-    """Keeps an average rate by waiting after each piece."""
-
-    def __init__(self, bytes_per_second: int | None) -> None:
-        self._rate = bytes_per_second
-        self._due = asyncio.get_running_loop().time()
-
-    async def wait(self, size_bytes: int) -> None:
-        if not self._rate:
-            return
-        now = asyncio.get_running_loop().time()
-        self._due = max(self._due, now - 1.0) + size_bytes / self._rate
-        if self._due > now:
-            await asyncio.sleep(self._due - now)
 
 
 def _hash_piece(running: RunningHash, read: Callable[[int, int], bytes]) -> None:

@@ -67,6 +67,13 @@ NATIVE: Final[Table] = {
         lambda error: {"digest": str(error.digest)},
     ),
     stored.IndexConflict: Rule(409, "index_conflict", "The change breaks a rule of the index"),
+    stored.ArchiveUnavailable: Rule(
+        503,
+        "archive_unavailable",
+        "The archive cannot be read",
+        lambda error: {"reason": error.reason},
+        _retry_soon,
+    ),
     stored.Unavailable: Rule(503, "unavailable", "Not possible right now", None, _retry_soon),
     stored.StoreRefused: Rule(500, "store_refused", "The data directory cannot be used"),
     stored.CollectionRefused: Rule(

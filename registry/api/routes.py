@@ -43,9 +43,11 @@ module                                  addresses
 `registry.api.webhooks`                 ``/api/v1/webhooks`` with ``deliveries``
 `registry.api.analytics`                ``/api/v1/analytics``
 `registry.api.retention`                ``/api/v1/retention``, policies and plans
+`registry.api.archive`                  ``/api/v1/archive``, the cold tier
 `registry.api.operations`               ``/api/v1/gc`` ``scrub`` ``fsck`` ``operations``
 `registry.api.holds`                    ``/api/v1/holds``
 `registry.api.backups`                  ``/api/v1/backups``
+`registry.api.browser_sessions`         ``/api/v1/session-cookie``
 `registry.api.signing`                  ``/api/v1/signed-urls``
 ======================================  ===========================================================
 
@@ -59,10 +61,12 @@ from typing import Final
 from registry.api import (
     aliases,
     analytics,
+    archive,
     audit,
     backups,
     bindings,
     blobs,
+    browser_sessions,
     cards,
     deployments,
     diff,
@@ -146,10 +150,12 @@ ROUTES: Final[list[Route]] = [
     *webhooks.ROUTES,
     *analytics.ROUTES,
     *retention.ROUTES,
+    *archive.ROUTES,
     *operations.ROUTES,
     *holds.ROUTES,
     *backups.ROUTES,
     *signing.ROUTES,
+    *browser_sessions.ROUTES,
 ]
 
 UNMATCHED: Final[list[Route]] = unmatched.ROUTES

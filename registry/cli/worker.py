@@ -48,6 +48,7 @@ from registry.keys import (
 )
 from registry.measures import measure_work
 from registry.middlewares.access_log import AccessLog
+from registry.services.archive import keep_archive, thaw_wanted
 from registry.services.cards import follow_cards
 from registry.services.change import expire_answers
 from registry.services.deliveries import expire as expire_deliveries
@@ -239,9 +240,14 @@ def housekeeping(config: Config, store: Store, app: web.Application) -> Housekee
         store, config.retention.every_hours, partial(app[OPERATIONS].run_retention, HOUSEKEEPING)
     )
     keeping = [
+        Job("thaw versions", 2, partial(thaw_wanted, store)),
+        Job("sweep archive", 600, store.archive.spares.sweep),
         Job("retention", 60, retention.tick),
         Job("expire retention plans", 3600, partial(expire_plans, store)),
     ]
+    if config.archive.every_minutes:
+        archiving = partial(keep_archive, store, bytes_per_second=config.archive.bytes_per_second)
+        keeping.append(Job("archive", config.archive.every_minutes * 60, archiving))
     telling = [
         Job("follow audit log", 1, partial(follow_audit_log, store)),
         Job("deliver to webhooks", 1, app[DELIVERER].run),

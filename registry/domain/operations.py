@@ -6,10 +6,10 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-Group: TypeAlias = Literal["gc", "scrub", "fsck", "retention"]
+Group: TypeAlias = Literal["gc", "scrub", "fsck", "retention", "archive"]
 State: TypeAlias = Literal["running", "succeeded", "failed", "cancelled", "interrupted"]
 
-GROUPS: Final[tuple[Group, ...]] = ("gc", "scrub", "fsck", "retention")
+GROUPS: Final[tuple[Group, ...]] = ("gc", "scrub", "fsck", "retention", "archive")
 
 
 class Progress(msgspec.Struct, frozen=True):

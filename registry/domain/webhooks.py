@@ -65,6 +65,8 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
         "download",
         "retire",
         "unretire",
+        "archive",
+        "thaw",
         "delete",
         "restore",
         "purge",
@@ -74,6 +76,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
 
 UNTOLD: Final = frozenset(
     (
+        "archive",
         "audit",
         "backup",
         "environment",

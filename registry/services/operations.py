@@ -30,8 +30,9 @@ from registry.domain.ids import new_id
 from registry.domain.operations import GROUPS, Failure, Group, Operation, Progress
 from registry.domain.principals import Principal
 from registry.errors import Conflict, NotFound
+from registry.services.archive import archive_retired
 from registry.services.change import change_index
-from registry.services.plans import forget_plan, keep_plan, kept_plan, summary_of
+from registry.services.plans import forget_plan, keep_plan, kept_plan, summarised
 from registry.services.retention_plans import Target, make_plan
 from registry.services.retention_runs import apply_plan, plan_to_apply, run_once
 from registry.services.retention_runs import summary_of as plan_summary
@@ -53,6 +54,7 @@ _EXCLUDES: Final[dict[Group, tuple[Group, ...]]] = {
     "fsck": ("fsck", "gc"),
     "scrub": ("scrub",),
     "retention": ("retention",),
+    "archive": ("archive",),
 }
 
 logger = structlog.get_logger()
@@ -148,7 +150,7 @@ class Operations:
         async def work(tell: Tell) -> Outcome:
             plan = await self.store.collector.plan()
             await keep_plan(self._index, plan)
-            return Outcome(summary_of(plan), 0 if plan.refused is None else 1)
+            return Outcome(await summarised(plan), 0 if plan.refused is None else 1)
 
         return await self._start(principal, "gc", "plan", work)
 
@@ -223,6 +225,19 @@ class Operations:
             return Outcome(done, done.refused + done.failed)
 
         return await self._start(principal, "retention", "run", work)
+
+    async def archive_retired(
+        self, principal: Principal, *, bytes_per_second: int = 0
+    ) -> Operation:
+        """Move what retired versions alone have to the cold tier."""
+
+        async def work(tell: Tell) -> Outcome:
+            done = await archive_retired(
+                self.store, principal, report=_counting(tell), bytes_per_second=bytes_per_second
+            )
+            return Outcome(done, done.failed)
+
+        return await self._start(principal, "archive", "run", work)
 
     # What runs, and what ran.
 

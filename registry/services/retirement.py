@@ -1,16 +1,19 @@
 """Retiring versions, and bringing them back: the one place where `retired_at` changes.
 
-A retired version stays what it was and where it was: listed, readable through every door, in the
-same tier. It is never what `latest` or `main` are moved to, and a policy may purge it later.
+A retired version stays what it was: listed, and readable through every door. Its bytes go to the
+cold tier by and by (`registry.services.archive`). It is never what `latest` or `main` are moved to,
+and a policy may purge it later.
 
 Whoever registers or publishes the very same content under its name again, or restores it, has said
-that it is wanted: it is retired no more, and its age counts from then.
+that it is wanted: it is retired no more, and its age counts from then. If it is cold, its bytes are
+brought back within seconds; until then it is read from the archive.
 
 The caller lets the aliases follow, in the same transaction.
 """
 
 from __future__ import annotations
 
+from registry.catalog.archive import want_back
 from registry.catalog.audit import Entry, record
 from registry.catalog.retention import add_to_day, write_return
 from registry.catalog.versions import set_retired
@@ -40,6 +43,7 @@ async def bring_back(
         return version
     after = await set_retired(tx, version, at=None)
     await write_return(tx, version.id, by=principal.id)
+    await want_back(tx, version.id)
     await add_to_day(tx, returned=1)
     await _record(tx, principal, "unretire", model, version, after, reason)
     return after

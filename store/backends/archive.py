@@ -59,7 +59,7 @@ class ColdDirectory:
                 self._disk.write_file(f"{self.root}/{layout.ARCHIVE_FILE}", content)
         except FileNotFoundError:
             raise ArchiveUnavailable(
-                f"the directory {self.root} does not exist; make it, or mount its disk"
+                "its directory does not exist; make it, or mount its disk"
             ) from None
 
     def open(self, digest: Digest, number: int) -> ColdFileOnDisk:
@@ -227,7 +227,7 @@ def _writing(where: str) -> Iterator[None]:
         with translated("writing to the archive"):
             yield
     except FileNotFoundError as error:
-        raise ArchiveUnavailable(f"it went away from {where} while it was written to") from error
+        raise ArchiveUnavailable("it went away while it was written to; mount its disk") from error
 
 
 def _names(path: str) -> list[str]:

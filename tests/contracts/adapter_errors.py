@@ -37,6 +37,7 @@ EXAMPLES: list[Exception] = [
     stored.Corrupt(ONE),
     stored.IndexConflict("unique"),
     stored.Unavailable("commit"),
+    stored.ArchiveUnavailable("its disk is not mounted"),
     stored.StoreRefused("a reason"),
     stored.CollectionRefused("a reason"),
     stored.UploadNotFound("upl_1"),

@@ -93,6 +93,9 @@ TUS: Final[Table] = {
     ),
     stored.Corrupt: Rule(500, "blob_damaged", "The stored bytes are damaged"),
     stored.IndexConflict: Rule(409, "index_conflict", "The change contradicts what is there"),
+    stored.ArchiveUnavailable: Rule(
+        503, "archive_unavailable", "The archive cannot be read", headers=_retry_soon
+    ),
     stored.Unavailable: Rule(503, "unavailable", "Not possible right now", headers=_retry_soon),
     stored.StoreRefused: Rule(500, "store_refused", "The data directory cannot be used"),
     stored.CollectionRefused: Rule(409, "collection_refused", "Nothing was collected"),
