@@ -34,6 +34,7 @@ from registry.http.routing import areas, register
 from registry.keys import (
     ADDRESSES,
     BLOBS,
+    BROWSERS,
     CONDITION,
     CONFIG,
     DELIVERER,
@@ -70,6 +71,7 @@ from registry.middlewares.unread import unread_middleware
 from registry.outbound import Outbound
 from registry.protocols.tus import handlers as tus
 from registry.services.blobs import BlobLimits, Blobs
+from registry.services.browser_sessions import BrowserSessions
 from registry.services.condition import Condition
 from registry.services.delivering import Deliverer
 from registry.services.downloads import DownloadLog
@@ -189,10 +191,12 @@ def _add_accounts(app: web.Application, config: Config) -> None:
     )
     app.on_cleanup.append(lambda _: passwords.close())
     root = app[SEALS].root_key
+    tickets = Tickets(root, app[STORE].clock)
+    app[BROWSERS] = BrowserSessions(app[STORE].index, tickets, root)
     app[LOGINS] = Logins(
         app[STORE],
         passwords,
-        Tickets(root, app[STORE].clock),
+        tickets,
         root,
         LoginSettings(
             access_seconds=auth.access_seconds,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from registry.measures import Measures
     from registry.metrics import Metrics
     from registry.services.blobs import Blobs
+    from registry.services.browser_sessions import BrowserSessions
     from registry.services.condition import Condition
     from registry.services.delivering import Deliverer
     from registry.services.downloads import DownloadLog
@@ -53,6 +54,7 @@ RATES: Final[web.AppKey[Rates]] = web.AppKey("rates")
 LOCAL_SECRET: Final[web.AppKey[LocalSecret]] = web.AppKey("local_secret")
 DOWNLOADS: Final[web.AppKey[DownloadLog]] = web.AppKey("downloads")
 PASSWORDS: Final[web.AppKey[Passwords]] = web.AppKey("passwords")
+BROWSERS: Final[web.AppKey[BrowserSessions]] = web.AppKey("browsers")
 LOGINS: Final[web.AppKey[Logins]] = web.AppKey("logins")
 OPERATIONS: Final[web.AppKey[Operations]] = web.AppKey("operations")
 SEALS: Final[web.AppKey[Seals]] = web.AppKey("seals")

@@ -10,6 +10,7 @@ purpose    what it opens                                            lives for
 =========  =======================================================  =========
 access     the API, as ``Authorization: Bearer``                    minutes
 refresh    another access ticket of the same session, nothing else  as long as the session
+cookie     the API, for the pages of a browser                      as long as the session
 oidc       the way back from the provider of identities             minutes
 =========  =======================================================  =========
 
@@ -27,7 +28,7 @@ from typing import Any, Final, Literal, TypeAlias
 from registry.auth.keys import RootKey
 from store.clock import SECOND, Clock
 
-Purpose: TypeAlias = Literal["access", "refresh", "oidc"]
+Purpose: TypeAlias = Literal["access", "refresh", "cookie", "oidc"]
 
 ALGORITHM: Final = "HS256"
 MOST_CHARACTERS: Final = 4096

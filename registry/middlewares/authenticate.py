@@ -8,6 +8,7 @@ is found by what the request shows, in this order:
 - ``Authorization: Bearer``: an API token, or the ticket of a login, whose session must hold;
 - ``Authorization: Basic``: an API token as the password, for git, curl and container tools. The
   username means nothing; passwords of people are looked at by the login alone;
+- a cookie of a login (`registry.services.browser_sessions`), for the pages of a browser;
 - a signature at the end of the query (`registry.auth.signed_urls`): whoever signed it, for this
   request alone;
 - nothing: nobody, who may do what is public, and read what is where that is configured.
@@ -40,7 +41,9 @@ from registry.auth.tickets import is_ticket
 from registry.domain.principals import LOCAL, Principal
 from registry.errors import Denied, Unauthenticated
 from registry.http.conditional import InvalidDigestField, parse_digest_field
+from registry.http.cookies import CSRF, CSRF_HEADER, TICKET
 from registry.keys import (
+    BROWSERS,
     IDENTITIES,
     IS_SIGNED,
     LOCAL_SECRET,
@@ -50,6 +53,8 @@ from registry.keys import (
     SEALS,
     STORE,
 )
+
+SAFE: Final = frozenset((hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS))
 
 _SIGNATURE: Final = f"{PARAMETER}="
 
@@ -81,7 +86,7 @@ async def shown(request: web.Request, offered: str | None) -> Principal:
     """Whose ``Authorization`` this is; raises `Unauthenticated` for what does not hold."""
     identities = request.app[IDENTITIES]
     if offered is None:
-        return identities.nobody
+        return await kept_by_browser(request) or identities.nobody
     scheme, _, credentials = offered.strip().partition(" ")
     match scheme.lower():
         case "bearer" if is_ticket(credentials.strip()):
@@ -92,6 +97,35 @@ async def shown(request: web.Request, offered: str | None) -> Principal:
         case "basic":
             return await identities.of_token(password_of(credentials.strip()))
     raise Unauthenticated
+
+
+async def kept_by_browser(request: web.Request) -> Principal | None:
+    """Whose cookie this is; None without one that holds.
+
+    A browser sends a cookie that has ended until somebody signs in again, so that is nobody's.
+    Raises `Denied` for a change that no page of this server asked for.
+    """
+    if hdrs.COOKIE not in request.headers:
+        return None
+    ticket = request.cookies.get(TICKET)
+    if ticket is None:
+        return None
+    browsers = request.app[BROWSERS]
+    try:
+        session = await browsers.session_of(ticket)
+        principal = await request.app[IDENTITIES].of_session(session)
+    except Unauthenticated:
+        return None
+    if request.method not in SAFE and not await browsers.is_from_our_page(
+        session, request.headers.get(CSRF_HEADER)
+    ):
+        raise Denied(
+            "change",
+            request.path,
+            sentence=f"a change by a browser's login needs the cookie {CSRF} as {CSRF_HEADER}",
+            code="csrf_token_missing",
+        )
+    return principal
 
 
 async def signer(request: web.Request, *, is_open: bool) -> Principal:
