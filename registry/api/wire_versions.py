@@ -147,6 +147,9 @@ class FactsQuery(CountedQuery, frozen=True, kw_only=True, forbid_unknown_fields=
     framework: Word | None = None
     tier: Literal["hot", "cold"] | None = None
     slo_met: bool | None = None
+    retired: Annotated[
+        bool | None, Meta(description="Only those that retention has retired, or none of them.")
+    ] = None
     min_eval_score: Score | None = None
     max_cost_per_1k: Cost | None = None
 

@@ -54,6 +54,7 @@ class VersionFilter(msgspec.Struct, frozen=True, kw_only=True):
     framework: str | None = None
     tier: str | None = None
     slo_met: bool | None = None
+    retired: bool | None = None
     min_eval_score: float | None = None
     max_cost_per_1k: float | None = None
 
@@ -62,9 +63,9 @@ class VersionFilter(msgspec.Struct, frozen=True, kw_only=True):
         given = {
             name: value for name, value in msgspec.structs.asdict(self).items() if value is not None
         }
-        if self.slo_met is not None:
-            given["slo_met"] = int(self.slo_met)
-        return given
+        return {
+            name: int(value) if isinstance(value, bool) else value for name, value in given.items()
+        }
 
     @property
     def order(self) -> Order:
@@ -110,6 +111,8 @@ def _tests(names: Sequence[str]) -> list[ColumnElement[bool]]:
             found.append(_tested(versions.c.eval_score) >= bindparam(name))
         elif name == "max_cost_per_1k":
             found.append(_tested(versions.c.cost_per_1k) <= bindparam(name))
+        elif name == "retired":
+            found.append(_tested(versions.c.retired_at).is_not(None) == bindparam(name))
         else:
             found.append(_tested(_EQUAL[name]) == bindparam(name))
     return found
