@@ -274,6 +274,9 @@ WITHOUT_CONDITION = {
     # Never changed, only made and ended.
     "DELETE /api/v1/tokens/{token}",
     "DELETE /api/v1/sessions/{login}",
+    # In a browser's hands, not here.
+    "PUT /api/v1/session-cookie",
+    "DELETE /api/v1/session-cookie",
     # One word, a role, that whoever gives it decides anew.
     "PUT /api/v1/teams/{team}/members/{user}",
     "DELETE /api/v1/teams/{team}/members/{user}",
