@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from registry.catalog.migrations import CHAINS
@@ -19,8 +21,9 @@ from registry.services.retention_plans import EVERYTHING, make_plan
 from registry.services.retention_runs import apply_plan
 from store.clock import SECOND, Clock, system_clock
 from store.digest import Digest
-from store.errors import CollectionRefused, Unavailable
+from store.errors import BlobNotFound, CollectionRefused, Unavailable
 from store.fsck import Fsck
+from store.index import blobs as rows
 from store.index import claims
 from store.index.transactions import Tx
 from store.ingest import Record, StoredBlob
@@ -154,6 +157,10 @@ class Housekeeper:
             self.retain,
             self.repair,
             self.tidy,
+            self.cool,
+            self.cool,
+            self.thaw,
+            self.sweep,
         ]
 
     async def run(self) -> None:
@@ -196,10 +203,32 @@ class Housekeeper:
         )
         await fsck.run(repair=True)
 
+    async def cool(self) -> None:
+        """Let the archive have a few blobs, whatever they are needed for."""
+        for row in await self._some_blobs():
+            with suppress(Unavailable):  # somebody is moving it
+                await self._store.archive.cool(row.digest, _anybody)
+
+    async def thaw(self) -> None:
+        for row in await self._some_blobs():
+            with suppress(BlobNotFound, Unavailable):
+                await self._store.archive.thaw(row.digest)
+
+    async def sweep(self) -> None:
+        await self._store.archive.spares.sweep(everything=True)
+
+    async def _some_blobs(self) -> list[rows.BlobRow]:
+        after = self._chance.randbytes(32)
+        return await self._store.index.read(partial(rows.blobs_after, after=after, limit=4))
+
     async def tidy(self) -> None:
         await finish_forgetting(self._store)
         await finish_purges(self._store)
         await self._store.index.checkpoint()
+
+
+async def _anybody(tx: Tx, row: rows.BlobRow) -> bool:
+    return True
 
 
 def _untold(done: int, total: int) -> None:
