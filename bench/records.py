@@ -32,6 +32,8 @@ FIGURES: dict[str, Unit] = {
     "ready_ms": Unit("ready ms", 0),
     "p50_ms": Unit("p50 ms", 2),
     "p99_ms": Unit("p99 ms", 2),
+    "p999_ms": Unit("p99.9 ms", 2),
+    "p999_growth_ms": Unit("p99.9 growth ms", 2),
     "idle_p50_ms": Unit("idle p50 ms", 2),
     "idle_p99_ms": Unit("idle p99 ms", 2),
     "p99_of_limit": Unit("p99/limit", 2),

@@ -50,6 +50,7 @@ from store.quarantine import (
 )
 
 BATCH: Final = 100
+PAGE: Final = 1000
 PLAN_LIMIT: Final = 100_000
 """How many blobs one plan names at most; the next plan finds the rest."""
 
@@ -57,7 +58,7 @@ COLLECTION_OFF: Final = "collection_off"
 """Key of the store's state that says why collection refuses to run."""
 
 
-class PlannedBlob(msgspec.Struct, frozen=True):
+class PlannedBlob(msgspec.Struct, frozen=True, gc=False):
     """A blob that may go: nobody has claimed it since `last_claimed` (microseconds, UTC)."""
 
     digest: str
@@ -154,26 +155,24 @@ class Collector:
 
     async def plan(self) -> CollectionPlan:
         """What could be collected now, and whether `apply` would refuse; changes nothing."""
-        planned: list[BlobRow] = []
-        after = b""
+        planned: list[PlannedBlob] = []
+        after, going = b"", 0
         now, totals, is_claimed = await self._index.read(_survey)
         before = now - self._grace_seconds * SECOND
         while len(planned) < PLAN_LIMIT:
-            page = await self._index.read(
-                partial(claims.collectable, before=before, after=after, limit=1000)
-            )
-            planned += page
-            if len(page) < 1000:
+            page = await self._index.read(partial(_plan_page, before=before, after=after))
+            planned += page.blobs
+            going += page.going
+            if len(page.blobs) < PAGE:
                 break
-            after = page[-1].digest.raw
+            after = page.last
         blobs, size = totals.get(rows.PRESENT, (0, 0))
-        going = sum(row.size_bytes for row in planned if row.is_present)
         return CollectionPlan(
             id=f"col_{secrets.token_hex(8)}",
             store_id=self._store_id,
             made_at=now,
             grace_seconds=self._grace_seconds,
-            blobs=[_planned(row) for row in planned],
+            blobs=planned,
             bytes=going,
             is_complete=len(planned) < PLAN_LIMIT,
             stored_blobs=blobs,
@@ -288,6 +287,25 @@ class Collector:
 async def confirm_collection(tx: Tx) -> None:
     """Allow collection again, as part of the caller's transaction."""
     await state.put_state(tx, COLLECTION_OFF, None)
+
+
+class _Page(msgspec.Struct, frozen=True):
+    """Some blobs of a plan; `going` bytes of them are present."""
+
+    blobs: list[PlannedBlob]
+    going: int
+    last: bytes
+
+
+async def _plan_page(tx: Tx, before: int, after: bytes) -> _Page:
+    """Made where it is read: all of a plan at once would keep the event loop for a third of a
+    second."""
+    found = await claims.collectable(tx, before, after, PAGE)
+    return _Page(
+        [_planned(row) for row in found],
+        sum(row.size_bytes for row in found if row.is_present),
+        found[-1].digest.raw if found else after,
+    )
 
 
 def _planned(row: BlobRow) -> PlannedBlob:

@@ -57,7 +57,7 @@ class Orphans:
     async def _right(self, group: Sequence[BlobInfo], *, repair: bool) -> set[Digest]:
         """Those whose bytes are right, adopted all together if wanted."""
         moves = await self._index.look(partial(state.counter, name="moves"))
-        hashed = await self._scrub.hash_small([info.digest for info in group])
+        hashed = await self._scrub.hash_small(group)
         right = [
             running
             for info, running in zip(group, hashed, strict=True)
