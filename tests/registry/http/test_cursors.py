@@ -56,6 +56,17 @@ def test_what_is_no_cursor_is_refused(text: str) -> None:
     assert caught.value.code == "invalid_cursor"
 
 
+def test_a_number_that_no_index_holds_is_refused() -> None:
+    for number, is_held in ((2**63 - 1, True), (-(2**63) + 1, True), (2**63, False)):
+        query = PageQuery(after=cursor(PageQuery(), -1.5, number))
+        if is_held:
+            assert place_after(query, tuple[float, int]) == (-1.5, number)
+            continue
+        with pytest.raises(Invalid) as caught:
+            place_after(query, tuple[float, int])
+        assert caught.value.code == "invalid_cursor"
+
+
 def test_expectations_compare_id_and_changes() -> None:
     expected = Expected(frozenset((("mdl_a", 3, ""), ("mdl_a", 5, ""))))
 
