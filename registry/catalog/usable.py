@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Table, Text, bindparam, exists, func, or_, select
+from sqlalchemy import Table, Text, TextClause, bindparam, exists, func, or_, select
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -23,7 +23,9 @@ from store.index.transactions import Statement, Tx
 
 
 def _may_use(digest: ColumnElement[bytes], *, everything: bool) -> ColumnElement[bool]:
-    of_them = exists().where(refs.c.digest == digest) if everything else readable(digest)
+    of_them: ColumnElement[bool] | TextClause = exists().where(refs.c.digest == digest)
+    if not everything:
+        of_them = readable(str(digest))
     leased = exists().where(leases.c.digest == digest, leases.c.holder == bindparam("holder"))
     return or_(of_them, leased)
 
