@@ -12,9 +12,10 @@ upload. Cancelling on top would only interrupt commits that are about to be ackn
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from registry import __version__
 from registry.api.documentation import DOCUMENT, Document
@@ -89,6 +90,9 @@ from registry.services.uploads import UploadLimits, UploadSessions
 from registry.services.webhooks import VAULT_LABEL, Webhooks
 from store.opening import Store
 
+if TYPE_CHECKING:
+    from registry.tracing import Tracing
+
 LINGER_SECONDS: Final = 2.0
 """How long aiohttp drains a body nobody wants, where `settle_unread` did not already."""
 
@@ -97,7 +101,11 @@ KEEPALIVE_SECONDS: Final = 75.0
 
 
 def create_app(
-    config: Config, store: Store, *, access_log: AccessLog | None = None
+    config: Config,
+    store: Store,
+    *,
+    access_log: AccessLog | None = None,
+    tracing: Tracing | None = None,
 ) -> web.Application:
     """Assemble the application; the store is open already and outlives it."""
     if config.log.level not in ("debug", "info"):
@@ -107,13 +115,19 @@ def create_app(
         middlewares=[
             unread_middleware(),
             request_id_middleware(),
-            access_log_middleware(access_log, metrics, drain),
+            *_traced(tracing),
+            access_log_middleware(
+                access_log, metrics, drain, None if tracing is None else tracing.ids
+            ),
             errors_middleware(ADAPTER),
             sources_middleware(config.server),
             authenticate_middleware(is_open=config.auth.mode == "open"),
         ]
     )
     app.on_response_prepare.append(response_headers(drain))
+    if tracing is not None:
+        tracing.watch(store)
+        app.on_cleanup.append(lambda _: tracing.close())
     app[CONFIG] = config
     app[STORE] = store
     app[DRAIN] = drain
@@ -204,6 +218,10 @@ def _add_accounts(app: web.Application, config: Config) -> None:
             lets_register=auth.self_registration,
         ),
     )
+
+
+def _traced(tracing: Tracing | None) -> list[Middleware]:
+    return [] if tracing is None else [tracing.middleware()]
 
 
 def _add_webhooks(app: web.Application, config: Config, store: Store, metrics: Metrics) -> None:

@@ -147,6 +147,13 @@ class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True):
     every_hours: Annotated[float, Meta(ge=0, le=87_600)] = 24
 
 
+class TelemetryConfig(msgspec.Struct, frozen=True, kw_only=True):
+    endpoint: str = ""
+    service_name: Annotated[str, Meta(min_length=1, max_length=200)] = "digestry"
+    sample_ratio: Share = 1.0
+    headers_file: str = ""
+
+
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -167,6 +174,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     events: EventsConfig = EventsConfig()
     retention: RetentionConfig = RetentionConfig()
     archive: ArchiveConfig = ArchiveConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
     log: LogConfig = LogConfig()
 
 
@@ -355,6 +363,11 @@ def _check_together(config: Config) -> None:
         raise ConfigError("server.tls_certificate and server.tls_key need each other")
     for proxy in server.trusted_proxies:
         _check_network("server.trusted_proxies", proxy)
+    endpoint = config.telemetry.endpoint
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"telemetry.endpoint: {endpoint!r} is no collector; write one like http://127.0.0.1:4318"
+        )
     if server.accel_redirect:
         _check_accel_redirect(server)
     for network in config.outbound.allow_private:

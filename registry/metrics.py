@@ -77,12 +77,6 @@ class Metrics:
         self.late_seconds = 0.0
         """By how much the timer of `sampling` came late the last time."""
         self._facts = CollectorRegistry()
-        self._requests = Counter(
-            "digestry_http_requests",
-            "Requests answered.",
-            ("route", "method", "status"),
-            registry=self.registry,
-        )
         self._seconds = Histogram(
             "digestry_http_request_duration_seconds",
             "Time from the headers of a request to the end of its handler.",
@@ -109,12 +103,13 @@ class Metrics:
         key = (route, method, status)
         counted = self._counted.get(key)
         if counted is None:
-            counted = self._series(route, method, status)
-            if method in _METHODS:
-                self._counted[key] = counted
-        count, observe = counted
-        count()
-        observe(seconds)
+            if method not in _METHODS:
+                method = OTHER
+                counted = self._counted.get((route, method, status))
+            if counted is None:
+                counted = self._series(route, method, status)
+        counted.requests += 1
+        counted.observe(seconds)
         self._received += received
         self._sent += sent
 
@@ -169,13 +164,24 @@ class Metrics:
         return generate_latest(counted) + generate_latest(self._facts)
 
     def _series(self, route: str, method: str, status: int) -> _Counted:
-        known = method if method in _METHODS else OTHER
         area = self.areas.get(route) or OTHER
-        seconds = self._seconds.labels(area, known, f"{status // 100}xx")
-        return self._requests.labels(route, known, str(status)).inc, seconds.observe
+        seconds = self._seconds.labels(area, method, f"{status // 100}xx")
+        counted = self._counted[route, method, status] = _Counted(seconds.observe)
+        labels = {"route": route, "method": method, "status": str(status)}
+        self.counter(
+            "digestry_http_requests", "Requests answered.", lambda: counted.requests, labels=labels
+        )
+        return counted
 
 
-_Counted: TypeAlias = tuple[Callable[[], None], Callable[[float], None]]
+class _Counted:
+    """Requests of one route, method and status, and where their durations go."""
+
+    __slots__ = ("observe", "requests")
+
+    def __init__(self, observe: Callable[[float], None]) -> None:
+        self.requests = 0
+        self.observe = observe
 
 
 class _Followed:

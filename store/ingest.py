@@ -52,6 +52,7 @@ from store.index import claims, state
 from store.index.archived import lose, spare_archived
 from store.index.transactions import Index, Tx
 from store.segments import Segments
+from store.spans import Around
 from store.threads import Threads, hop
 
 log = logging.getLogger(__name__)
@@ -126,6 +127,8 @@ class Ingest:
         self._unwanted: list[StagedWriter] = []
         self.blobs_stored = 0
         self.blobs_deduplicated = 0
+        self.around: Around | None = None
+        """Told of each body received, and of each sync before it is acknowledged."""
 
     async def receive(
         self,
@@ -172,7 +175,12 @@ class Ingest:
         writer = await self._blobs.stage(f"put_{secrets.token_hex(16)}")
         stream = BatchStream(self.intake, writer, RunningHash(), 0)
         try:
-            await (stream.hold if is_held else stream.drain)(source, bound=bound)
+            drain = stream.hold if is_held else stream.drain
+            if self.around is None:
+                await drain(source, bound=bound)
+            else:
+                with self.around("blob receive", size_bytes):
+                    await drain(source, bound=bound)
             running = stream.hash
             if size_bytes is not None and running.size_bytes != size_bytes:
                 raise SizeMismatch(size_bytes, running.size_bytes)
@@ -197,7 +205,12 @@ class Ingest:
         stays in motion, `StorageFull` and what `record` raises.
         """
         try:
-            await _all(one.writer.sync() for one in staged if not one.is_held)
+            syncs = (one.writer.sync() for one in staged if not one.is_held)
+            if self.around is None:
+                await _all(syncs)
+            else:
+                with self.around("blob sync", sum(one.size_bytes for one in staged)):
+                    await _all(syncs)
             await self._write_segments(staged)
             result = await self.record(staged, record)
         finally:

@@ -44,6 +44,7 @@ from store.locks import MoveLock
 from store.quarantine import Quarantine
 from store.reading import Mode, Reading
 from store.scrub import Scrub
+from store.spans import Around
 from store.threads import Threads
 from store.uploads import Uploads
 
@@ -97,6 +98,8 @@ class Store:
         self.threads = threads
         self.clock = clock
         self.store_id = store_id
+        self.around: Around | None = None
+        """For those who send bytes of blobs: told of each body."""
         reserve = Reserve(settings.reserve_bytes, settings.reserve_share)
         self.cold = Cold(cold or MemoryColdStore(), index, threads, store_id)
         self.ingest = Ingest(blobs, self.cold, index, threads, reserve=reserve)

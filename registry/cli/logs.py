@@ -14,6 +14,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from registry.correlation import add_request_id
+
 LEVELS: Final[Mapping[str, int]] = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -35,6 +37,7 @@ def configure(level: str) -> None:
 
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        add_request_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         add_pid,

@@ -31,7 +31,7 @@ from registry.cli.exits import CLEAN, FAILED, REFUSED
 from registry.cli.listening import BACKLOG
 from registry.cli.serve import Assignment
 from registry.cli.settings import store_settings
-from registry.config import Config, ServerConfig
+from registry.config import Config, ConfigError, ServerConfig
 from registry.domain.principals import HOUSEKEEPING
 from registry.http.draining import Drain
 from registry.keys import (
@@ -64,6 +64,9 @@ from registry.services.search_merges import SearchMerges
 from store import layout
 from store.errors import StoreError
 from store.opening import Store, open_store
+
+if TYPE_CHECKING:
+    from registry.tracing import Tracing
 
 if TYPE_CHECKING:
     from registry.cli.tls import Certificate
@@ -137,7 +140,7 @@ def work(assignment: Assignment, end: socket.socket) -> int:
     logs.configure(assignment.config.log.level)
     try:
         asyncio.run(_work(assignment, end))
-    except StoreError as error:
+    except (StoreError, ConfigError) as error:
         _refuse(end, str(error))
         return REFUSED
     except OSError as error:
@@ -163,7 +166,8 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
     async with AsyncExitStack() as stack:
         store = await open_store(store_settings(config))
         stack.push_async_callback(store.close)
-        app = create_app(config, store, access_log=AccessLog())
+        tracing = _tracing(config)
+        app = create_app(config, store, access_log=AccessLog(), tracing=tracing)
         await app[SEALS].root_key()  # refuses to start without the key that seals were made with
         app[LOCAL_SECRET] = LocalSecret(assignment.secret)
         if config.auth.mode != "open":
@@ -185,6 +189,7 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
         channel.say("ready")
         house = housekeeping(config, store, app)
         measure_work(app[METRICS], house, assignment.restarts)
+        house.around = None if tracing is None else tracing.task
         keeper = asyncio.create_task(house.run(), name="housekeeping")
         try:
             await channel.stop.wait()
@@ -216,6 +221,19 @@ async def _ensure_administrator(store: Store) -> None:
             username=USERNAME,
             token_file=str(token_file),
         )
+
+
+def _tracing(config: Config) -> Tracing | None:
+    """What makes traces, where they are wanted; raises `ConfigError` where that cannot be."""
+    if not config.telemetry.endpoint:
+        return None
+    try:
+        from registry.tracing import exporting  # half a second that others need not wait
+    except ImportError as error:
+        raise ConfigError(
+            f"telemetry.endpoint needs the extra: pip install 'digestry[otel]' ({error})"
+        ) from error
+    return exporting(config.telemetry)
 
 
 def housekeeping(config: Config, store: Store, app: web.Application) -> Housekeeping:

@@ -62,7 +62,12 @@ class Sending:
         """Send it all; raises `Stalled` for a client below the limits, and what reading raises."""
         try:
             async with self._deadline:
-                await self._send(part)
+                around = self._request.app[STORE].around
+                if around is None:
+                    await self._send(part)
+                else:
+                    with around("blob send", part.size_bytes):
+                        await self._send(part)
         except TimeoutError as error:
             if self._given_up is None:
                 raise

@@ -18,6 +18,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
 from typing import IO, Final
 
 import msgspec
@@ -32,10 +33,12 @@ FLUSH_SECONDS: Final = 0.1
 MOST_LINES: Final = 50_000
 CLIENT_GONE: Final = 499
 
+NO_TRACE: Final[Mapping[str, str]] = {}
+
 _encode = msgspec.json.Encoder().encode
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     """A line of the access log."""
 
     event: str
@@ -51,6 +54,8 @@ class Line(msgspec.Struct, frozen=True):
     bytes_out: int
     milliseconds: float
     principal: str | None
+    trace_id: str = ""
+    span_id: str = ""
 
 
 class AccessLog:
@@ -123,9 +128,15 @@ class AccessLog:
 
 
 def access_log_middleware(
-    access_log: AccessLog | None, metrics: Metrics, drain: Drain
+    access_log: AccessLog | None,
+    metrics: Metrics,
+    drain: Drain,
+    trace_ids: Callable[[], Mapping[str, str]] | None = None,
 ) -> Middleware:
-    """Measure each request and log it; with no log, only measure."""
+    """Measure each request and log it; with no log, only measure.
+
+    `trace_ids` tells `Line.trace_id` and `Line.span_id` where requests are traced.
+    """
 
     @web.middleware
     async def log(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -163,6 +174,7 @@ def access_log_middleware(
                     sent,
                     round(seconds * 1000, 3),
                     None if principal is None else principal.id,
+                    **(NO_TRACE if trace_ids is None else trace_ids()),
                 )
                 access_log.add(_encode(line))
 

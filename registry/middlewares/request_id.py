@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from multidict import istr
 
+from registry.correlation import CURRENT_REQUEST
 from registry.keys import REQUEST_ID
 
 HEADER: Final = istr("X-Request-Id")
@@ -44,7 +45,8 @@ def request_id_middleware() -> Middleware:
 
     @web.middleware
     async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request[REQUEST_ID] = ids.take_or_make(request.headers.get(HEADER))
+        request[REQUEST_ID] = id = ids.take_or_make(request.headers.get(HEADER))
+        CURRENT_REQUEST.set(id)  # a connection's next request sets its own
         return await handler(request)
 
     return request_id

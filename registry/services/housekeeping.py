@@ -17,7 +17,7 @@ import fcntl
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -49,6 +49,7 @@ SMALL_WAL_BYTES: Final = 1 << 20
 logger = structlog.get_logger()
 
 Sleep = Callable[[float], Awaitable[Any]]
+AroundTask = Callable[[str, float], AbstractContextManager[object]]
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -117,6 +118,8 @@ class Housekeeping:
         self._jobs = jobs
         self._sleep = sleep
         self.is_leader = False
+        self.around: AroundTask | None = None
+        """Told of each turn of a job, with how often it is due; assigned by who assembles."""
         self.stats = {job.name: JobStats() for job in (*first, *jobs)}
         """How each job went, by its name."""
 
@@ -151,7 +154,11 @@ class Housekeeping:
     async def _attempt(self, job: Job) -> None:
         stats, begun = self.stats[job.name], time.perf_counter()
         try:
-            done = await job.run()
+            if self.around is None:
+                done = await job.run()
+            else:
+                with self.around(job.name, job.every_seconds):
+                    done = await job.run()
         except StoreError as error:
             stats.fail()
             logger.warning("housekeeping failed", job=job.name, reason=str(error))

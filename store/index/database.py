@@ -34,6 +34,7 @@ from store.index.stats import Checkpoint, Stats
 from store.index.transactions import Unit
 from store.index.upgrade import STORE, Chain, create_blocking, require_current_blocking
 from store.index.writer import Observer, Writer
+from store.spans import Around
 
 T = TypeVar("T")
 
@@ -56,6 +57,8 @@ class Database:
     ) -> None:
         self.path = path
         self.stats = stats
+        self.around: Around | None = None
+        """Told of each write and read, with its unit."""
         self._clock = clock
         self._read_seconds = read_seconds
         self._loop = asyncio.get_running_loop()
@@ -120,6 +123,9 @@ class Database:
     async def run(self, unit: Unit[T]) -> T:
         if self._closing:
             raise Unavailable("a write to an index that is closing")
+        if self.around is not None:
+            with self.around("index write", unit):
+                return await self._writer.run(unit)
         return await self._writer.run(unit)
 
     async def look(self, unit: Unit[T]) -> T:
@@ -140,6 +146,12 @@ class Database:
     async def read(self, unit: Unit[T]) -> T:
         if self._closing:
             raise Unavailable("a read of an index that is closing")
+        if self.around is not None:
+            with self.around("index read", unit):
+                return await self._read(unit)
+        return await self._read(unit)
+
+    async def _read(self, unit: Unit[T]) -> T:
         self.stats.reads += 1
         limit = TimeLimit(self._read_seconds)
         self._limits.add(limit)
