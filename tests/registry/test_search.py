@@ -88,11 +88,13 @@ async def pages(registry: Registry, question: str, limit: int) -> list[list[str]
     """All pages of what is found, each asked for by the cursor of the one before."""
     url = f"/api/v1/search?q={quote(question)}&limit={limit}&total=true"
     found, after = list[list[str]](), ""
-    while after is not None:
+    for _ in range(50):
         answer = (await registry.get(url + (after and f"&after={after}"))).json
         found.append([item["model"]["name"] for item in answer["items"]])
         after = answer["next"]
-    return found
+        if after is None:
+            return found
+    raise AssertionError(f"pages without end: {found}")
 
 
 async def total(registry: Registry, question: str) -> tuple[int, bool]:
