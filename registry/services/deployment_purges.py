@@ -1,4 +1,4 @@
-"""What runs is not purged; what ran goes with its version or its model."""
+"""What runs is neither deleted nor purged; what ran goes with its version or its model."""
 
 from __future__ import annotations
 

@@ -68,7 +68,8 @@ async def delete_version(
     """Delete a version softly, or discard a draft; raises `NotFound` or `Conflict`.
 
     The files stay referenced until the version is purged, so that it can be restored whole.
-    Aliases other than `latest` and `main` must be moved away first: what serves must not vanish.
+    Aliases other than `latest` and `main` must be moved away first, and deployments of it be
+    terminated or get another version: what serves must not vanish.
     """
 
     async def unit(tx: Tx) -> Version | Draft:
@@ -94,7 +95,7 @@ async def delete_version(
 async def delete_in(
     tx: Tx, principal: Principal, model: Model, version: Version, reason: str
 ) -> Version:
-    """Delete a living version softly; raises `Conflict` while aliases point at it."""
+    """Delete a living version softly; raises `Conflict` while aliases point at it, or it runs."""
     pointing = await aliases_of_revision(tx, model.id, version.revision)
     others = [alias.name for alias in pointing if fold(alias.name) not in RESERVED_ALIASES]
     if others:
@@ -105,6 +106,7 @@ async def delete_in(
             code="version_aliased",
             details={"aliases": others},
         )
+    await refuse_running_version(tx, model, version)
     gone = await set_deleted(tx, version, by=principal.id)
     await record_version(tx, principal, model, version, "delete", reason=reason)
     await _let_go(tx, model, principal, pointing)

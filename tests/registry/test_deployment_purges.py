@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from registry.catalog import deployment_purges
 from registry.catalog.deployment_purges import (
@@ -16,7 +17,8 @@ from registry.catalog.deployment_purges import (
     _OF_VERSION,
     forget_some_deployments,
 )
-from store.index.transactions import Tx
+from registry.catalog.versions import find_version_by_id, set_deleted
+from store.index.transactions import Statement, Tx
 from tests.support.builders import Answer, Registry, running_registry
 from tests.support.deploying import (
     DEPLOYMENTS,
@@ -52,20 +54,43 @@ async def purge_model(registry: Registry, one: Any) -> Answer:
     return await registry.send("POST", f"/api/v1/models/{one['model']}/purge")
 
 
-async def test_a_version_that_runs_is_not_purged(registry: Registry) -> None:
+async def test_a_version_that_runs_is_neither_deleted_nor_purged(registry: Registry) -> None:
     await publish(registry, 2)
     await make_environment(registry)
     one = await deployed(registry, "1")
 
-    refused = await purge_version(registry, 1)
-    still = await registry.send("POST", f"{VERSIONS}/1/restore")
+    kept = await registry.send("DELETE", f"{VERSIONS}/1.0.0")
+    still = await registry.get(f"{VERSIONS}/1")
+    await registry.store.index.run(_delete_as_before)
+    refused = await registry.send("POST", f"{VERSIONS}/1/purge")
+    await registry.send("POST", f"{VERSIONS}/1/restore")
     await verb(registry, one, "terminate")
     purged = await purge_version(registry, 1)
 
-    assert (refused.status, refused.code) == (409, "version_deployed")
-    assert refused.json["deployments"] == [{"id": one["id"], "name": "chat", "status": "deploying"}]
+    for answer in (kept, refused):
+        assert (answer.status, answer.code) == (409, "version_deployed")
+        assert answer.json["deployments"] == [
+            {"id": one["id"], "name": "chat", "status": "deploying"}
+        ]
     assert still.status == 200
     assert purged.status == 200
+
+
+async def _delete_as_before(tx: Tx) -> None:
+    """A version that ran was deleted by an earlier server, which allowed it."""
+    for row in await tx.all(Statement(text("SELECT model, id FROM versions WHERE number = 1"))):
+        version = await find_version_by_id(tx, *row)
+        assert version is not None
+        await set_deleted(tx, version, by="usr_local")
+
+
+async def test_a_version_that_ran_elsewhere_before_is_deleted(registry: Registry) -> None:
+    await publish(registry, 2)
+    await make_environment(registry)
+    one = await deployed(registry, "1")
+    await verb(registry, one, "deploy", version="2")
+
+    assert (await registry.send("DELETE", f"{VERSIONS}/1.0.0")).status == 204
 
 
 async def test_what_ended_with_a_purged_version_goes_with_its_events(registry: Registry) -> None:
