@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 from cyclopts import App, CycloptsError, Parameter
 
+from registry.cli.archive_commands import archive
 from registry.cli.arguments import Config, Data, Json, tells_exits
 from registry.cli.audit_commands import audit
 from registry.cli.backup_commands import backup, restore
@@ -206,6 +207,7 @@ def _version() -> str:
 
 app.version = _version
 _more = (
+    archive,
     audit,
     backup,
     db,
