@@ -99,6 +99,14 @@ def _of_blobs(seen: Seen) -> Iterator[Fact]:
         label = {"reason": reason}
         yield Fact("digestry_quarantine_blobs", "Files in quarantine.", files, label)
         yield Fact("digestry_quarantine_bytes", "Bytes in quarantine.", size, label)
+    cold = seen.archive
+    for name, help_, value in (
+        ("blobs", "Blobs in the cold tier.", cold.blobs),
+        ("bytes", "Bytes of these, as they are read.", cold.bytes),
+        ("stored_bytes", "Bytes of these, as they lie there.", cold.stored_bytes),
+        ("spare_bytes", "Bytes that lie there beside them and will go.", cold.spare_bytes),
+    ):
+        yield Fact(f"digestry_archive_{name}", help_, value)
     running, staged = seen.uploads
     yield Fact("digestry_uploads_unfinished", "Resumable uploads under way.", running)
     yield Fact("digestry_uploads_staged_bytes", "Bytes of unfinished uploads.", staged)

@@ -15,6 +15,7 @@ component       ``degraded``                              ``failed``
 ``uploads``     one that expired was not removed within
                 ten minutes
 ``collection``  it is off until somebody confirms
+``archive``                                               what is there cannot be read
 ``audit``       an entry has waited for its seal for a
                 minute
 ``backups``     the last one is older than a week, or
@@ -88,7 +89,17 @@ TIMERS: Final = 5
 TIMER_SECONDS: Final = 0.02
 
 COMPONENTS: Final = (
-    *("audit", "backups", "blobs", "collection", "disk", "event-loop", "index", "leader"),
+    *(
+        "archive",
+        "audit",
+        "backups",
+        "blobs",
+        "collection",
+        "disk",
+        "event-loop",
+        "index",
+        "leader",
+    ),
     *("scrub", "uploads", "webhooks"),
 )
 
@@ -130,6 +141,7 @@ class HealthSampler:
         """Look at every part and keep one sample of each."""
         faults = await self._condition.faults()
         looks: Mapping[str, Callable[[], Awaitable[Finding]]] = {
+            "archive": self._archive,
             "audit": self._audit,
             "backups": self._backups,
             "blobs": self._blobs,
@@ -218,6 +230,13 @@ class HealthSampler:
             return Finding("degraded", "receivers do not take deliveries", numbers)
         if unfollowed >= MOST_UNFOLLOWED:
             return Finding("degraded", "the audit log is not followed", numbers)
+        return Finding("ok", "", numbers)
+
+    async def _archive(self) -> Finding:
+        status = await self._store.archive.status()
+        numbers = {"blobs": status.totals.blobs, "stored_bytes": status.totals.stored_bytes}
+        if status.problem is not None and status.totals.blobs:
+            return Finding("failed", status.problem, numbers)
         return Finding("ok", "", numbers)
 
     async def _backups(self) -> Finding:

@@ -24,6 +24,7 @@ from registry.services.backup_notes import BackupNote, last_backup
 from registry.services.operations import kept_operation
 from store.clock import SECOND
 from store.gc import COLLECTION_OFF
+from store.index.archived import ArchiveTotals, archive_totals
 from store.index.blobs import StateTotals, survey_blobs
 from store.index.state import get_state
 from store.index.transactions import Tx
@@ -44,6 +45,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     blobs: Mapping[str, StateTotals]
     quarantine: Mapping[str, tuple[int, int]]
     """Reason to files and bytes."""
+    archive: ArchiveTotals
     uploads: tuple[int, int]
     """Unfinished ones, and their bytes."""
     collection_off: str | None
@@ -106,6 +108,7 @@ async def _see(tx: Tx) -> Seen:
         at=tx.now,
         blobs=await survey_blobs(tx),
         quarantine=await aside_totals(tx),
+        archive=await archive_totals(tx),
         uploads=await upload_totals(tx),
         collection_off=await get_state(tx, COLLECTION_OFF),
         operations={group: one for group, one in operations.items() if one is not None},

@@ -13,6 +13,8 @@ from registry.services.backup_notes import BackupNote, note_backup
 from registry.services.health_samples import COMPONENTS, HealthSampler
 from registry.services.housekeeping import JobStats
 from registry.services.survey import FRESH_SECONDS, Survey
+from store.archive import ArchiveStatus
+from store.index.archived import ArchiveTotals
 from tests.support.builders import Registry
 from tests.support.clock import ManualClock
 from tests.support.serving import opened, serving
@@ -176,3 +178,16 @@ async def test_metrics_tell_the_age_of_a_backup(registry: Registry) -> None:
     text = (await registry.get("/metrics")).body.decode()
 
     assert "digestry_backup_missing_blobs 2.0" in text
+
+
+async def test_an_archive_that_cannot_be_read_has_failed(
+    registry: Registry, sampler: HealthSampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = ArchiveTotals(blobs=1, bytes=2, stored_bytes=3, spares=0, spare_bytes=0)
+
+    async def status() -> ArchiveStatus:
+        return ArchiveStatus("/mnt/cold", held, None, "its disk is not mounted")
+
+    monkeypatch.setattr(registry.store.archive, "status", status)
+
+    assert await status_of(registry, sampler, "archive") == ("failed", "its disk is not mounted")
