@@ -244,6 +244,20 @@ async def test_what_is_stored_is_not_stored_again(registry: Registry) -> None:
     assert registry.store.ingest.blobs_stored - stored == small, "the large one was only compared"
 
 
+async def test_other_bytes_are_refused_where_the_right_ones_are_stored_too(
+    registry: Registry,
+) -> None:
+    await filled(registry)
+    archive = await export(registry, "nlp~bert")
+    at = archive.index(LARGE)
+    wrong = archive[:at] + b"\xff" + archive[at + 1 :]
+
+    refused = await import_(registry, wrong, "?name=copy")
+
+    assert (refused.status, refused.code) == (422, "digest_mismatch")
+    assert (await registry.get("/api/v1/models/copy")).status == 404
+
+
 async def test_parents_that_are_elsewhere_stay_told_of(registry: Registry, other: Registry) -> None:
     await registry.publish("base", "1.0.0", {"f": b"base"})
     await registry.publish("base", "2.0.0", {"f": b"base 2"})

@@ -348,3 +348,27 @@ def test_a_version_is_named_behind_a_colon_or_an_at() -> None:
 def test_what_names_nothing_is_refused(text: str) -> None:
     with pytest.raises(CommandError):
         wish_of(text, ())
+
+
+def test_a_model_goes_to_another_name_by_a_file_and_by_a_pipe(
+    server: Server, home: dict[str, str], tmp_path: Path
+) -> None:
+    filled(tmp_path / "files", {"model.bin": b"w" * 100_000})
+    here = {"url": server.url, "home": home, "cwd": tmp_path}
+    run("push", "nlp/leaves:1.0.0", "files", **here)
+    run("push", "nlp/leaves:1.1.0", "files/model.bin", **here)
+
+    assert "nlp/leaves: " in run("export", "nlp/leaves", "all.tar", **here)
+    one = json.loads(run("export", "nlp/leaves", "1.0.0", "one.tar", "--json", **here))
+    assert one["size"] == (tmp_path / "one.tar").stat().st_size
+    assert "is there already" in run("export", "nlp/leaves", "all.tar", code=2, **here)
+    assert "name the file" in run("export", "nlp/leaves", code=2, **here)
+    said = run("import", "all.tar", "--as", "nlp/arrives", **here)
+    assert said == "nlp/arrives: 2 versions\n"
+    assert "is there already" in run("import", "all.tar", code=2, **here)
+    assert "is this a tar archive?" in run("import", "files/model.bin", code=2, **here)
+    piped = run_here("export", "nlp/leaves", "-", env={"DIGESTRY_URL": server.url, **home})
+    assert (piped.returncode, piped.stderr) == (0, "")
+    assert piped.stdout.encode() == (tmp_path / "all.tar").read_bytes()
+    said = run("import", "-", "--as", "nlp/piped", "--json", input=piped.stdout, **here)
+    assert json.loads(said)["model"] == {"name": "nlp/piped"}
