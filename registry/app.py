@@ -47,6 +47,7 @@ from registry.keys import (
     LOGINS,
     MEASURES,
     METRICS,
+    OIDC,
     OPERATIONS,
     PASSWORDS,
     RATERS,
@@ -80,7 +81,9 @@ from registry.services.events import Feed
 from registry.services.growth import Growth
 from registry.services.identities import Identities
 from registry.services.logins import Logins, LoginSettings
+from registry.services.oidc import OidcLogins, OidcSettings
 from registry.services.operations import Operations
+from registry.services.provider import Provider, ProviderSettings
 from registry.services.scoring import Raters
 from registry.services.seals import Seals
 from registry.services.series import Turnstile
@@ -218,6 +221,35 @@ def _add_accounts(app: web.Application, config: Config) -> None:
             lets_register=auth.self_registration,
         ),
     )
+    if config.oidc.issuer:
+        _add_oidc(app, config, tickets)
+
+
+def _add_oidc(app: web.Application, config: Config, tickets: Tickets) -> None:
+    """A provider of identities to sign in through."""
+    oidc, store = config.oidc, app[STORE]
+    outbound = Outbound(Reach.of(config.outbound.allow_private))
+    app.on_cleanup.append(lambda _: outbound.close())
+    provider = Provider(
+        ProviderSettings(
+            issuer=oidc.issuer,
+            client_id=oidc.client_id,
+            client_secret_file=oidc.client_secret_file,
+            scopes=oidc.scopes,
+        ),
+        outbound.send,
+        store.clock,
+    )
+    settings = OidcSettings(
+        makes_users=oidc.create_users,
+        username_claim=oidc.username_claim,
+        admin_claim=oidc.admin_claim,
+        admin_value=oidc.admin_value,
+        team_claim=oidc.team_claim,
+        team_role=oidc.team_role,
+    )
+    root = app[SEALS].root_key
+    app[OIDC] = OidcLogins(store, provider, tickets, root, app[LOGINS], settings)
 
 
 def _traced(tracing: Tracing | None) -> list[Middleware]:

@@ -81,6 +81,19 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
     password_lanes: Annotated[int, Meta(ge=1, le=64)] = 4
 
 
+class OidcConfig(msgspec.Struct, frozen=True, kw_only=True):
+    issuer: str = ""
+    client_id: str = ""
+    client_secret_file: str = ""
+    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    create_users: bool = True
+    username_claim: Annotated[str, Meta(min_length=1)] = "preferred_username"
+    admin_claim: str = ""
+    admin_value: str = ""
+    team_claim: str = ""
+    team_role: Literal["reader", "writer", "maintainer", "admin"] = "writer"
+
+
 class RatesConfig(msgspec.Struct, frozen=True, kw_only=True):
     reads_per_minute: Count = 0
     writes_per_minute: Count = 0
@@ -163,6 +176,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     server: ServerConfig = ServerConfig()
     auth: AuthConfig = AuthConfig()
+    oidc: OidcConfig = OidcConfig()
     rates: RatesConfig = RatesConfig()
     store: StoreConfig = StoreConfig()
     limits: LimitsConfig = LimitsConfig()
@@ -361,6 +375,7 @@ def _check_together(config: Config) -> None:
         raise ConfigError("store.backend 'memory' is one process; server.workers must be 1")
     if bool(server.tls_certificate) != bool(server.tls_key):
         raise ConfigError("server.tls_certificate and server.tls_key need each other")
+    _check_oidc(config.oidc)
     for proxy in server.trusted_proxies:
         _check_network("server.trusted_proxies", proxy)
     endpoint = config.telemetry.endpoint
@@ -393,6 +408,24 @@ def _check_accel_redirect(server: ServerConfig) -> None:
             "server.accel_redirect needs server.trusted_proxies: only a proxy that is named may "
             "send blobs by itself"
         )
+
+
+def _check_oidc(oidc: OidcConfig) -> None:
+    scheme, _, host = oidc.issuer.partition("://")
+    name = host.partition("/")[0].rpartition(":")[0] or host.partition("/")[0]
+    if not oidc.issuer:
+        return
+    if scheme != "https" and not (scheme == "http" and is_loopback(name)):
+        raise ConfigError(
+            f"oidc.issuer: {oidc.issuer!r} does not begin with https://; http:// is for a provider "
+            "on this machine"
+        )
+    if not oidc.client_id:
+        raise ConfigError("oidc.issuer needs oidc.client_id, what the provider calls this server")
+    if "openid" not in oidc.scopes:
+        raise ConfigError("oidc.scopes must name 'openid', or the provider says nothing of people")
+    if bool(oidc.admin_claim) != bool(oidc.admin_value):
+        raise ConfigError("oidc.admin_claim and oidc.admin_value are set together or not at all")
 
 
 def _check_network(key: str, network: str) -> None:

@@ -254,8 +254,10 @@ class Unauthenticated(RegistryError):
     code = "unauthenticated"
     title = "Who are you?"
 
-    def __init__(self, sentence: str = "this needs a login or a token") -> None:
-        super().__init__(sentence)
+    def __init__(
+        self, sentence: str = "this needs a login or a token", *, code: str | None = None
+    ) -> None:
+        super().__init__(sentence, code=code)
 
 
 class LoginFailed(Unauthenticated):
@@ -264,8 +266,10 @@ class LoginFailed(Unauthenticated):
     code = "login_failed"
     title = "That did not work"
 
-    def __init__(self) -> None:
-        super().__init__("the name or the password is not right")
+    def __init__(
+        self, sentence: str = "the name or the password is not right", *, code: str | None = None
+    ) -> None:
+        super().__init__(sentence, code=code)
 
 
 class Throttled(RegistryError):

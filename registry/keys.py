@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from registry.services.growth import Growth
     from registry.services.identities import Identities
     from registry.services.logins import Logins
+    from registry.services.oidc import OidcLogins
     from registry.services.operations import Operations
     from registry.services.scoring import Raters
     from registry.services.seals import Seals
@@ -56,6 +57,7 @@ DOWNLOADS: Final[web.AppKey[DownloadLog]] = web.AppKey("downloads")
 PASSWORDS: Final[web.AppKey[Passwords]] = web.AppKey("passwords")
 BROWSERS: Final[web.AppKey[BrowserSessions]] = web.AppKey("browsers")
 LOGINS: Final[web.AppKey[Logins]] = web.AppKey("logins")
+OIDC: Final[web.AppKey[OidcLogins]] = web.AppKey("oidc")
 OPERATIONS: Final[web.AppKey[Operations]] = web.AppKey("operations")
 SEALS: Final[web.AppKey[Seals]] = web.AppKey("seals")
 WEBHOOKS: Final[web.AppKey[Webhooks]] = web.AppKey("webhooks")

@@ -34,6 +34,7 @@ module                                  addresses
 `registry.api.search`                   ``/api/v1/search``
 `registry.api.tags`                     ``/api/v1/tags`` ``/api/v1/models/{model}/…/tags``
 `registry.api.logins`                   ``/api/v1/login`` ``logout`` ``register`` ``me``
+`registry.api.oidc`                     ``/api/v1/login/oidc``
 `registry.api.users`                    ``/api/v1/users``
 `registry.api.tokens`                   ``/api/v1/tokens``
 `registry.api.teams`                    ``/api/v1/teams``
@@ -87,6 +88,7 @@ from registry.api import (
     metrics,
     models,
     namespaces,
+    oidc,
     operations,
     pins,
     registering,
@@ -141,6 +143,7 @@ ROUTES: Final[list[Route]] = [
     *search.ROUTES,
     *tags.ROUTES,
     *logins.ROUTES,
+    *oidc.ROUTES,
     *users.ROUTES,
     *tokens.ROUTES,
     *teams.ROUTES,

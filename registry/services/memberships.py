@@ -81,14 +81,15 @@ async def put_member(
         require_held(principal, WORDS[role], held, found.name)
         if before is not None:
             require_held(principal, WORDS[before.role], held, found.name)
-        return await _put(tx, principal, found, user, before, role)
+        return await keep_member(tx, principal, found, user, before, role)
 
     return await change(store, principal, unit)
 
 
-async def _put(
+async def keep_member(
     tx: Tx, principal: Principal, team: Team, user: User, before: Membership | None, role: str
 ) -> PutMember:
+    """Write a membership, for whoever made sure that it may be."""
     if before is None:
         after = Membership(
             team=team.id, user=user.id, role=role, created_at=tx.now, created_by=principal.id
@@ -115,11 +116,18 @@ async def remove_member(store: Store, principal: Principal, team: str, reference
         before = await find_membership(tx, found.id, user.id)
         if before is None:
             raise NotFound("member", user.username, code="member_not_found")
-        await delete_membership(tx, found.id, user.id)
-        await identity.touch(tx)
-        await record(tx, principal, _entry(found, user, before, None))
+        await drop_member(tx, principal, found, user, before)
 
     await change(store, principal, unit)
+
+
+async def drop_member(
+    tx: Tx, principal: Principal, team: Team, user: User, before: Membership
+) -> None:
+    """Remove a membership, for whoever made sure that it may be."""
+    await delete_membership(tx, team.id, user.id)
+    await identity.touch(tx)
+    await record(tx, principal, _entry(team, user, before, None))
 
 
 async def _held(tx: Tx, principal: Principal, team: Team) -> Words:

@@ -259,7 +259,7 @@ async def change_user(
         if after == before:
             return before
         await _check_change(tx, principal, before, after)
-        return await _write(tx, principal, "update", before, after)
+        return await write_user(tx, principal, "update", before, after)
 
     return await change(store, principal, unit)
 
@@ -321,7 +321,7 @@ async def delete_user(
             deleted_at=tx.now,
             deleted_by=principal.id,
         )
-        await _write(tx, principal, "delete", before, after)
+        await write_user(tx, principal, "delete", before, after)
 
     await change(store, principal, unit)
 
@@ -350,7 +350,7 @@ async def put_password(
     """Keep another password's hash and end the user's sessions, except the one named by `but`."""
     after = msgspec.structs.replace(before, password_hash=hashed, password_set_at=tx.now)
     await revoke_sessions_of(tx, before.id, but=but)
-    return await _write(tx, principal, "password", before, after)
+    return await write_user(tx, principal, "password", before, after)
 
 
 async def revoke_everything(store: Store, principal: Principal, reference: str) -> Revoked:
@@ -374,7 +374,8 @@ async def _revoke(tx: Tx, principal: Principal, user: User) -> Revoked:
     return Revoked(tokens, sessions)
 
 
-async def _write(tx: Tx, principal: Principal, action: str, before: User, after: User) -> User:
+async def write_user(tx: Tx, principal: Principal, action: str, before: User, after: User) -> User:
+    """Write a user who was changed, for whoever made sure that it may be."""
     after = msgspec.structs.replace(after, updated_at=tx.now, changes=before.changes + 1)
     await update_user(tx, after)
     await identity.touch(tx)

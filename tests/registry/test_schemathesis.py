@@ -171,6 +171,8 @@ def test_an_operation_answers_as_documented(talk: Talk, label: str) -> None:
 
 
 OF_ACCOUNTS: Final = (
+    "GET /api/v1/login/oidc",
+    "GET /api/v1/login/oidc/callback",
     "GET /api/v1/sessions",
     "GET /api/v1/tokens",
     "POST /api/v1/login/refresh",
