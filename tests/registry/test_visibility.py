@@ -104,8 +104,10 @@ def steps_of(connection: sqlite.Connection, digest: Digest, reader: Reader) -> i
         count += 1
         return 0
 
+    bound = {"digest": digest.raw, **reader.bound()}
+    connection.execute(_IS_READABLE.sqlite, bound).fetchall()  # the first time it is prepared
     connection.set_progress_handler(step, 1)
-    connection.execute(_IS_READABLE.sqlite, {"digest": digest.raw, **reader.bound()}).fetchall()
+    connection.execute(_IS_READABLE.sqlite, bound).fetchall()
     connection.set_progress_handler(None, 0)
     return count
 

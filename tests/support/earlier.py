@@ -6,7 +6,6 @@ that what today's code believes about yesterday's rows is not asked of today's c
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import closing
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from registry.catalog.migrations import CATALOG
 from store.digest import Digest
 from store.index.driver import sqlite
 from store.index.upgrade import STORE, Chain
-from store.opening import StoreSettings, initialize, open_store
-from tests.support.storing import put
+from store.layout import blob_key
+from store.opening import initialize
 
 FIRST_CHAINS: tuple[Chain, ...] = (
     msgspec.structs.replace(STORE, number=1),
@@ -37,20 +36,24 @@ def directory_of_schema_1001(root: Path, model: str = "bert") -> Digest:
     """Make a directory in which `model` has the published version ``1.0.0`` with one file."""
     root.mkdir(parents=True)
     initialize(root, FIRST_CHAINS)
-    digest = asyncio.run(_store(root))
+    digest = _store(root)
     with closing(sqlite.connect(str(root / "index.sqlite3"), isolation_level=None)) as connection:
         _publish(connection, model, digest)
     return digest
 
 
-async def _store(root: Path) -> Digest:
-    store = await open_store(
-        StoreSettings(root=root, reserve_bytes=0, reserve_share=0, chains=FIRST_CHAINS)
-    )
-    try:
-        return await put(store, CONTENT, "usr_local")
-    finally:
-        await store.close()
+def _store(root: Path) -> Digest:
+    """A stored blob as it was laid down then."""
+    digest = Digest.of(CONTENT)
+    path = root / blob_key(digest)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT)
+    path.chmod(0o444)
+    row = (digest.raw, len(CONTENT), "present", 1, _MADE, None, None, None, _MADE)
+    with closing(sqlite.connect(str(root / "index.sqlite3"), isolation_level=None)) as connection:
+        connection.execute("INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        connection.execute("UPDATE counters SET value = 1 WHERE name = 'generation'")
+    return digest
 
 
 def _publish(connection: sqlite.Connection, model: str, digest: Digest) -> None:
@@ -82,5 +85,4 @@ def _publish(connection: sqlite.Connection, model: str, digest: Digest) -> None:
     for table, values in rows:
         marks = ", ".join("?" * len(values))
         connection.execute(f"INSERT INTO {table} VALUES ({marks})", values)
-    connection.execute("DELETE FROM refs WHERE kind = 'pin'")
     connection.execute("COMMIT")
