@@ -52,6 +52,7 @@ from registry.services.archive import keep_archive, thaw_wanted
 from registry.services.cards import follow_cards
 from registry.services.change import expire_answers
 from registry.services.deliveries import expire as expire_deliveries
+from registry.services.ended import forget_ended
 from registry.services.first_admin import USERNAME, ensure_administrator
 from registry.services.growth import EVERY_SECONDS
 from registry.services.health_samples import HealthSampler
@@ -262,6 +263,7 @@ def housekeeping(config: Config, store: Store, app: web.Application) -> Housekee
         Job("sweep archive", 600, store.archive.spares.sweep),
         Job("retention", 60, retention.tick),
         Job("expire retention plans", 3600, partial(expire_plans, store)),
+        Job("forget ended logins", 3600, partial(forget_ended, store)),
     ]
     if config.archive.every_minutes:
         archiving = partial(keep_archive, store, bytes_per_second=config.archive.bytes_per_second)

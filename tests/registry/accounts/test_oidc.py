@@ -35,7 +35,6 @@ from tests.support.identity_provider import (
 from tests.support.people import make_person
 from tests.support.serving import opened, serving
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:get_jwt_config")  # Authlib's, in the provider
 
 
