@@ -22,6 +22,7 @@ from registry.catalog.search import reindex
 from registry.catalog.tags import CountedTag
 from registry.domain.expectations import ANYTHING, Expected
 from registry.domain.ids import TAG, is_id, new_id
+from registry.domain.masking import MASK, names_secret
 from registry.domain.models import Model, Tag, Tagging, Version
 from registry.domain.names import fold
 from registry.domain.principals import Principal
@@ -285,8 +286,8 @@ async def _record(
             id=holder.model.id if version is None else version.id,
             name=holder.model.name if version is None else version.name,
             model=holder.model.id,
-            before=None if before is None else {"tag": spelled(before)},
-            after=None if after is None else {"tag": spelled(after)},
+            before=None if before is None else {"tag": told(before)},
+            after=None if after is None else {"tag": told(after)},
         ),
     )
 
@@ -294,6 +295,13 @@ async def _record(
 def spelled(tag: Tag) -> str:
     """``key=value``, or the key alone."""
     return f"{tag.key}={tag.value}" if tag.value else tag.key
+
+
+def told(tag: Tag) -> str:
+    """The same for the audit log, where a value under the name of a secret is masked."""
+    if tag.value and names_secret(tag.key):
+        return f"{tag.key}={MASK}"
+    return spelled(tag)
 
 
 async def require_tag(tx: Tx, reference: str) -> Tag:
@@ -369,7 +377,7 @@ async def _describe(tx: Tx, principal: Principal, tag: Tag, description: str) ->
             action="update",
             kind="tag",
             id=tag.id,
-            name=spelled(tag),
+            name=told(tag),
             before={"description": tag.description},
             after={"description": description},
         ),
@@ -400,8 +408,8 @@ async def delete_tag(
             action="delete",
             kind="tag",
             id=tag.id,
-            name=spelled(tag),
-            before={"tag": spelled(tag), "description": tag.description},
+            name=told(tag),
+            before={"tag": told(tag), "description": tag.description},
         )
         await record(tx, principal, entry)
 

@@ -29,6 +29,21 @@ async def known(registry: Registry, question: str = "") -> list[tuple[str, str, 
     return [(tag["key"], tag["value"], tag["models"], tag["versions"]) for tag in found]
 
 
+async def test_a_tag_named_like_a_secret_is_masked_in_the_audit_log(bert: Registry) -> None:
+    for path in (TAGS, "/api/v1/models/bert/versions/1.0.0/tags"):
+        await put(bert, f"{path}/hf_token", value="hf_hunter2")
+        await put(bert, f"{path}/hf_token", value="hf_hunter3")
+    await bert.send("PATCH", "/api/v1/tags/hf_token=hf_hunter3", json={"description": "x"})
+    for path in (TAGS, "/api/v1/models/bert/versions/1.0.0/tags"):
+        await bert.send("DELETE", f"{path}/hf_token")
+    await bert.send("DELETE", "/api/v1/tags/hf_token=hf_hunter3")
+    entries = await bert.rows("SELECT name, before, after FROM audit")
+
+    told = [str(cell) for row in entries for cell in row]
+    assert [text for text in told if "hunter" in text] == []
+    assert any("hf_token=(masked)" in text for text in told)
+
+
 async def test_a_tag_is_put_with_who_and_when_and_taken_away(bert: Registry) -> None:
     before = (await bert.get("/api/v1/models/bert")).headers["ETag"]
 
