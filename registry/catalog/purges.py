@@ -43,6 +43,7 @@ from registry.catalog.schema import (
     versions,
 )
 from registry.catalog.search import forget
+from registry.catalog.tag_lives import uncount_some
 from registry.catalog.tags import sweep_tag
 from registry.domain.models import Model
 from store.index.schema import blobs, leases, refs
@@ -189,7 +190,9 @@ async def purge_some(tx: Tx, model: Model) -> bool:
     ):
         if await tx.run(statement, model_=model.id, limit=AT_ONCE):
             return True
-    if await _disinherit(tx, model) or await _untag(tx, model.id):
+    if await _disinherit(tx, model) or await uncount_some(tx, model.id):
+        return True
+    if await _untag(tx, model.id):
         return True
     if await tx.run(_ALIASES, model_=model.id, limit=AT_ONCE):
         return True

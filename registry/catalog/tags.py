@@ -8,8 +8,9 @@ they see.
 
 **Counting.** A tag's row says how many living models and how many living versions of living models
 have it, so that a list of tags reads no more than its own rows. Whoever puts a tag somewhere, takes
-it away, or ends or begins a life calls a function here that keeps those numbers in the same
-transaction. Purging does not: what is purged was dead before. Only for callers who may not see
+it away, or ends or begins a life calls a function here, or for a model in
+`registry.catalog.tag_lives`, that keeps those numbers. Purging does not: what is purged was dead
+before. Only for callers who may not see
 every model are uses counted one by one, up to a limit.
 """
 
@@ -95,11 +96,6 @@ def _count_use(column: ColumnElement[int]) -> Statement:
 
 _COUNT_MODEL = _count_use(tags.c.models)
 _COUNT_VERSION = _count_use(tags.c.versions)
-_COUNT_ALL_OF_MODEL = Statement(
-    update(tags)
-    .where(tags.c.id.in_(select(model_tags.c.tag).where(model_tags.c.model == bindparam("model_"))))
-    .values(models=tags.c.models + _MORE)
-)
 _COUNT_ALL_OF_VERSION = Statement(
     update(tags)
     .where(
@@ -108,18 +104,6 @@ _COUNT_ALL_OF_VERSION = Statement(
         )
     )
     .values(versions=tags.c.versions + _MORE)
-)
-_uses = (
-    select(version_tags.c.tag, func.count().label("many"))
-    .select_from(versions.join(version_tags, version_tags.c.version == versions.c.id))
-    .where(versions.c.model == bindparam("model_"), versions.c.deleted_at.is_(None))
-    .group_by(version_tags.c.tag)
-    .subquery("uses")
-)
-_COUNT_ALL_VERSIONS_OF_MODEL = Statement(
-    update(tags)
-    .where(tags.c.id == _uses.c.tag)
-    .values(versions=tags.c.versions + _MORE * _uses.c.many)
 )
 
 
@@ -363,23 +347,6 @@ async def untag_model(tx: Tx, model_id: str, tag: Tag) -> None:
 async def rename_in_tags(tx: Tx, model_id: str, name: str) -> None:
     """Let a model be listed by its tags under its new folded name."""
     await tx.run(_RENAME, model_=model_id, name=name)
-
-
-async def end_in_tags(tx: Tx, model_id: str) -> None:
-    """Count a model that is being deleted no more, nor its versions; its tags stay."""
-    await tx.run(_RENAME, model_=model_id, name=NAMELESS)
-    await _count_life(tx, model_id, -1)
-
-
-async def begin_in_tags(tx: Tx, model_id: str, name: str) -> None:
-    """Count a model that is being restored again, under this folded name, and its versions."""
-    await tx.run(_RENAME, model_=model_id, name=name)
-    await _count_life(tx, model_id, 1)
-
-
-async def _count_life(tx: Tx, model_id: str, more: int) -> None:
-    await tx.run(_COUNT_ALL_OF_MODEL, model_=model_id, more=more)
-    await tx.run(_COUNT_ALL_VERSIONS_OF_MODEL, model_=model_id, more=more)
 
 
 async def tags_of_version(

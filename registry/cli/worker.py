@@ -62,6 +62,7 @@ from registry.services.outbox import follow_audit_log
 from registry.services.purges import finish_purges
 from registry.services.retention_runs import Schedule, expire_plans
 from registry.services.search_merges import SearchMerges
+from registry.services.tag_lives import uncount_deleted
 from store import layout
 from store.errors import StoreError
 from store.opening import Store, open_store
@@ -253,8 +254,11 @@ def housekeeping(config: Config, store: Store, app: web.Application) -> Housekee
     health = Job("sample health", config.health.sample_seconds, sampler.sample)
     thinning = Job("thin health samples", 3600, sampler.thin)
     growth = Job("sample growth", EVERY_SECONDS, app[GROWTH].sample)
-    merging = Job("merge search index", 1, SearchMerges(store).run)
-    catalog = [sealing, drafts, answers, cards, purges, health, thinning, growth, merging]
+    catalog = [sealing, drafts, answers, cards, purges, health, thinning, growth]
+    catching_up = [
+        Job("merge search index", 1, SearchMerges(store).run),
+        Job("uncount deleted tags", 1, partial(uncount_deleted, store)),
+    ]
     retention = Schedule(
         store, config.retention.every_hours, partial(app[OPERATIONS].run_retention, HOUSEKEEPING)
     )
@@ -275,7 +279,7 @@ def housekeeping(config: Config, store: Store, app: web.Application) -> Housekee
         Job("remove deleted webhooks", 10, app[WEBHOOKS].remove_deleted),
     ]
     keeper = Housekeeping(
-        leadership, first_jobs(store), [*jobs(store), *catalog, *keeping, *telling]
+        leadership, first_jobs(store), [*jobs(store), *catalog, *catching_up, *keeping, *telling]
     )
     sampler.tasks = keeper.stats
     return keeper

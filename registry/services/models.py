@@ -25,9 +25,8 @@ from registry.catalog.models import (
 )
 from registry.catalog.namespaces import find_namespace_by_id
 from registry.catalog.search import reindex
+from registry.catalog.tag_lives import begin_in_tags, end_in_tags
 from registry.catalog.tags import (
-    begin_in_tags,
-    end_in_tags,
     rename_in_tags,
     tags_of_model,
 )

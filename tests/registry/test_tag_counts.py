@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
+from registry.catalog import tag_lives
 from registry.catalog import tags as rows
 from registry.domain.principals import LOCAL, Visibility
+from registry.services.tag_lives import uncount_deleted
 from registry.services.tags import list_tags
 from store.index.transactions import Tx
 from tests.support.builders import Registry, running_registry
@@ -161,6 +164,76 @@ async def test_counts_are_a_recount_whatever_happens(seed: int) -> None:
         await registry.check()
 
 
+@pytest.mark.parametrize("seed", [4, 5])
+async def test_counts_that_follow_in_steps_are_never_less_and_right_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(tag_lives, "MOST_AT_ONCE", 0)
+    monkeypatch.setattr(tag_lives, "VERSIONS_AT_ONCE", 1)
+    was_behind = False
+    async with running_registry(None) as registry:
+        index, life = registry.store.index, Life(registry, seed)
+
+        async def follow() -> None:
+            model = await index.read(tag_lives.first_uncounted)
+            if model is not None:
+                await index.run(partial(tag_lives.uncount_some, model_id=model))
+
+        life.happenings += [follow, life.tag_version, life.delete_model, life.restore_model]
+        for _ in range(150):
+            await life.step()
+
+            counted = await registry.rows(RECOUNT)
+            assert all(row[1] == row[3] and row[2] >= row[4] for row in counted), counted
+            was_behind |= any(row[2] > row[4] for row in counted)
+        assert was_behind
+        await uncount_deleted(registry.store, sleep=no_pause)
+
+        counted = await registry.rows(RECOUNT)
+        assert [row for row in counted if row[2] != row[4]] == []
+        assert await registry.rows(UNUSED) == []
+        assert await uncount_deleted(registry.store, sleep=no_pause) == 0
+
+
+async def no_pause(_: float) -> None:
+    """Wait for nobody."""
+
+
+async def test_a_deleted_model_of_many_tags_stops_counting_in_small_steps(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tag_lives, "MOST_AT_ONCE", 4)
+    monkeypatch.setattr(tag_lives, "VERSIONS_AT_ONCE", 2)
+
+    async def told() -> int:
+        [tag] = (await registry.get("/api/v1/tags?prefix=gpu")).json["items"]
+        return int(tag["versions"])
+
+    for name, versions in (("small", 4), ("large", 5)):
+        for number in range(versions):
+            said = {"source": {"uri": f"s3://{number}"}, "tags": {"gpu": ""}}
+            await registry.send("POST", f"/api/v1/models/{name}/versions", json=said)
+    await registry.send("DELETE", "/api/v1/models/small")
+    assert await told() == 5
+    id = (await registry.get("/api/v1/models/large")).json["id"]
+
+    await registry.send("DELETE", "/api/v1/models/large")
+    steps = [await told()]
+    while await registry.store.index.run(partial(tag_lives.uncount_some, model_id=id)):
+        steps.append(await told())
+    assert steps == [5, 3, 1, 0, 0]
+
+    for done in range(3):
+        await registry.send("POST", f"/api/v1/models/{id}/restore")
+        assert await told() == 5
+        await registry.send("DELETE", "/api/v1/models/large")
+        for _ in range(done):
+            await registry.store.index.run(partial(tag_lives.uncount_some, model_id=id))
+    await registry.send("POST", f"/api/v1/models/{id}/purge")
+    assert await told() == 0
+    assert await registry.store.index.read(tag_lives.first_uncounted) is None
+
+
 async def test_the_tags_of_a_purged_version_go_with_their_last_use(registry: Registry) -> None:
     said = {"source": {"uri": "s3://x"}, "tags": {"gpu": "", "lang": "en"}}
     await registry.send("POST", "/api/v1/models/a/versions", json=said)
@@ -206,9 +279,9 @@ async def test_a_page_of_tags_reads_nothing_but_its_rows(registry: Registry) -> 
 
 async def test_what_ends_with_a_model_or_version_is_found_by_it(registry: Registry) -> None:
     for statement in (
-        rows._COUNT_ALL_OF_MODEL,
+        tag_lives._COUNT_MODEL,
         rows._COUNT_ALL_OF_VERSION,
-        rows._COUNT_ALL_VERSIONS_OF_MODEL,
+        tag_lives._COUNT_VERSIONS,
     ):
         plan = await plan_of(registry.store.index, statement)
 
