@@ -196,6 +196,8 @@ def test_beside_a_server_the_files_stay_until_the_backup_is_done(
 
     assert [hold["reason"] for hold in held] == ["digestry backup"]
     assert json.loads(server.get("/api/v1/holds")[1]) == {"items": []}
+    last = json.loads(server.get("/api/v1/backups")[1])["last"]
+    assert (last["kind"], last["number"], last["blobs"], last["missing"]) == ("backup", 1, 3, 0)
     assert "in use by the server" in run("restore", target, "--data", data, code=2)
     run("restore", target, "--data", new)
     found = {path.name for path in (new / "blobs").rglob("*") if path.is_file()}
