@@ -20,7 +20,13 @@ from store.digest import Digest
 from store.errors import BlobNotFound, Corrupt, Unavailable
 from store.index import blobs as rows
 from store.index import claims
-from store.index.archived import begin_archived, finish_archived, use_archived
+from store.index.archived import (
+    begin_archived,
+    condemn_archived,
+    delete_archived,
+    finish_archived,
+    use_archived,
+)
 from store.index.transactions import Tx
 from store.locks import MoveLock
 from tests.store import test_interleavings as plain
@@ -255,9 +261,9 @@ def test_sweeping_what_is_being_used_is_found(room: Room, monkeypatch: pytest.Mo
     """Spare when it was looked at, and a blob's only bytes when it is removed."""
 
     async def remove(self: Any, digest: Digest, number: int) -> bool:
-        await self._index.run(partial(spares.condemn_archived, digest=digest, number=number))
+        await self._index.run(partial(condemn_archived, digest=digest, number=number))
         self._cold.files.remove(digest, number)
-        await self._index.run(partial(spares.delete_archived, digest=digest, number=number))
+        await self._index.run(partial(delete_archived, digest=digest, number=number))
         return True
 
     monkeypatch.setattr(spares.Spares, "_remove", remove)
