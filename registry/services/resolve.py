@@ -110,13 +110,14 @@ def require_word(principal: Principal, model: Model, word: str | None = None) ->
 
     Without a word that is what its route declares, and nothing where there is no route.
     """
-    _require_at(principal, place_of(model), model.name, word)
-
-
-def _require_at(principal: Principal, place: Place, name: str, word: str | None) -> None:
     asked = principal.word if word is None else word
-    if asked and asked != "public" and not principal.may(asked, place):
-        raise Denied(asked, name)
+    if asked not in principal.rights.everywhere:
+        _require_at(principal, place_of(model), model.name, asked)
+
+
+def _require_at(principal: Principal, place: Place, name: str, word: str) -> None:
+    if word and word != "public" and not principal.may(word, place):
+        raise Denied(word, name)
 
 
 async def require_owner(
