@@ -25,7 +25,7 @@ MOST_AT_ONCE: Final = 5_000
 """Versions with more tags together stop counting in steps."""
 
 VERSIONS_AT_ONCE: Final = 25
-"""In one step; each has 100 tags at most."""
+"""In one step; each has 200 tags at most."""
 
 _STATE: Final = "uncounted_tags:"
 _BEFORE_ALL: Final = -1
