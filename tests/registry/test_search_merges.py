@@ -6,6 +6,8 @@ from typing import Any
 
 from registry.catalog import search_segments
 from registry.catalog.search_segments import merges_by_itself, segments
+from registry.cli.worker import housekeeping
+from registry.config import Config
 from registry.services.search_merges import SearchMerges
 from store.index.transactions import Tx
 from tests.support.builders import Registry
@@ -83,3 +85,9 @@ async def test_a_step_that_runs_twice_merges_no_less(registry: Registry) -> None
         return [await search_segments.merge(tx) for _ in range(2)]
 
     assert await registry.store.index.run(twice) == [True, False]
+
+
+async def test_the_leader_merges_and_lets_deleted_tags_count_no_more(registry: Registry) -> None:
+    keeper = housekeeping(Config(), registry.store, registry.site.app)
+
+    assert {"merge search index", "uncount deleted tags"} <= {job.name for job in keeper._jobs}
