@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Final
 
+from registry.cli.credentials import token_for
 from registry.cli.exits import CLEAN, CommandError
 from registry.cli.output import say, say_json
 from registry.cli.progress import shown
@@ -26,7 +27,7 @@ def demo(*, server: str | None, anyway: bool, as_json: bool) -> int:
             draw(Progress(stage=stage, done=done, total=total, unit="entries"))
 
         try:
-            filled = asyncio.run(fill_at(url, watch, anyway=anyway))
+            filled = asyncio.run(fill_at(url, watch, anyway=anyway, token=token_for(url)))
         except HoldsOthers as error:
             raise CommandError(f"{error}; --anyway adds the demo to them") from error
         except NameTaken as error:

@@ -115,7 +115,9 @@ async def _filled(maker: Maker) -> Filled:
     return Filled(was_there=False, made=dict(sorted(maker.made.items())))
 
 
-async def fill_at(url: str, watch: Watch, *, anyway: bool = False) -> Filled:
-    """The same at a server's address."""
-    async with Connection(url) as connection:
+async def fill_at(
+    url: str, watch: Watch, *, anyway: bool = False, token: str | None = None
+) -> Filled:
+    """The same at a server's address, as whoever has the token."""
+    async with Connection(url, token=token) as connection:
         return await fill(connection, watch, anyway=anyway)

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
+import pytest
+
+from registry.domain.principals import Principal
+from registry.domain.roles import Rights
+from registry.errors import Denied
+from registry.keys import PASSWORDS
+from registry.services import users
+from registry.services.users import UserPatch, UserWish
 from tests.registry.accounts.conftest import People
 from tests.support.people import Person
 
@@ -141,6 +151,8 @@ async def test_deleting_a_user_ends_all_of_theirs_and_keeps_authorship(
     assert (await people.ask(ada, "GET", "models")).status == 401
     assert (await people.ask(root, "GET", "grants")).json["items"] == []
     assert (await people.ask(root, "GET", "teams/vision/members")).json["items"] == []
+    left = f"FROM tokens WHERE user = '{ada.id}' AND revoked_by IS NOT '{root.id}'"
+    assert await people.rows(f"SELECT id {left}") == [], "even if somebody undeletes the row"
     model = (await people.ask(root, "GET", "models/ada~one")).json
     assert model["created_by"] == ada.id
     assert (await people.ask(root, "POST", "users", {"username": "ada"})).status == 201
@@ -207,3 +219,22 @@ async def test_a_repeated_request_makes_one_user_and_keeps_no_password(
     different = {**wish, "username": "bob"}
     third = await people.ask(root, "POST", "users", different, Idempotency_Key="one")
     assert third.code == "idempotency_key_reused"
+
+
+async def test_services_ask_themselves_who_may(people: People, root: Person) -> None:
+    """Not the routes alone: other doors will call them too."""
+    store = people.store
+    eve = Principal("usr_eve", "eve", rights=Rights(registry=frozenset(("model.read",))))
+    calls: list[Awaitable[object]] = [
+        users.create_user(store, eve, people.site.app[PASSWORDS], UserWish(username="x")),
+        users.get_user(store, eve, "root"),
+        users.list_users(store, eve),
+        users.list_deleted_users(store, eve),
+        users.change_user(store, eve, "root", UserPatch(description="x")),
+        users.delete_user(store, eve, "root"),
+        users.set_password(store, eve, people.site.app[PASSWORDS], "root", PASSWORD),
+        users.revoke_everything(store, eve, "root"),
+    ]
+    for call in calls:
+        with pytest.raises(Denied):
+            await call

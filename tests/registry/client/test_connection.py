@@ -7,7 +7,14 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from registry.client.connection import Again, checked_url, masked, part, without_user
+from registry.client.connection import (
+    Again,
+    Connection,
+    checked_url,
+    masked,
+    part,
+    without_user,
+)
 from registry.client.errors import NotARegistry, Refused, Unreachable
 from tests.registry.client.conftest import Connect, answering
 
@@ -115,3 +122,28 @@ async def test_writes_do_not_follow_redirects(connect: Connect) -> None:
     async with answering(elsewhere) as url, connect(url) as connection:
         with pytest.raises(Refused, match="307"):
             await connection.ask("POST", "/", dict[str, str], content={})
+
+
+async def test_a_token_is_shown_to_its_server_alone() -> None:
+    """Not to where it redirects, and not beside a name in the address."""
+    shown: dict[str, list[str]] = {"here": [], "there": []}
+
+    async def there(request: web.Request) -> web.StreamResponse:
+        shown["there"].append(request.headers.get("Authorization", "nothing"))
+        return web.json_response({})
+
+    async with answering(there) as elsewhere:
+
+        async def here(request: web.Request) -> web.StreamResponse:
+            shown["here"].append(request.headers.get("Authorization", "nothing"))
+            raise web.HTTPFound(elsewhere + "/x")
+
+        async with answering(here) as url:
+            async with Connection(url, token="dgt_x") as connection:
+                assert await connection.get("/", dict[str, str]) == {}
+            named = url.replace("://", "://me:word@")
+            async with Connection(named, token="dgt_x") as connection:
+                await connection.get("/", dict[str, str])
+
+    assert shown["here"] == ["Bearer dgt_x", "Basic bWU6d29yZA=="]
+    assert shown["there"] == ["nothing", "nothing"]
