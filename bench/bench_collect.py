@@ -32,8 +32,8 @@ BLOB_BYTES: Final = 1024
 PROBE_BYTES: Final = 4096
 PROBE_EVERY: Final = 0.010
 GROWTH_MS: Final = 50.0
-CALM_SECONDS: Final = 7.0
-"""Times the seconds of a case that counts requests: enough for a quantile of a thousand."""
+CALM_FOR: Final = 7
+"""Times as long as a case that counts requests: enough for a quantile of a thousand."""
 
 _JSON: Final = {"Content-Type": "application/json"}
 _REPOSITORY: Final = Path(__file__).resolve().parents[1]
@@ -59,7 +59,7 @@ def measure(bench: Bench, contender: Contender, filled: Path | None) -> Measured
         stored_again(filled / "data", directory / "data")
         with bench.again(contender, directory) as server:
             with _probing(server) as calm:
-                time.sleep(CALM_SECONDS * bench.settings.rate_seconds)
+                time.sleep(bench.settings.pair_seconds or CALM_FOR * bench.settings.rate_seconds)
             yield "nothing else", _quantiles(calm.latencies)
             for case, works in (
                 ("collection", (("plan", {}), ("apply", {}))),

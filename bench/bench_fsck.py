@@ -5,7 +5,7 @@ sizes, beside `find`, which prints the size of each file and knows no rows. `reb
 files that the index does not know, so it reads and hashes every byte, beside ``sha256sum`` and
 ``cat`` over the same files, with as many processes as there are processors. Everything is in the
 page cache, so this is the processor's and the memory's speed. Our commands are timed whole, with
-the start of Python; its cost is a case of its own.
+the start of Python.
 """
 
 from __future__ import annotations
@@ -59,7 +59,6 @@ def measure(bench: Bench, contender: Tool, data: Path) -> Measured:
         yield case, _timed(["sh", "-c", command, str(data)], count)
     if contender.name == OURS:
         ours = [sys.executable, "-m", "registry"]
-        yield "start", _timed([*ours, "version"], count)
         yield "check", _timed([*ours, "fsck", "--data", str(data)], count)
         forget(data)
         yield "rebuild", _timed([*ours, "fsck", "--repair", "--data", str(data)], count, expect=1)

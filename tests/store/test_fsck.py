@@ -7,10 +7,11 @@ from functools import partial
 import pytest
 
 from store.digest import Digest
-from store.fsck import RECOVERED, FsckReport
+from store.fsck import FsckReport
 from store.index import claims
 from store.index.blobs import BlobRow
 from store.opening import Store
+from store.orphans import RECOVERED
 from store.quarantine import asides_after
 from store.scrub import Finding
 from tests.store.conftest import ManualClock
