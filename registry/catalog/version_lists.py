@@ -6,13 +6,14 @@ planner cannot take an index for them and sort what it found there (`_tested`).
 
 Which index a list over all models runs along follows from the question: a range of scores or costs
 is its own order, best or cheapest first; else it is newest first, along the filter that leaves the
-fewest versions, as far as that can be told without looking.
+fewest versions, as far as that can be told without looking. For a reader who sees few models it
+follows from those.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -22,7 +23,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.schema import models, versions
 from registry.catalog.versions import COLUMNS, version_of
-from registry.catalog.visible import sees_model_of
+from registry.catalog.visible import few_of, of_few, sees_model_of
 from registry.domain.models import Version
 from registry.domain.principals import Visibility
 from registry.domain.ranges import Span
@@ -42,6 +43,16 @@ _EQUAL: Final = {
     "framework": versions.c.framework,
     "slo_met": versions.c.slo_met,
 }
+_LEADING: Final[Mapping[Order, tuple[str, ...]]] = {
+    "created": (),
+    "score": ("min_eval_score",),
+    "cost": ("max_cost_per_1k",),
+}
+"""What an order is a range of."""
+
+Sight: TypeAlias = Literal["all", "few", "many"]
+"""Whether all models may be seen, only few of them, or any number."""
+
 _LIVE: Final = versions.c.deleted_at.is_(None)
 
 
@@ -130,18 +141,28 @@ def _everywhere(
     tested: tuple[str, ...],
     *,
     is_first: bool,
-    sees_all: bool,
+    sight: Sight,
     is_counted: bool = False,
 ) -> Statement:
     key: ColumnElement[Any]
     match order:
         case "score":
-            key, leads = versions.c.eval_score, [versions.c.eval_score >= bindparam("least")]
+            key, leads = (
+                versions.c.eval_score,
+                [versions.c.eval_score >= bindparam("min_eval_score")],
+            )
         case "cost":
-            key, leads = versions.c.cost_per_1k, [versions.c.cost_per_1k <= bindparam("most")]
+            key, leads = (
+                versions.c.cost_per_1k,
+                [versions.c.cost_per_1k <= bindparam("max_cost_per_1k")],
+            )
         case "created":
             key = versions.c.created_at
             leads = [] if along is None else [_EQUAL[along] == bindparam(along)]
+    if sight == "few":
+        # Their index finds them, and what is found is sorted.
+        tested = tuple(sorted({*tested, *_LEADING[order], *([] if along is None else [along])}))
+        leads = [of_few(versions.c.model)]
     place = tuple_(key, versions.c.id)
     after = tuple_(bindparam("after_key"), bindparam("after_id"))
     if is_counted:
@@ -156,7 +177,7 @@ def _everywhere(
     statement = statement.where(_LIVE, *leads, *_tests(tested))
     if not is_first:
         statement = statement.where(place > after if order == "cost" else place < after)
-    if not sees_all:
+    if sight == "many":
         statement = statement.where(sees_model_of(versions.c.model))
     if order == "cost":
         statement = statement.order_by(key, versions.c.id)
@@ -165,29 +186,25 @@ def _everywhere(
     return Statement(statement.limit(bindparam("limit")))
 
 
+async def _sight(tx: Tx, visibility: Visibility) -> tuple[Sight, dict[str, str]]:
+    """How much may be seen, and what a statement binds for that."""
+    if visibility.seen is None:
+        return "all", {}
+    few = await few_of(tx, visibility.seen, versions.c.model)
+    return ("many", {"seen": visibility.seen}) if few is None else ("few", {"few": few})
+
+
 def _question(
-    wanted: VersionFilter, visibility: Visibility, *, is_first: bool, is_counted: bool = False
+    wanted: VersionFilter, sight: Sight, *, is_first: bool, is_counted: bool = False
 ) -> tuple[Statement, dict[str, Any]]:
     order = wanted.order
-    bound = wanted.bound()
+    values = wanted.bound()
     along = wanted.along if order == "created" else None
-    values: dict[str, Any] = {}
-    if order == "score":
-        values["least"] = bound.pop("min_eval_score")
-    elif order == "cost":
-        values["most"] = bound.pop("max_cost_per_1k")
-    tested = tuple(sorted(bound.keys() - {along}))
-    if visibility.seen is not None:
-        values["seen"] = visibility.seen
+    tested = tuple(sorted(values.keys() - {along, *_LEADING[order]}))
     statement = _everywhere(
-        order,
-        along,
-        tested,
-        is_first=is_first,
-        sees_all=visibility.everything,
-        is_counted=is_counted,
+        order, along, tested, is_first=is_first, sight=sight, is_counted=is_counted
     )
-    return statement, {**values, **bound}
+    return statement, values
 
 
 async def versions_everywhere(
@@ -198,16 +215,18 @@ async def versions_everywhere(
     limit: int,
 ) -> list[ListedVersion]:
     """A page of the living versions of all living models; `after` is a key of the order, an id."""
-    statement, values = _question(wanted, visibility, is_first=after is None)
+    sight, seen = await _sight(tx, visibility)
+    statement, values = _question(wanted, sight, is_first=after is None)
     if after is not None:
         values["after_key"], values["after_id"] = after
-    return [_listed(row) for row in await tx.all(statement, limit=limit, **values)]
+    return [_listed(row) for row in await tx.all(statement, limit=limit, **seen, **values)]
 
 
 async def count_everywhere(tx: Tx, visibility: Visibility, wanted: VersionFilter) -> int:
     """How many there are; one more than `COUNTED` stands for more."""
-    statement, values = _question(wanted, visibility, is_first=True, is_counted=True)
-    row = await tx.one(_counting(statement), limit=COUNTED + 1, **values)
+    sight, seen = await _sight(tx, visibility)
+    statement, values = _question(wanted, sight, is_first=True, is_counted=True)
+    row = await tx.one(_counting(statement), limit=COUNTED + 1, **seen, **values)
     return 0 if row is None else int(row[0])
 
 

@@ -13,10 +13,11 @@ many would pass over most rows that way, so lists ask `few_seen` first and run a
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Text, bindparam, func, or_, select
+from sqlalchemy import Column, Text, bindparam, func, or_, select
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.selectable import FromClause, Select
@@ -114,6 +115,32 @@ def _some(column: ColumnElement[Any]) -> Select[Any]:
 
 
 _FEW = Statement(_some(models.c.id).union(_some(models.c.namespace), _some(models.c.visibility)))
+
+
+FEW_ROWS: Final = 10_000
+"""So many rows of the few models are sorted rather than found among those of all."""
+
+
+def of_few(model: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether a column names one of the few models that `few_of` found; it leads."""
+    listed = func.json_each(bindparam("few", type_=Text)).table_valued("value", name="few_models")
+    return model.in_(select(listed.c.value))
+
+
+async def few_of(tx: Tx, seen: str, model: Column[str]) -> str | None:
+    """What `few_seen` finds, if not too many rows name those models in a column."""
+    few = await few_seen(tx, seen)
+    if few is None:
+        return None
+    row = await tx.one(_rows_of(model), few=few, most=FEW_ROWS + 1)
+    assert row is not None, "a count"
+    return few if row[0] <= FEW_ROWS else None
+
+
+@cache
+def _rows_of(model: Column[str]) -> Statement:
+    some = select(literal("1")).where(of_few(model)).limit(bindparam("most")).subquery("some")
+    return Statement(select(func.count()).select_from(some))
 
 
 async def few_seen(tx: Tx, seen: str) -> str | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import pytest
 
 from registry.catalog import version_lists
 from registry.catalog.version_lists import VersionFilter
-from registry.domain.principals import Visibility
 from tests.support.builders import Answer, Registry
 from tests.support.plans import plan_of
 
@@ -449,7 +449,7 @@ async def test_versions_are_listed_by_the_kind_of_their_models(registry: Registr
     assert (await registry.get(f"{AT}?kind=model")).status == 400
     plan = await plan_of(
         registry.store.index,
-        version_lists._question(VersionFilter(kind="dataset"), Visibility(True), is_first=True)[0],
+        version_lists._question(VersionFilter(kind="dataset"), "all", is_first=True)[0],
     )
     assert "versions_by_kind (kind=?" in plan[0]
 
@@ -488,12 +488,16 @@ async def test_no_list_sorts_and_each_runs_along_an_index(registry: Registry) ->
         for count in range(len(values) + 1)
         for pairs in itertools.combinations(values.items(), count)
     ]
-    sights = (Visibility(True), Visibility(False, frozenset(("mdl_a",))))
+    sights: tuple[version_lists.Sight, ...] = ("all", "many")
     for wanted, is_first, sight in itertools.product(chosen, (True, False), sights):
         statement, _ = version_lists._question(wanted, sight, is_first=is_first)
         plan = await plan_of(registry.store.index, statement)
         assert plan[0].startswith(("SEARCH versions USING INDEX", "SCAN versions USING INDEX"))
         assert not any("TEMP B-TREE" in step for step in plan), plan
+    for wanted in (VersionFilter(), VersionFilter(status="registered", min_eval_score=0.5)):
+        statement, _ = version_lists._question(wanted, "few", is_first=True)
+        plan = await plan_of(registry.store.index, statement)
+        assert any(re.match(r"SEARCH versions .*\(model=\?", step) for step in plan), plan
     for wanted, is_deleted in itertools.product(chosen, (True, False)):
         statement, _ = version_lists._model_question(wanted, is_deleted=is_deleted)
         [step] = await plan_of(registry.store.index, statement)
