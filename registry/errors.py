@@ -201,10 +201,19 @@ class PolicyViolation(RegistryError):
     code = "policy_violation"
     title = "A policy forbids this"
 
-    def __init__(self, policy: str, reason: str, *, code: str | None = None) -> None:
+    def __init__(
+        self,
+        policy: str,
+        reason: str,
+        *,
+        code: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
         self.policy = policy
         self.reason = reason
-        super().__init__(f"{policy}: {reason}", code=code, details={"policy": policy})
+        super().__init__(
+            f"{policy}: {reason}", code=code, details={"policy": policy, **(details or {})}
+        )
 
 
 class Denied(RegistryError):

@@ -49,6 +49,7 @@ module                                  addresses
 `registry.api.holds`                    ``/api/v1/holds``
 `registry.api.backups`                  ``/api/v1/backups``
 `registry.api.browser_sessions`         ``/api/v1/session-cookie``
+`registry.api.guards`                   ``/api/v1/guards``, and under a version
 `registry.api.signing`                  ``/api/v1/signed-urls``
 ======================================  ===========================================================
 
@@ -79,6 +80,7 @@ from registry.api import (
     exports,
     files,
     grants,
+    guards,
     health,
     holds,
     index,
@@ -158,6 +160,7 @@ ROUTES: Final[list[Route]] = [
     *holds.ROUTES,
     *backups.ROUTES,
     *signing.ROUTES,
+    *guards.ROUTES,
     *browser_sessions.ROUTES,
 ]
 

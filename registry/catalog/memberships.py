@@ -38,6 +38,11 @@ _OF_USER = Statement(
     .order_by(memberships.c.team)
     .limit(bindparam("limit"))
 )
+_TEAM_IDS = Statement(
+    select(memberships.c.team)
+    .join(teams, teams.c.id == memberships.c.team)
+    .where(memberships.c.user == bindparam("user"), teams.c.deleted_at.is_(None))
+)
 _INSERT = Statement(
     insert(memberships).values({column.name: bindparam(name) for name, column in _FIELDS.items()})
 )
@@ -81,6 +86,11 @@ async def teams_of_user(tx: Tx, user: str, after: str, limit: int) -> list[TeamO
     """A page of the living teams that a user is in, in order of their ids; start with ``""``."""
     rows = await tx.all(_OF_USER, user=user, after=after, limit=limit)
     return [TeamOfUser(_membership(row[:-1]), row[-1]) for row in rows]
+
+
+async def team_ids_of(tx: Tx, user: str) -> list[str]:
+    """Ids of the living teams that a user is in."""
+    return [row[0] for row in await tx.all(_TEAM_IDS, user=user)]
 
 
 async def insert_membership(tx: Tx, membership: Membership) -> None:

@@ -26,6 +26,7 @@ from registry.catalog.schema import (
     folder_files,
     folders,
     grants,
+    guards,
     lineage,
     model_cards,
     model_tags,
@@ -99,6 +100,7 @@ _REVIEWS = _some(reviews, reviews.c.version.in_(_of_versions))
 _RETURNS = _some(retention_returns, retention_returns.c.version.in_(_of_versions))
 _POLICIES = _some(retention_policies, retention_policies.c.model == _MODEL)
 _GRANTS = _some(grants, (grants.c.resource_kind == "model") & (grants.c.resource == _MODEL))
+_GUARDS = _some(guards, guards.c.model == _MODEL)
 _ALIASES = _some(aliases, aliases.c.model == _MODEL)
 _EVENTS = _some(alias_events, alias_events.c.model == _MODEL)
 _REDIRECTS = _some(redirects, redirects.c.model == _MODEL)
@@ -201,7 +203,7 @@ async def purge_some(tx: Tx, model: Model) -> bool:
         return True
     if await _forget_revisions(tx, model.id):
         return True
-    for statement in (_REDIRECTS, _CARDS, _POLICIES):
+    for statement in (_REDIRECTS, _CARDS, _POLICIES, _GUARDS):
         await tx.run(statement, model_=model.id, limit=AT_ONCE)
     await forget(tx, model.id)
     await tx.run(_ROW, model_=model.id)

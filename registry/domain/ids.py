@@ -28,6 +28,7 @@ ENVIRONMENT: Final = "env_"
 DEPLOYMENT: Final = "dep_"
 POLICY: Final = "pol_"
 PLAN: Final = "pln_"
+GUARD: Final = "grd_"
 USER: Final = "usr_"
 GRANT: Final = "grt_"
 TOKEN: Final = "tok_"  # noqa: S105 - a prefix, no secret
@@ -46,6 +47,7 @@ PREFIXES: Final = frozenset(
         ENVIRONMENT,
         EXPERIMENT,
         GRANT,
+        GUARD,
         "imp_",
         LINEAGE,
         NAMESPACE,

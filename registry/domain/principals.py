@@ -102,6 +102,8 @@ class Principal(msgspec.Struct, frozen=True):
     word: str = ""
     session: str = ""
     """The token or session it came by, for the audit log; empty where there is none."""
+    override: str = ""
+    """Why promotion guards shall not hold for this request; empty where nobody said so."""
 
     @property
     def visibility(self) -> Visibility:

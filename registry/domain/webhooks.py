@@ -36,6 +36,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "deployment": ACTIONS,
     "draft": ("create", "update", "delete"),
     "experiment": ("create", "update", "rename", "delete", "restore", "purge"),
+    "guard": ("create", "update", "delete", "override"),
     "lineage": ("create", "delete"),
     "model": (
         "create",

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from aiohttp import hdrs, web
+from multidict import istr
 
 from registry.auth.policy import allows
 from registry.domain.permissions import PERMISSIONS, Permission
@@ -33,6 +34,11 @@ from store.errors import BlobNotFound, UploadNotFound
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Body: TypeAlias = Literal["none", "json", "bytes", "json or multipart"]
+
+OVERRIDE: Final = istr("Digestry-Override")
+"""Says why promotion guards shall not hold for this request (`registry.services.guarding`)."""
+
+MOST_REASON: Final = 1000
 
 _ROUTE = "digestry_route"
 
@@ -112,7 +118,10 @@ def guard(route: Route) -> Handler:
             check_rate(request, rates, rate)
         if not allows(principal, word):
             raise Unauthenticated if principal.is_anonymous else Denied(word, request.path)
-        request[PRINCIPAL] = msgspec.structs.replace(principal, word=word)
+        override = request.headers.get(OVERRIDE, "")
+        request[PRINCIPAL] = msgspec.structs.replace(
+            principal, word=word, override=override[:MOST_REASON]
+        )
         if principal.is_anonymous:
             return await answer_nobody(request, handler, reads)
         if reads != "none":

@@ -39,6 +39,7 @@ from registry.domain.references import ModelId, ModelReference
 from registry.errors import Conflict, NotFound, RegistryError
 from registry.services.batches import BatchProblem, batch_problem, refuse_batch
 from registry.services.change import change
+from registry.services.guarding import check_place
 from registry.services.namespaces import namespace_for, namespace_id_of
 from registry.services.renames import claim_name
 from registry.services.resolve import require_model, require_word
@@ -265,6 +266,8 @@ async def renamed(
         return model
     await claim_name(tx, principal, name, model=model)
     namespace = await namespace_for(tx, principal, namespace_id, name)
+    if namespace.id != model.namespace_id:
+        await check_place(tx, principal, model, namespace.id, is_new=True)
     return msgspec.structs.replace(
         model, name=name.text, folded=name.folded, namespace_id=namespace.id
     )
@@ -342,6 +345,7 @@ async def restore_model(
         wanted = name or ModelName(before.name, before.folded)
         await claim_name(tx, principal, wanted)
         namespace = await namespace_for(tx, principal, namespace_id, wanted)
+        await check_place(tx, principal, before, namespace.id, is_new=False)
         after = msgspec.structs.replace(
             before,
             name=wanted.text,

@@ -22,37 +22,18 @@ from registry.domain.models import Model, Version
 from registry.domain.names import fold
 from registry.domain.principals import Principal
 from registry.domain.statuses import allowed_after
+from registry.domain.wishes import AliasWish, StatusWish
 from registry.errors import Conflict
+from registry.services.guarding import check_alias, check_status
 from store.index.transactions import Tx
-
-
-class AliasWish(msgspec.Struct, frozen=True, kw_only=True):
-    """An alias that shall point elsewhere: revisions, None where there is or will be none."""
-
-    model: Model
-    name: str
-    before: str | None
-    to: str | None
-    reason: str
-    is_held: bool
-
-
-class StatusWish(msgspec.Struct, frozen=True, kw_only=True):
-    """A version that shall stand elsewhere; `version.status` is where it stands now."""
-
-    model: Model
-    version: Version
-    status: str
-    reason: str
-
 
 AliasCheck: TypeAlias = Callable[[Tx, Principal, AliasWish], Awaitable[None]]
 StatusCheck: TypeAlias = Callable[[Tx, Principal, StatusWish], Awaitable[None]]
 
-ALIAS_CHECKS: Final[list[AliasCheck]] = []
+ALIAS_CHECKS: Final[list[AliasCheck]] = [check_alias]
 """Asked in this order before an alias points elsewhere or goes."""
 
-STATUS_CHECKS: Final[list[StatusCheck]] = []
+STATUS_CHECKS: Final[list[StatusCheck]] = [check_status]
 """Asked in this order before a version's status changes, once the table of statuses allows it."""
 
 
@@ -66,10 +47,12 @@ async def move_alias(
     reason: str,
     is_held: bool,
     restored: int | None = None,
+    is_automatic: bool = False,
 ) -> bool:
     """Point an alias at a revision of its model, make it, or with None remove it.
 
-    `restored` is the event whose target a rollback goes back to. Says whether it moved; one that is
+    `restored` is the event whose target a rollback goes back to. `is_automatic` says that nobody
+    asked for it. Says whether it moved; one that is
     only held, or let go, has not.
     """
     found = await find_alias(tx, model.id, fold(name))
@@ -78,7 +61,13 @@ async def move_alias(
         return False
     if before != to:
         wish = AliasWish(
-            model=model, name=name, before=before, to=to, reason=reason, is_held=is_held
+            model=model,
+            name=name,
+            before=before,
+            to=to,
+            reason=reason,
+            is_held=is_held,
+            is_automatic=is_automatic,
         )
         for check in ALIAS_CHECKS:
             await check(tx, principal, wish)

@@ -15,6 +15,7 @@ from registry.catalog import identity
 from registry.catalog.audit import Entry, record
 from registry.catalog.experiments import experiments_held
 from registry.catalog.grants import delete_grants_on
+from registry.catalog.guards import delete_guards_of_namespace
 from registry.catalog.namespaces import (
     delete_namespace,
     find_namespace,
@@ -284,6 +285,7 @@ async def remove_namespace(
                 },
             )
         await remove_policy_of_namespace(tx, principal, found)
+        await delete_guards_of_namespace(tx, found.id)
         await delete_namespace(tx, found.id)
         # Whoever makes it anew owes nothing to those who had it.
         await delete_grants_on(tx, "namespace", found.folded)

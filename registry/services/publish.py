@@ -10,6 +10,7 @@ restores that version with its number, and nothing else may.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -32,6 +33,7 @@ from registry.catalog.versions import (
     find_details,
     find_version_by_label,
     find_version_by_number,
+    find_version_by_revision,
     insert_revision,
     insert_version,
     latest_candidates,
@@ -48,6 +50,7 @@ from registry.domain.statuses import Status
 from registry.domain.trees import TreeHasher
 from registry.domain.versions import choose_latest
 from registry.errors import Conflict, ContentMissing, NotFound
+from registry.services.guarding import GuardsFailed, check_return
 from registry.services.lineage import EdgeSaid
 from registry.services.moves import move_alias, move_status
 from registry.services.retirement import bring_back
@@ -309,6 +312,7 @@ async def _come_back(
 ) -> Publication:
     """Restore the version that burnt a label; what is said of it now is said of it then."""
     version = burnt
+    await check_return(tx, principal, model, version)
     if version.purged_at is not None:
         await claim_tree(tx, version.tree.raw, model)
         version = await set_purged(tx, version, at=None)
@@ -376,13 +380,19 @@ async def record_version(
     )
 
 
+async def _lives(tx: Tx, model: Model, revision: str) -> bool:
+    version = await find_version_by_revision(tx, revision)
+    return version is not None and version.model_id == model.id and version.deleted_at is None
+
+
 async def let_aliases_follow(
     tx: Tx, model: Model, principal: Principal, reason: str, *, published: int | None = None
 ) -> None:
     """Point `latest` and `main` at what `choose_latest` says.
 
     An alias that was moved by hand stays, unless the version just published is the choice itself
-    or what the alias points at is no longer a live version.
+    or what the alias points at is no longer a live version. A version that a guard holds back is
+    not followed: the alias stays, or goes with what it pointed at.
     """
     number = choose_latest(await latest_candidates(tx, model.id))
     chosen = None if number is None else await find_version_by_number(tx, model.id, number)
@@ -392,12 +402,12 @@ async def let_aliases_follow(
             continue
         if alias is None and chosen is None:
             continue
-        await move_alias(
-            tx,
-            principal,
-            model,
-            name,
-            None if chosen is None else chosen.revision,
-            reason=reason,
-            is_held=False,
+        move = partial(
+            move_alias, tx, principal, model, name, reason=reason, is_held=False, is_automatic=True
         )
+        try:
+            await move(None if chosen is None else chosen.revision)
+        except GuardsFailed:
+            # What is held back cannot be followed; what is gone cannot be pointed at either.
+            if alias is not None and not await _lives(tx, model, alias.revision):
+                await move(None)

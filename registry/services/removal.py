@@ -40,6 +40,7 @@ from registry.domain.references import (
 from registry.errors import Conflict, Invalid, NotFound
 from registry.services.change import change
 from registry.services.deployment_purges import forget_deployments, refuse_running_version
+from registry.services.guarding import check_return
 from registry.services.models import refuse_held
 from registry.services.moves import move_alias
 from registry.services.publish import let_aliases_follow, record_version
@@ -180,6 +181,7 @@ async def _restore(tx: Tx, principal: Principal, model: Model, version: Version)
             code="version_purged",
             details={"tree": str(version.tree)},
         )
+    await check_return(tx, principal, model, version)
     version = await set_deleted(tx, version, by=None)
     await record_version(tx, principal, model, version, "restore")
     version = await bring_back(tx, principal, model, version)

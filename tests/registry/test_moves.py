@@ -75,7 +75,11 @@ def statements() -> list[Statement]:
     for module in pkgutil.walk_packages(package.__path__, "registry."):
         if not module.name.endswith("__main__") and ".migrations." not in module.name:
             importlib.import_module(module.name)
-    return [found for found in gc.get_objects() if isinstance(found, Statement)]
+    gc.unfreeze()  # what is frozen is not listed; `tests/conftest.py` freezes what was imported
+    try:
+        return [found for found in gc.get_objects() if isinstance(found, Statement)]
+    finally:
+        gc.freeze()
 
 
 def holder(statement: Statement) -> set[str]:

@@ -125,6 +125,7 @@ class ExampleWorld:
             "hold": self.made("holds", {"reason": "a copy"}),
             "session": self._new_session(),
             "uri": "hf:squad",
+            "guard": self._new_guard(space),
             **self._webhook(),
             **self._people(space, team),
             "q": "bert",
@@ -277,6 +278,11 @@ class ExampleWorld:
             return self.made(f"models/{model}/versions/1.4.0/reviews", {"verdict": "approve"})
         finally:
             self._headers = maker
+
+    def _new_guard(self, space: str) -> str:
+        """Of an alias that no example moves."""
+        wish = {"namespace": space, "aliases": ["guarded"], "rules": {"approvals": 1}}
+        return self.made("guards", wish)
 
     def new_run(self, model: str) -> str:
         wish = {"model": model.replace("~", "/"), "started_at": "2026-11-20T10:00:00Z"}

@@ -22,6 +22,7 @@ from registry.catalog.schema.content import (
     tree_files,
     trees,
 )
+from registry.catalog.schema.guards import guards
 from registry.catalog.schema.health import health_samples
 from registry.catalog.schema.identity import (
     grants,
@@ -88,6 +89,7 @@ __all__ = [
     "folder_uploads",
     "folders",
     "grants",
+    "guards",
     "health_samples",
     "idempotency_keys",
     "identity_state",
