@@ -53,7 +53,7 @@ from registry.services.writable import label_holder, make_model, model_to_write,
 from store.batches import Source
 from store.clock import SECOND
 from store.digest import Digest
-from store.errors import SizeMismatch
+from store.errors import SizeMismatch, StoreError
 from store.index.claims import add_ref, drop_ref
 from store.index.transactions import Tx
 from store.ingest import StoredBlob
@@ -138,7 +138,12 @@ async def put_file(
     if body.limit_bytes is not None and (body.size_bytes or 0) > body.limit_bytes:
         raise BodyTooLarge(body.limit_bytes)
     making = _making(store, principal, target, publish)
-    frozen = await _admit(store, making)
+    try:
+        frozen = await _admit(store, making)
+    except StoreError:
+        # The registration may be there all the same, and would keep the draft from being published.
+        store.ingest.later(store.index.run(partial(unregister_upload, id=making.upload)))
+        raise
     if frozen is not None:
         return await _compare(store, making, frozen, body)
     async with registered(store, making.upload):

@@ -115,6 +115,13 @@ def growth(samples: list[tuple[float, float]]) -> float:
     return slope * SECONDS
 
 
+def tenths(samples: list[tuple[float, float]]) -> Iterator[float]:
+    """How a measure went over the time."""
+    for tenth in range(10):
+        values = [value for at, value in samples if int(10 * at / SECONDS) == tenth]
+        yield statistics.median(values or [0.0])
+
+
 @pytest.mark.timeout(SECONDS + 120)
 def test_nothing_grows_under_a_load_that_goes_on(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", workers=2, config=CONFIG) as server:
@@ -133,6 +140,7 @@ def test_nothing_grows_under_a_load_that_goes_on(tmp_path: Path) -> None:
             f"{one.name:<18} median {statistics.median(values):8.1f} {one.unit:<4}"
             f"most {max(values):8.1f}  slope over the time {grown:+8.2f}, may be {one.may_grow}"
         )
+        print("    by tenths of the time", *(f"{value:.1f}" for value in tenths(samples[one.name])))
         if max(values) > one.most or (LONG and grown > one.may_grow):
             too_much.append(one.name)
     assert too_much == []

@@ -98,7 +98,7 @@ class Calls:
     def patched(self) -> Iterator[None]:
         """The modules of the store make their calls here."""
         with ExitStack() as patches:
-            for name, module in list(sys.modules.items()):
+            for name, module in sys.modules.copy().items():
                 if not name.startswith("store."):
                     continue
                 for real in (os, fcntl):
