@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Final
 
+import structlog
+
 from registry import __version__
 from registry.domain.operations import GROUPS, Operation
 from registry.metrics import Fact, Metrics
@@ -31,6 +33,8 @@ from store.quarantine import COLLECTED
 _STATUSES: Final[Mapping[str, int]] = {"ok": 0, "degraded": 1, "failed": 2}
 _DESCRIPTORS: Final = "/proc/self/fd"
 
+logger = structlog.get_logger()
+
 
 class Measures:
     """What of the store is shown; `look` before `Metrics.render`."""
@@ -43,14 +47,15 @@ class Measures:
     async def look(self) -> None:
         """Bring everything up to date, as far as the index and the disk answer."""
         try:
-            await self._survey.look()
+            await self._condition.answers()
+            await self._condition.space()
             self._is_readable = True
-        except StoreError:  # told by the metric; the rest must be told all the same
+        except (StoreError, OSError):  # told by the metric; the rest must be told all the same
             self._is_readable = False
         try:
-            await self._condition.space()
-        except (StoreError, OSError):
-            self._is_readable = False
+            await self._survey.look()
+        except StoreError as error:  # told by the age of what was seen last
+            logger.warning("nothing new in the metrics of the store", reason=str(error))
 
     def facts(self) -> Iterator[Fact]:
         """What is known by now."""
@@ -75,6 +80,8 @@ class Measures:
             yield Fact(f"digestry_disk_{name}_bytes", help_, value)
         seen = self._survey.last
         if seen is not None:
+            looked = "When the index was looked through for what follows."
+            yield Fact("digestry_survey_timestamp_seconds", looked, seen.at / SECOND)
             yield from _of_blobs(seen)
             yield from _of_work(seen)
             yield from _of_catalog(seen)

@@ -60,7 +60,7 @@ class Condition:
         """What keeps the store from serving, by the name of the check; empty when it is ready."""
         faults = {}
         try:
-            await self._store.index.look(_one_key)
+            await self.answers()
         except StoreError as error:
             faults["index"] = str(error)
         root = self._store.settings.root
@@ -76,6 +76,10 @@ class Condition:
                     f"{space.free_bytes} bytes are free, {space.reserve_bytes} are kept in reserve"
                 )
         return faults
+
+    async def answers(self) -> None:
+        """Return if the index can be read; raises `StoreError`."""
+        await self._store.index.look(_one_key)
 
     async def space(self) -> Space:
         free, total = await self._store.blobs.free_bytes()

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from registry.config import Config, StoreConfig
-from registry.keys import CONDITION, DRAIN, METRICS
+from registry.keys import CONDITION, DRAIN, METRICS, SURVEY
 from registry.services import condition as condition_module
 from store.errors import Unavailable
 from store.opening import Store
@@ -140,3 +140,31 @@ async def test_gauges_are_read_when_asked(
 
     assert "digestry_test 7.0" in text
     assert "digestry_http_requests_in_flight 1.0" in text
+
+
+async def test_metrics_tell_what_they_can_where_the_index_does_not_answer(
+    client: aiohttp.ClientSession, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(unit: Any) -> None:
+        raise Unavailable("reading the index")
+
+    assert "digestry_index_up 1.0" in await (await client.get("/metrics")).text()
+    monkeypatch.setattr(store.index, "look", fail)
+    text = await (await client.get("/metrics")).text()
+
+    assert "digestry_index_up 0.0" in text
+    assert "digestry_http_requests_total" in text
+    assert "digestry_blobs{" in text  # as they were seen last
+
+
+async def test_a_survey_that_takes_too_long_is_no_index_that_is_down(
+    client: aiohttp.ClientSession, app: web.Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> None:
+        raise Unavailable("a read that took too long")
+
+    monkeypatch.setattr(app[SURVEY], "look", fail)
+    text = await (await client.get("/metrics")).text()
+
+    assert "digestry_index_up 1.0" in text
+    assert "digestry_survey_timestamp_seconds" not in text
