@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
 
+from registry.domain import tars
 from registry.keys import DRAIN
+from registry.services import imports
 from registry.services.moves import ALIAS_CHECKS, STATUS_CHECKS
+from store.digest import Digest
+from store.index.claims import drop_leases
 from tests.support.builders import Registry, files_in, running_registry
 from tests.support.exporting import documents, edited, export, import_
 
@@ -129,6 +134,12 @@ async def test_what_is_exported_imported_and_exported_is_the_same(
     for name in ("versions/0000000001.json", "versions/0000000004.json"):
         origin = documents(second)[name]["metadata"]["imported_from"]
         assert documents(third)[name]["metadata"]["imported_from"] == origin, "the first one stays"
+    assert reasons(third) == reasons(second), "a remark is made once"
+
+
+def reasons(archive: bytes) -> list[str]:
+    aliases = documents(archive)["model.json"]["aliases"]
+    return [move["reason"] for alias in aliases for move in alias["moves"]]
 
 
 async def test_a_model_arrives_with_its_history(registry: Registry, other: Registry) -> None:
@@ -256,6 +267,39 @@ async def test_other_bytes_are_refused_where_the_right_ones_are_stored_too(
 
     assert (refused.status, refused.code) == (422, "digest_mismatch")
     assert (await registry.get("/api/v1/models/copy")).status == 404
+
+
+@pytest.mark.parametrize(("is_leased", "status"), [(True, 201), (False, 409)])
+async def test_what_was_skipped_must_still_be_there_at_the_end(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, is_leased: bool, status: int
+) -> None:
+    """Skipping leases; without, the last transaction sees that the blob is nobody's any more."""
+    digest = f"/blobs/{Digest.of(LARGE)}"
+    async with running_registry(None) as source:
+        await source.publish("bert", "1.0.0", {"w.bin": LARGE})
+        archive = await export(source, "bert")
+    await registry.put(digest, LARGE)
+
+    async def lets_go() -> AsyncIterator[bytes]:
+        yield archive.removesuffix(tars.END)
+        await asyncio.sleep(0.1)
+        assert (await registry.send("DELETE", digest)).status == 204
+        yield tars.END
+
+    if not is_leased:
+        monkeypatch.setattr(imports, "_lease", _pretends)
+    imported = await import_(registry, lets_go())
+
+    assert imported.status == status, imported.body
+    left = await registry.rows("SELECT holder FROM leases")
+    assert [tuple(row) for row in left] == [("released_usr_local",)], "of the release alone"
+    await registry.store.index.run(partial(drop_leases, holder="released_usr_local"))
+    if not is_leased:
+        assert imported.code == "content_missing"
+
+
+async def _pretends(*_: object) -> bool:
+    return True
 
 
 async def test_parents_that_are_elsewhere_stay_told_of(registry: Registry, other: Registry) -> None:
