@@ -214,6 +214,9 @@ async def test_chosen_versions_leave_the_numbers_of_the_others_unused(
     latest = await other.get(f"{MODEL}/aliases/latest")
     assert latest.json["version"]["number"] == 2
     assert (await other.publish("nlp~bert", "2.0.0", {"f": b"1"}))["number"] == 5
+    first = documents(await export(registry, "nlp~bert", "?version=1.0.0"))
+    aliases = {alias["name"]: alias["moves"] for alias in first["model.json"]["aliases"]}
+    assert [move["to"] for move in aliases["Champion"]] == [1], "away and back is no move"
     unknown = await registry.get(f"{MODEL}/export?version=7.7.7")
     assert (unknown.status, unknown.code) == (404, "version_not_found")
 
@@ -291,6 +294,7 @@ async def test_what_was_skipped_must_still_be_there_at_the_end(
     imported = await import_(registry, lets_go())
 
     assert imported.status == status, imported.body
+    await registry.store.ingest.close()
     left = await registry.rows("SELECT holder FROM leases")
     assert [tuple(row) for row in left] == [("released_usr_local",)], "of the release alone"
     await registry.store.index.run(partial(drop_leases, holder="released_usr_local"))
