@@ -183,8 +183,9 @@ class Archive:
     async def thaw(self, digest: Digest) -> bool:
         """Give a cold blob its own file again, verified; False if it is not cold.
 
-        Raises `BlobNotFound` if there is no such blob, `Corrupt` if the archive has damaged it,
-        `ArchiveUnavailable`, `StorageFull`, and `Unavailable` for one on the move.
+        Raises `BlobNotFound` if there is no such blob that anybody refers to, `Corrupt` if the
+        archive has damaged it, `ArchiveUnavailable`, `StorageFull`, and `Unavailable` for one on
+        the move.
         """
         row = await self._index.look(partial(rows.find_blob, digest=digest))
         if row is None:
@@ -193,10 +194,15 @@ class Archive:
             raise Corrupt(digest) if row.state == rows.DAMAGED else Unavailable("thawing a blob")
         if row.archived is None:
             return False
+        if not await self._index.look(partial(claims.any_ref, digest=digest)):
+            raise BlobNotFound(digest)
         try:
             file = await self.cold.open(digest, row.archived)
         except BlobNotFound:
             raise await self._lost(row) from None
+        if file.size_bytes != row.size_bytes:
+            await hop(self._threads.files, file.close)
+            raise await self._lost(row)
         try:
             staged = await self._ingest.stage(
                 self._pieces(file, row.size_bytes), expected=digest, size_bytes=row.size_bytes

@@ -198,6 +198,9 @@ class Scrub:
     async def _hash_cold(self, row: BlobRow, number: int, pace: SteadyPace) -> RunningHash:
         running = RunningHash()
         file = await self._cold.open(row.digest, number)
+        if file.size_bytes != row.size_bytes:
+            await hop(self._threads.files, file.close)
+            raise BlobNotFound(row.digest)
         try:
             await hop(self._threads.reading, file.forget_pages)
             while running.size_bytes < file.size_bytes:

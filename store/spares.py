@@ -73,8 +73,9 @@ class Spares:
         except BlobNotFound:
             return None
         try:
-            is_good = await hash_cold(self._threads, file) == info.digest
-            return file.size_bytes if is_good else None
+            if file.size_bytes < 0 or await hash_cold(self._threads, file) != info.digest:
+                return None
+            return file.size_bytes
         finally:
             await hop(self._threads.files, file.close)
 

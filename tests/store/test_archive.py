@@ -17,6 +17,7 @@ from store.backends.archive import ColdDirectory
 from store.backends.memory import MemoryColdStore
 from store.digest import Digest
 from store.errors import ArchiveUnavailable, BlobNotFound, Corrupt, Unavailable
+from store.frames import HEAD_BYTES
 from store.holds import release_hold, take_hold
 from store.index import claims
 from store.index.archived import archive_totals, find_archived
@@ -267,7 +268,7 @@ async def test_scrub_reads_cold_blobs_too_and_heals_from_spare_files(store: Stor
     healed = await required(store, row.digest)
     assert (healed.is_present, healed.is_cold) == (True, True)
     assert await read(store, healed) == SMALL
-    rot(store, healed)
+    rot(store, healed, at=HEAD_BYTES + 12)
     [finding] = (await store.scrub.run()).findings
     assert finding.action == "set aside"
     assert (await required(store, row.digest)).state == DAMAGED
