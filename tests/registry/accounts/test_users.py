@@ -171,6 +171,7 @@ async def test_disabling_works_at_once_and_can_be_undone(people: People, root: P
 
 async def test_revoking_ends_every_token(people: People, root: Person) -> None:
     ada = await people.make("ada")
+    assert (await people.ask(ada, "GET", "models")).status == 200
 
     answer = await people.ask(root, "POST", "users/ada/revoke")
 
