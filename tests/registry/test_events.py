@@ -202,7 +202,10 @@ async def test_a_draining_server_ends_its_streams_cleanly(patient: Registry) -> 
     await patient.site.until(lambda: patient.site.app[FEED].streams == 0)
 
 
-async def test_a_client_that_left_is_noticed(patient: Registry) -> None:
+async def test_a_client_that_left_is_noticed_before_anything_is_said(
+    patient: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BEAT_SECONDS", 3600.0)
     feed = patient.site.app[FEED]
     async with listening(patient) as stream:
         await patient.site.until(lambda: feed.streams == 1)
