@@ -8,19 +8,25 @@ finished   expiry                        the blob is visible; the answer can be 
 (no row)                                 never begun, cancelled, expired or refused at its end
 ========== ============================= ====================================================
 
-**Who writes.** Each append raises the session's *epoch* first. Before every batch, with the
-staging file locked, a writer reads the epoch again; if a newer request has raised it, the writer
-stops with `UploadTaken`. So a retry on another worker takes over from a connection that is half
-dead, and two writers never interleave. A newcomer that cannot get the lock within two seconds gets
-`UploadLocked`. A request with a wrong offset is refused before it raises the epoch, so it disturbs
-nobody.
+**Who writes.** Each append raises the session's *epoch* first, to the next even number. Before
+every batch, with the staging file locked, a writer reads the epoch again; if a newer request has
+raised it, the writer stops with `UploadTaken`. So a retry on another worker takes over from a
+connection that is half dead, and two writers never interleave. A newcomer that cannot get the lock
+within two seconds gets `UploadLocked`. A request with a wrong offset is refused before it raises
+the epoch, so it disturbs nobody.
+
+**Who has let go.** A writer that comes to its end leaves an odd epoch behind, together with the
+offset it commits: nobody holds the session. Where a client may continue is only then a promise;
+while somebody writes, a batch may land right after the offset was told. `Uploads.halt` takes a
+session from whoever holds it and leaves it free, so that what it answers stays true until the next
+append. Nothing but waiting tells a writer that died from one that is slow.
 
 **How far a session is.** After a kill the length of the staging file counts: the bytes are in the
 kernel's cache. After a crash of the host, and after a sync that failed, only what was synced is
 certain, so the file is cut back to the row's offset. While bytes wait for their checksum
 (``strict``) the row's offset counts too.
 
-**The hash.** A running SHA-256 cannot be saved. It stays with the worker that held every epoch
+**The hash.** A running SHA-256 cannot be saved. It stays with the worker that held every even epoch
 since byte 0 (the last `HASHES_KEPT` of them); anyone else hashes the staged prefix again.
 
 **Finishing.** The offset's commit says that all bytes are durable; only then is the file promoted.
@@ -36,6 +42,7 @@ import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -68,6 +75,7 @@ from store.index.uploads import (
     expired_uploads,
     find_upload,
     finish_upload,
+    free_upload,
     insert_upload,
     settle_upload,
     take_upload,
@@ -94,11 +102,15 @@ class Checksum(msgspec.Struct, frozen=True):
 
 
 class Upload(msgspec.Struct, frozen=True):
-    """A session as its owner sees it. `offset` is where the next append must begin."""
+    """A session as its owner sees it. `offset` is where the next append must begin.
+
+    While it `is_held`, somebody is about to move the offset, or died before he let go.
+    """
 
     id: str
     owner: str
     is_finished: bool
+    is_held: bool
     length: int | None
     offset: int
     expected: Digest | None
@@ -165,7 +177,7 @@ class Uploads:
         return _upload(await self._index.run(unit), 0)
 
     async def get(self, session: str) -> Upload:
-        """The session with the offset a client may continue from.
+        """The session with the offset a client may continue from, unless somebody holds it.
 
         Raises `UploadNotFound`, `UploadExpired`.
         """
@@ -177,6 +189,26 @@ class Uploads:
             return _upload(row, _certain(row, writer.size_bytes))
         finally:
             await writer.close()
+
+    async def halt(self, session: str) -> Upload:
+        """End whoever writes; the offset is true until the next append.
+
+        Raises `UploadNotFound`, `UploadExpired`, and `UploadLocked` if a batch under way does not
+        come to its end.
+        """
+        row = await self._find(session)
+        if not row.is_held:
+            return await self.get(session)
+        writer = await self._blobs.reopen(session)
+        try:
+            row = await self._free(row) or row
+            if not row.is_held and row.state != FINISHED:
+                return _upload(row, _certain(row, await self._locked_size(writer, row)))
+        except UploadTaken:
+            log.debug("upload session %s was taken by a newcomer", session)
+        finally:
+            await writer.close()
+        return await self.get(session)
 
     async def append(
         self,
@@ -209,24 +241,25 @@ class Uploads:
         length = _agreed_length(before, length)
         writer = await self._blobs.reopen(session)
         try:
-            row = await self._take(session, writer, offset)
-            running = await self._continued_hash(row, writer, offset)
-            stream = BatchStream(
-                self._ingest.intake, writer, running, offset, fence=self._fence(session, row.epoch)
-            )
-            row = await self._receive(stream, row, writer, source, checksum, length)
-            if row.length is None or row.offset < row.length:
-                self._keep(row, stream.hash)
-                return _upload(row, row.offset)
-            return await self._finish(row, stream.hash, writer, record or _pin(row.owner))
+            row = await self._take(session)
+            stream = None
+            try:
+                stream = await self._stream(row, writer, offset)
+                after = await self._receive(stream, row, writer, source, checksum, length)
+                if not _has_all(after.length, after.offset):
+                    self._keep(row, stream.hash)
+                    return _upload(after, after.offset)
+                return await self._finish(after, stream.hash, writer, record or _pin(row.owner))
+            except UploadTaken:
+                if stream is not None:
+                    self._keep(row, stream.hash)
+                raise
+            except BaseException:
+                with suppress(StoreError):  # whoever asks for the offset waits a moment instead
+                    await self._free(row)
+                raise
         except UploadTaken:
-            # The newcomer may have finished meanwhile; then its answer is ours too.
-            after = await self._index.read(lambda tx: find_upload(tx, session))
-            if after is None:
-                raise UploadNotFound(session) from None
-            if after.state == FINISHED:
-                return _upload(after, after.offset)
-            raise
+            return await self._answer_of_another(session)
         finally:
             await writer.close()
 
@@ -268,18 +301,42 @@ class Uploads:
             raise UploadExpired(session)
         return row
 
-    async def _take(self, session: str, writer: StagedWriter, offset: int) -> UploadRow:
-        """Become the one who writes, and bring the staging file to `offset`."""
+    async def _take(self, session: str) -> UploadRow:
+        """Become the one who writes."""
         row = await self._index.run(lambda tx: take_upload(tx, session, self._lifetime))
         if row is None:
             raise UploadNotFound(session)
         if row.state == FINISHED:
             raise UploadFinished(session)
+        return row
+
+    async def _free(self, row: UploadRow) -> UploadRow | None:
+        """Let go of a session, or take it from whoever holds it; the row as it is then."""
+
+        async def unit(tx: Tx) -> UploadRow | None:
+            await free_upload(tx, row)
+            return await find_upload(tx, row.id)
+
+        return await self._index.run(unit)
+
+    async def _answer_of_another(self, session: str) -> Upload:
+        """What an overtaken writer answers: the newcomer may have finished meanwhile."""
+        row = await self._index.read(lambda tx: find_upload(tx, session))
+        if row is None:
+            raise UploadNotFound(session)
+        if row.state != FINISHED:
+            raise UploadTaken(session)
+        return _upload(row, row.offset)
+
+    async def _stream(self, row: UploadRow, writer: StagedWriter, offset: int) -> BatchStream:
+        """Bring the staging file to `offset`, and its hash."""
         certain = _certain(row, await self._locked_size(writer, row))
         if certain != offset:
-            raise OffsetConflict(session, offset, certain)
-        await writer.truncate(offset, self._fence(session, row.epoch))
-        return row
+            raise OffsetConflict(row.id, offset, certain)
+        fence = self._fence(row.id, row.epoch)
+        await writer.truncate(offset, fence)
+        running = await self._continued_hash(row, writer, offset)
+        return BatchStream(self._ingest.intake, writer, running, offset, fence=fence)
 
     async def _locked_size(self, writer: StagedWriter, row: UploadRow) -> int:
         """The staging file's length once the previous writer has let go of it."""
@@ -307,7 +364,9 @@ class Uploads:
             if stream.offset > row.offset:
                 # A killed worker wrote this much and did not sync it; the row says durable.
                 await self._sync(row, writer)
-            row = await self._settle(row, stream.offset, length, strict=checksum is not None)
+            row = await self._settle(
+                row, stream.offset, length, strict=checksum is not None, frees=False
+            )
         check = None if checksum is None else hashlib.new(checksum.algorithm, usedforsecurity=False)
         body = source if check is None else _checked(source, check.update)
         bound = None if length is None else length - stream.offset
@@ -321,14 +380,16 @@ class Uploads:
         except BaseException:
             if checksum is None and stream.offset > first:
                 await self._sync(row, writer)
-                await self._settle(row, stream.offset, length, strict=False)
+                await self._settle(row, stream.offset, length, strict=False, frees=True)
                 self._keep(row, stream.hash)
             raise
         if checksum is not None and check is not None and check.digest() != checksum.expected:
             await writer.truncate(first, self._fence(row.id, row.epoch))
             raise ChecksumMismatch(row.id, checksum.algorithm)
         await self._sync(row, writer)
-        return await self._settle(row, stream.offset, length, strict=False)
+        # Whoever has all bytes goes on to finish.
+        frees = not _has_all(length, stream.offset)
+        return await self._settle(row, stream.offset, length, strict=False, frees=frees)
 
     async def _sync(self, row: UploadRow, writer: StagedWriter) -> None:
         """Make what was written durable; what could not be must be sent again."""
@@ -339,11 +400,11 @@ class Uploads:
             try:
                 await writer.truncate(row.offset, self._fence(row.id, row.epoch))
             except StoreError:
-                await self._settle(row, row.offset, row.length, strict=True)
+                await self._settle(row, row.offset, row.length, strict=True, frees=False)
             raise
 
     async def _settle(
-        self, row: UploadRow, offset: int, length: int | None, *, strict: bool
+        self, row: UploadRow, offset: int, length: int | None, *, strict: bool, frees: bool
     ) -> UploadRow:
         """Commit the durable offset; raises `UploadTaken` if the epoch has moved on."""
 
@@ -356,6 +417,7 @@ class Uploads:
                 strict=strict,
                 boot=boot_id(),
                 expires_at=tx.now + self._lifetime,
+                frees=frees,
             )
             return await find_upload(tx, row.id) if settled else None
 
@@ -396,7 +458,7 @@ class Uploads:
     ) -> RunningHash:
         """The running hash at `offset`: kept since the last append here, or made again."""
         kept = self._kept.pop(row.id, None)
-        if kept is not None and kept.epoch == row.epoch - 1 and kept.hash.size_bytes == offset:
+        if kept is not None and kept.epoch == row.epoch - 2 and kept.hash.size_bytes == offset:
             return kept.hash
         running = RunningHash()
         if offset:
@@ -436,6 +498,10 @@ def _certain(row: UploadRow, staged_bytes: int) -> int:
     return staged_bytes
 
 
+def _has_all(length: int | None, offset: int) -> bool:
+    return length is not None and offset >= length
+
+
 def _agreed_length(upload: Upload, length: int | None) -> int | None:
     if length is None or upload.length is None or upload.length == length:
         return upload.length if length is None else length
@@ -460,6 +526,7 @@ def _upload(row: UploadRow, offset: int) -> Upload:
         row.id,
         row.owner,
         row.state == FINISHED,
+        row.is_held,
         row.length,
         offset,
         row.expected,

@@ -7,6 +7,15 @@ Limits are asked before a session is made and while its bytes arrive. Bytes in t
 offset counts yet are known exactly; those that other workers are receiving at the same moment are
 not, so all of them together may pass the limit by what is in flight there between two looks.
 
+**Where to continue.** Asking for the offset is how a client begins to continue, so what
+`find_upload` answers *must* stay true until somebody appends. The connection that broke may still
+be held by a worker that has not seen its end, with a batch on its way to the disk: whoever holds
+the session gets a moment to come to an end by himself, so that what arrived counts, and is then
+ended. That ends a living transfer too, if a client asks beside it: tus clients do not, the
+specification gives no way to tell the two apart, and tusd and the IETF's draft of resumable uploads
+end it as well. What remains is a request that was sent before the offset was asked for and reaches
+us only after it: nothing tells it from the one that continues, and the later one has the session.
+
 **All bytes here, not finished.** A process may die between the last byte and the blob. Clients read
 an offset equal to the length as success and send nothing more, so `find_upload` *must* not report
 that of a session that is not finished: it waits for whoever may be finishing it, and then finishes
@@ -28,7 +37,13 @@ from registry.domain.principals import Principal
 from registry.errors import BodyTooLarge, Invalid, LimitReached
 from store.batches import Source
 from store.digest import Digest
-from store.errors import OffsetConflict, UploadNotFound, UploadTooLarge
+from store.errors import (
+    OffsetConflict,
+    UploadFinished,
+    UploadNotFound,
+    UploadTaken,
+    UploadTooLarge,
+)
 from store.uploads import Checksum, Upload, Uploads
 
 LOOK_AGAIN_BYTES: Final = 64 << 20
@@ -38,7 +53,10 @@ LOOK_AGAIN_BYTES: Final = 64 << 20
 FINISH_WAIT_SECONDS: Final = 5.0
 """How long somebody else may take to finish a session that has all its bytes."""
 
-FINISH_POLL_SECONDS: Final = 0.02
+END_WAIT_SECONDS: Final = 0.5
+"""How long somebody else may go on writing once the offset is asked for."""
+
+POLL_SECONDS: Final = 0.02
 
 
 class UploadLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +88,7 @@ class UploadSessions:
         self._arriving: Counter[str] = Counter()
         self.limits = limits
         self.finish_wait_seconds = FINISH_WAIT_SECONDS
+        self.end_wait_seconds = END_WAIT_SECONDS
 
     async def create_upload(
         self,
@@ -97,18 +116,28 @@ class UploadSessions:
             raise
 
     async def find_upload(self, principal: Principal, session: str) -> Upload:
-        """A session of this principal; raises `UploadNotFound` for everybody else's.
+        """A session of this principal, and where to continue it; nobody holds it any more.
 
-        A session that has all its bytes is finished first, with what that may raise.
+        A session that has all its bytes is finished first, with what that may raise. Raises
+        `UploadNotFound` for everybody else's.
         """
         upload = await self._own(principal, session)
-        deadline = asyncio.get_running_loop().time() + self.finish_wait_seconds
-        while _awaits_its_end(upload) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(FINISH_POLL_SECONDS)
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        while upload.is_held and clock() - begun < self._patience(upload):
+            await asyncio.sleep(POLL_SECONDS)
             upload = await self._own(principal, session)
-        if _awaits_its_end(upload):
+        if upload.is_held:
+            upload = await self._uploads.halt(session)
+        if not _awaits_its_end(upload):
+            return upload
+        try:
             return await self._uploads.append(session, upload.offset, _nothing())
-        return upload
+        except (UploadTaken, UploadFinished):  # somebody else has asked too, and finishes it
+            return await self.find_upload(principal, session)
+
+    def _patience(self, upload: Upload) -> float:
+        return self.finish_wait_seconds if _awaits_its_end(upload) else self.end_wait_seconds
 
     async def append_to_upload(
         self,

@@ -32,6 +32,11 @@ class UploadRow(msgspec.Struct, frozen=True):
     created_at: int
     expires_at: int
 
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody writes it, or died while he did."""
+        return self.state == RECEIVING and self.epoch % 2 == 0
+
 
 def _upload(row: Row) -> UploadRow:
     expected = None if row[8] is None else Digest(row[8].hex())
@@ -62,7 +67,7 @@ _INSERT = Statement(
         state=RECEIVING,
         length=bindparam("length"),
         offset=0,
-        epoch=0,
+        epoch=1,
         strict=0,
         boot=bindparam("boot"),
         expected=bindparam("expected"),
@@ -74,7 +79,16 @@ _INSERT = Statement(
 _TAKE = Statement(
     update(uploads)
     .where(uploads.c.id == bindparam("id_"), uploads.c.state == RECEIVING)
-    .values(epoch=uploads.c.epoch + 1, expires_at=bindparam("expires_at"))
+    .values(epoch=uploads.c.epoch - uploads.c.epoch % 2 + 2, expires_at=bindparam("expires_at"))
+)
+_FREE = Statement(
+    update(uploads)
+    .where(
+        uploads.c.id == bindparam("id_"),
+        uploads.c.epoch == bindparam("epoch_"),
+        uploads.c.state == RECEIVING,
+    )
+    .values(epoch=uploads.c.epoch + 1)
 )
 _READY = Statement(
     update(uploads)
@@ -89,6 +103,7 @@ _READY = Statement(
         strict=bindparam("strict"),
         boot=bindparam("boot"),
         expires_at=bindparam("expires_at"),
+        epoch=uploads.c.epoch + bindparam("freed"),
     )
 )
 _FINISH = Statement(
@@ -178,6 +193,11 @@ async def take_upload(tx: Tx, session: str, lifetime: int) -> UploadRow | None:
     return await find_upload(tx, session)
 
 
+async def free_upload(tx: Tx, row: UploadRow) -> bool:
+    """Let go of a session, or take it from whoever holds it; False if the epoch has moved on."""
+    return row.is_held and await tx.run(_FREE, id_=row.id, epoch_=row.epoch) == 1
+
+
 async def settle_upload(
     tx: Tx,
     row: UploadRow,
@@ -187,8 +207,10 @@ async def settle_upload(
     strict: bool,
     boot: str,
     expires_at: int,
+    frees: bool,
 ) -> bool:
-    """Record how far a session is durable; False if the epoch has moved on."""
+    """Record how far a session is durable, and perhaps let go of it; False if the epoch has moved
+    on."""
     changed = await tx.run(
         _READY,
         id_=row.id,
@@ -198,6 +220,7 @@ async def settle_upload(
         strict=int(strict),
         boot=boot,
         expires_at=expires_at,
+        freed=int(frees),
     )
     return changed == 1
 

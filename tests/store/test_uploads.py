@@ -14,10 +14,12 @@ import pytest
 
 from store.batches import BATCH_BYTES
 from store.digest import Digest
+from store.errors import ChecksumMismatch, UploadTaken, UploadTooLarge
+from store.hashing import RunningHash
 from store.opening import Store, StoreSettings, initialize, open_store
-from store.uploads import Uploads
+from store.uploads import Checksum, Uploads
 from tests.store.conftest import ManualClock
-from tests.support.storing import OWNER, body
+from tests.support.storing import OWNER, body, broken
 
 CONTENT = secrets.token_bytes(3 * BATCH_BYTES + 11)
 DIGEST = Digest.of(CONTENT)
@@ -47,6 +49,78 @@ async def test_a_writer_overtaken_at_the_end_gets_the_same_answer(store: Store) 
     more.set()
 
     assert (await old).digest == DIGEST
+
+
+async def test_nobody_holds_a_session_once_its_writer_has_ended(store: Store) -> None:
+    """However it ended: then the offset is a promise without taking the session from anybody."""
+    session = await begin(store)
+    more, begun = asyncio.Event(), asyncio.Event()
+
+    async def stalled() -> AsyncIterator[bytes]:
+        begun.set()
+        await more.wait()
+        yield CONTENT[:9]
+
+    async def is_held() -> bool:
+        return (await store.uploads.get(session)).is_held
+
+    assert not await is_held()
+    writing = asyncio.ensure_future(store.uploads.append(session, 0, stalled()))
+    await begun.wait()
+    assert await is_held()
+    more.set()
+    await writing
+    assert not await is_held()
+    with pytest.raises(ConnectionResetError):
+        await store.uploads.append(session, 9, broken(CONTENT[9:20]))
+    assert not await is_held()
+    wrong = Checksum("md5", b"wrong")
+    with pytest.raises(ChecksumMismatch):
+        await store.uploads.append(session, 20, body(CONTENT[20:30]), checksum=wrong)
+    assert not await is_held()
+    with pytest.raises(UploadTooLarge):
+        await store.uploads.append(session, 20, body(CONTENT))
+    assert not await is_held()
+
+
+@pytest.mark.parametrize("ends", ["in time", "overtaken"])
+async def test_a_halted_session_stays_where_it_was_said_to_be(
+    store: Store, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer gets no further, and what it has hashed in time is not hashed again."""
+    session = await begin(store)
+    more, begun = asyncio.Event(), asyncio.Event()
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield CONTENT[:BATCH_BYTES]
+        yield b""
+        begun.set()
+        await more.wait()
+        if ends == "overtaken":
+            yield CONTENT[BATCH_BYTES : BATCH_BYTES + 5]
+
+    writing = asyncio.ensure_future(store.uploads.append(session, 0, stalled()))
+    await begun.wait()
+    while (await store.uploads.get(session)).offset < BATCH_BYTES:
+        await asyncio.sleep(0)
+    halted = await other_worker(store).halt(session)
+    more.set()
+    with pytest.raises(UploadTaken):
+        await writing
+
+    if ends == "in time":
+        monkeypatch.setattr(RunningHash, "catch_up", None)
+    assert (halted.offset, halted.is_held) == (BATCH_BYTES, False)
+    assert (await store.uploads.halt(session)).offset == BATCH_BYTES
+    finished = await store.uploads.append(session, BATCH_BYTES, body(CONTENT[BATCH_BYTES:]))
+    assert finished.digest == DIGEST
+
+
+async def test_a_finished_session_is_not_halted(store: Store) -> None:
+    session = await begin(store)
+    await store.uploads.append(session, 0, body(CONTENT))
+
+    assert (await store.uploads.halt(session)).digest == DIGEST
 
 
 async def test_owners_are_counted(store: Store) -> None:

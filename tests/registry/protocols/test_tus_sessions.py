@@ -18,6 +18,7 @@ from registry.protocols.tus.errors import ADAPTER, TUS, VersionMismatch
 from registry.services.uploads import UploadLimits
 from store.digest import EMPTY
 from store.errors import ChecksumMismatch, StorageFull, UploadLocked, UploadTaken
+from store.index.uploads import upload_epoch
 from store.uploads import Upload
 from tests.contracts.adapter_errors import AdapterErrorContract
 from tests.registry.protocols.test_tus import (
@@ -274,7 +275,7 @@ async def test_head_leaves_finishing_to_whoever_is_at_it(door: Door) -> None:
     session = await half(door)
     door.sessions.finish_wait_seconds = 30
     before = await door.store.uploads.get(session)
-    seen: list[Upload] = [msgspec.structs.replace(before, offset=10)]
+    seen: list[Upload] = [msgspec.structs.replace(before, offset=10, is_held=True)]
     original = door.store.uploads.get
 
     async def get(name: str) -> Upload:
@@ -347,21 +348,26 @@ async def raw_patch(
 
 
 async def until(door: Door, session: str, least: int) -> int:
-    """Wait until a session stands at `least` or beyond; return where."""
+    """Wait until a session stands at `least` or beyond, disturbing nobody; return where."""
     async with asyncio.timeout(10):
-        while (offset := await door.offset(session)) < least:
+        while (offset := (await door.store.uploads.get(session)).offset) < least:
             await asyncio.sleep(0.005)
     return offset
 
 
+async def taken(door: Door, session: str) -> None:
+    """Wait until somebody has begun to write."""
+    async with asyncio.timeout(10):
+        while await door.store.index.read(lambda tx: upload_epoch(tx, session)) == 1:
+            await asyncio.sleep(0.001)
+
+
 async def resume(door: Door, session: str, content: bytes) -> Mapping[str, str]:
-    """Do what clients do after a cut: ask for the offset, go on, and again if it has moved."""
-    while True:
-        offset = await door.offset(session)
-        status, headers, _ = await door.patch(session, offset, content[offset:])
-        if status == 204:
-            return headers
-        assert status == 409
+    """Do what clients do after a cut: ask for the offset and go on from there."""
+    offset = await door.offset(session)
+    status, headers, _ = await door.patch(session, offset, content[offset:])
+    assert status == 204
+    return headers
 
 
 @pytest.mark.parametrize("cut", range(10))
@@ -369,7 +375,7 @@ async def test_what_a_broken_patch_delivered_is_kept(door: Door, cut: int) -> No
     session = await door.begin()
 
     async with raw_patch(door, session, 0, CONTENT[:cut], length=10):
-        pass
+        await taken(door, session)
 
     assert await until(door, session, cut) == cut
     headers = await resume(door, session, CONTENT)
@@ -383,12 +389,10 @@ async def test_a_broken_patch_with_a_checksum_is_dropped_whole(door: Door, cut: 
     checksum = f"Upload-Checksum: {sha1(CONTENT)}\r\n"
 
     async with raw_patch(door, session, 0, CONTENT[:cut], length=10, extra=checksum):
-        pass
+        await taken(door, session)
 
-    status = 409
-    while status == 409:  # the broken one may still be at its end
-        assert await door.offset(session) == 0
-        status, _, _ = await door.patch(session, 0, CONTENT, Upload_Checksum=sha1(CONTENT))
+    assert await door.offset(session) == 0
+    status, _, _ = await door.patch(session, 0, CONTENT, Upload_Checksum=sha1(CONTENT))
     assert status == 204
     assert await door.stored(DIGEST) == CONTENT
 
@@ -408,6 +412,58 @@ async def test_a_large_upload_survives_cuts_at_many_places(door: Door) -> None:
 
     assert (status, headers["Content-Location"]) == (204, f"/blobs/{LARGE_DIGEST}")
     assert await door.stored(LARGE_DIGEST) == LARGE
+
+
+async def test_a_batch_on_its_way_when_the_offset_was_asked_for_does_not_land_after_it(
+    door: Door,
+) -> None:
+    """The old connection still has bytes for us, and sends them between HEAD and PATCH."""
+    session = await door.begin(len(LARGE))
+    door.sessions.end_wait_seconds = 0
+
+    async with raw_patch(door, session, 0, LARGE[:1_500_000], length=len(LARGE)) as old:
+        await until(door, session, 1 << 20)
+        offset = await door.offset(session)
+        old.writer.write(LARGE[1_500_000:])
+        assert b" 409 " in await old.line()
+        status, headers, _ = await door.patch(session, offset, LARGE[offset:])
+
+    assert (status, headers["Content-Location"]) == (204, f"/blobs/{LARGE_DIGEST}")
+    assert await door.stored(LARGE_DIGEST) == LARGE
+
+
+async def test_asking_for_the_offset_leaves_a_moment_to_what_has_arrived(door: Door) -> None:
+    session = await door.begin()
+    door.sessions.end_wait_seconds = 30
+
+    async with raw_patch(door, session, 0, CONTENT[:7], length=10) as old:
+        await taken(door, session)
+        asked = asyncio.ensure_future(door.offset(session))
+        await asyncio.sleep(0.05)
+        assert not asked.done()
+        await old.close()
+        assert await asked == 7
+
+
+async def test_a_patch_broken_at_its_last_byte_is_finished_by_whoever_asks(door: Door) -> None:
+    """At once: nobody else is at it."""
+    session = await door.begin()
+    door.sessions.finish_wait_seconds = 30
+    chunked = (
+        f"PATCH /uploads/{session} HTTP/1.1\r\nHost: 127.0.0.1\r\nTus-Resumable: 1.0.0\r\n"
+        f"Upload-Offset: 0\r\nContent-Type: {wire.CONTENT_TYPE}\r\n"
+        "Transfer-Encoding: chunked\r\n\r\na\r\n"
+    )
+    _, writer = await asyncio.open_connection("127.0.0.1", door.port)
+    writer.write(chunked.encode() + CONTENT)
+    await taken(door, session)
+    writer.close()
+    await writer.wait_closed()
+
+    async with asyncio.timeout(10):
+        status, headers, _ = await door.send("HEAD", f"/uploads/{session}")
+
+    assert (status, headers["Content-Location"]) == (200, f"/blobs/{DIGEST}")
 
 
 async def test_a_retry_takes_over_from_a_half_open_connection(door: Door) -> None:
