@@ -67,7 +67,7 @@ def shows_namespace() -> ColumnElement[bool]:
     of_named = select(named.c.namespace).where(
         named.c.id.in_(_seen()), named.c.deleted_at.is_(None)
     )
-    holds = select(literal("1")).where(
+    holds: Select[Any] = select(literal("1")).where(
         model.c.namespace == namespace.c.id,
         model.c.visibility.in_(_seen()),
         model.c.deleted_at.is_(None),

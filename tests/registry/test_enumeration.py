@@ -17,11 +17,11 @@ from http.client import HTTPConnection
 from typing import Any, Final
 
 import msgspec
-import schemathesis
 
 from registry.config import AuthConfig, Config
 from store.digest import Digest
 from tests.registry.test_openapi import DOCUMENT
+from tests.registry.test_permissions import OPERATIONS
 from tests.support.example_world import ExampleWorld
 from tests.support.people import Person, make_person
 from tests.support.serving import Answer, Site, opened, serving
@@ -35,10 +35,6 @@ CONFIG: Final = Config(
         password_lanes=1,
     )
 )
-OPERATIONS: Final[Mapping[str, Any]] = {
-    found.ok().label: found.ok()
-    for found in schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()
-}
 ELSEWHERE: Final = (
     *("{team}", "{tag}", "{environment}", "{operation}", "{hold}", "{plan}", "{user}"),
     *("/login", "/register", "/imports"),

@@ -401,7 +401,7 @@ async def test_edges_join_the_transaction_of_whoever_makes_a_version(registry: R
 # What the caller may not see
 
 
-class OneEyed(Principal):
+class OneEyed(Principal, frozen=True):
     """Sees the models it was told of."""
 
     models: frozenset[str] = frozenset()

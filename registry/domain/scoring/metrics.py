@@ -244,7 +244,12 @@ def masked(evidence: Any, is_visible: Callable[[str], bool]) -> Any:
 def models_named(evidence: Any) -> frozenset[str]:
     """The ids of the models that entries of evidence name."""
     named = set[str]()
-    masked(evidence, lambda model: named.add(model) is None)
+
+    def note(model: str) -> bool:
+        named.add(model)
+        return True
+
+    masked(evidence, note)
     return frozenset(named)
 
 
