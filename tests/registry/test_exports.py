@@ -272,6 +272,30 @@ async def test_other_bytes_are_refused_where_the_right_ones_are_stored_too(
     assert (await registry.get("/api/v1/models/copy")).status == 404
 
 
+async def test_an_import_that_fails_leaves_the_trees_of_another_alone(
+    registry: Registry, other: Registry
+) -> None:
+    await registry.publish("bert", "1.0.0", {"w.bin": LARGE})
+    archive = await export(registry, "bert")
+    at = archive.index(LARGE)
+    go_on = asyncio.Event()
+
+    async def waits() -> AsyncIterator[bytes]:
+        yield archive[:at]
+        await go_on.wait()
+        yield archive[at:]
+
+    slow = asyncio.create_task(import_(other, waits(), "?name=slow"))
+    while not await other.count("trees"):
+        await asyncio.sleep(0.01)
+    refused = await import_(other, archive[:at] + b"x" * (len(archive) - at), "?name=bad")
+    await other.store.ingest.close()
+    go_on.set()
+
+    assert refused.status in (400, 422)
+    assert (await slow).status == 201
+
+
 @pytest.mark.parametrize(("is_leased", "status"), [(True, 201), (False, 409)])
 async def test_what_was_skipped_must_still_be_there_at_the_end(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, is_leased: bool, status: int
