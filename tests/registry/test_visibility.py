@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,11 @@ from msgspec.structs import replace
 from registry.catalog.migrations import CATALOG, CHAINS
 from registry.catalog.schema.models import DEFAULT_NAMESPACE_ID
 from registry.domain.ids import NAMESPACE
+from registry.domain.names import ModelName
 from registry.domain.principals import Principal, Visibility, visibility_of
 from registry.domain.roles import WORDS, Rights
-from registry.services.blobs import known
+from registry.services.blobs import BlobLimits, Blobs, known
+from registry.services.drafts import Target, claim_file
 from store.digest import Digest
 from store.index.driver import sqlite
 from store.index.readable import _IS_READABLE
@@ -62,6 +64,25 @@ async def test_a_blob_is_readable_by_whom_an_owner_of_it_is(registry: Registry) 
     assert not await is_known(registry, without_reading.visibility)
     limited = somebody(namespaces={namespace: reader}, limit=frozenset(("content.write",)))
     assert not await is_known(registry, limited.visibility)
+
+
+async def test_a_shortcut_that_may_not_be_taken_does_not_look_at_the_blob(
+    registry: Registry,
+) -> None:
+    """Neither at its row nor at its file, which would take time and so tell that it is there."""
+    await registry.publish("nlp~bert", "1.0.0", {"f": WEIGHTS})
+    store, stranger = registry.store, somebody(patterns=(("*", WORDS["writer"]),))
+    blobs = Blobs(store.blobs, store.index, store.ingest, BlobLimits())
+    target = Target(ModelName("mine/bert", "mine/bert"), "1.0.0", "f")
+
+    async def steps(attempt: Awaitable[object]) -> int:
+        before = store.index.statement_count()
+        assert await attempt is None
+        return store.index.statement_count() - before
+
+    for digest in (DIGEST, OTHER):
+        assert await steps(blobs.claim(stranger, digest)) == 1
+        assert await steps(claim_file(store, stranger, target, digest)) == 1
 
 
 async def test_claims_follow_their_model_to_another_level_and_namespace(
