@@ -156,7 +156,8 @@ def headers_in(file: str) -> dict[str, str]:
 
 def name_of(what: object) -> str | None:
     """What a unit of work is called: the function that does it, or that it is part of."""
-    inner = getattr(what, "func", what)  # of a partial
+    whole = getattr(what, "unit", what)  # of what makes room
+    inner = getattr(whole, "func", whole)  # of a partial
     name = getattr(inner, "__qualname__", None)
     if not isinstance(name, str):
         return None

@@ -89,10 +89,10 @@ class MakesRoom(Generic[T]):
     """A unit that lets go of something large: on a full disk it may use room kept for such."""
 
     def __init__(self, unit: Unit[T]) -> None:
-        self._unit = unit
+        self.unit = unit
 
     def __call__(self, tx: Tx) -> Awaitable[T]:
-        return self._unit(tx)
+        return self.unit(tx)
 
 
 class Index(Protocol):

@@ -2,7 +2,8 @@
 
 The actors are the store's own modules (`tests.support.scheduling`); grace is 0, so that nothing but
 references and leases protects a blob. Pairs and triples are explored whole, larger groups by seeded
-random schedules. `DIGESTRY_TESTS_LONG=1` draws many more of those.
+random schedules. `DIGESTRY_TESTS_LONG=1` draws many more of those,
+`DIGESTRY_TESTS_SCHEDULE_SECONDS` as many as there is time for, others each run.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
@@ -31,6 +33,7 @@ CONTENT = b"the bytes that everybody is after"
 DIGEST = Digest.of(CONTENT)
 FIRST = "usr_first"
 LONG = os.environ.get("DIGESTRY_TESTS_LONG") == "1"
+SCHEDULE_SECONDS = float(os.environ.get("DIGESTRY_TESTS_SCHEDULE_SECONDS", "0"))
 
 
 async def body(content: bytes = CONTENT) -> AsyncIterator[bytes]:
@@ -293,10 +296,22 @@ def _matters(start: str, names: tuple[str, ...]) -> bool:
     return start != "damaged_unreferenced" or "collect" in names
 
 
+def tries() -> Iterator[int]:
+    """So many groups of actors, and as many more as there is time for."""
+    deadline = time.monotonic() + SCHEDULE_SECONDS
+    for number in itertools.count():
+        if number >= (2000 if LONG else 100) and time.monotonic() >= deadline:
+            return
+        yield number
+
+
+@pytest.mark.timeout(0 if LONG or SCHEDULE_SECONDS else 120)
 @pytest.mark.parametrize("size", [4, 5])
 def test_no_random_schedule_of_many_loses_a_referenced_blob(room: Room, size: int) -> None:
-    chance = random.Random(size)
-    for seed in range(2000 if LONG else 100):
+    start_of_all = random.randrange(1 << 32) if SCHEDULE_SECONDS else size
+    print(f"seed {start_of_all}")
+    chance = random.Random(start_of_all)
+    for seed in tries():
         names = tuple(chance.choice([*ACTORS, *MORE]) for _ in range(size))
         start = chance.choice(list(STARTS) if "settle" in names else SETTLED)
         actors = named(names)

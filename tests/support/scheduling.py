@@ -51,7 +51,7 @@ from store.digest import Digest
 from store.gc import Collector
 from store.index import driver
 from store.index.driver import Transaction
-from store.index.transactions import Unit
+from store.index.transactions import MakesRoom, Unit
 from store.index.upgrade import STORE, create_blocking
 from store.ingest import Ingest
 from store.locks import MoveLock
@@ -592,6 +592,7 @@ async def _passed(room: Room, name: str, call: Callable[[], Awaitable[T]]) -> T:
 
 
 def _name_of(unit: Any) -> str:
+    unit = unit.unit if isinstance(unit, MakesRoom) else unit
     function = unit.func if isinstance(unit, partial) else unit
     return str(function.__qualname__).replace(".<locals>", "")
 
