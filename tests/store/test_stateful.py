@@ -36,8 +36,10 @@ from hypothesis.stateful import (
 from store import opening
 from store.digest import Digest
 from store.errors import (
+    BlobNotFound,
     ChecksumMismatch,
     CollectionRefused,
+    Corrupt,
     DigestMismatch,
     OffsetConflict,
     UploadExpired,
@@ -51,8 +53,9 @@ from store.opening import Store, StoreSettings, open_store
 from store.segments import SEGMENT_BYTES
 from store.uploads import Checksum
 from tests.support.clock import ManualClock
+from tests.support.scenarios import may_go
 from tests.support.soundness import NOTHING, Picture, assert_memory_is_sound, assert_store_is_sound
-from tests.support.storing import body, broken, damage, lose, pinned
+from tests.support.storing import body, broken, damage, lose, pinned, spoil_archived
 
 T = TypeVar("T")
 LONG = os.environ.get("DIGESTRY_TESTS_LONG") == "1"
@@ -90,6 +93,7 @@ class Stored(msgspec.Struct):
     state: str
     """whole; rotten, short, lost (nobody has noticed yet); damaged (noticed)."""
     claimed_at: int
+    is_cold: bool = False
 
     @property
     def is_present(self) -> bool:
@@ -103,6 +107,7 @@ class Aside(msgspec.Struct):
     state: str
     moved_at: int
     collection: str | None
+    is_cold: bool = False
 
 
 class Session(msgspec.Struct):
@@ -138,6 +143,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.asides: list[Aside] = []
         self.litter: set[bytes] = set()
         """Short files left at their name after somebody noticed; no row says present."""
+        self.spares: dict[bytes, list[str]] = {}
+        """What files of the archive that no row names are like, the latest last."""
         self.uploads: dict[str, Session] = {}
 
     def make_folder(self) -> Path | None:
@@ -203,8 +210,11 @@ class StoreMachine(RuleBasedStateMachine):
 
     def now_stored(self, content: bytes, owner: str, now: int) -> None:
         before = self.stored.get(content)
+        if before is not None and before.is_cold:
+            self.spare(content)
         # Rotten bytes of the right length look whole until somebody reads them.
-        state = "rotten" if before is not None and before.state == "rotten" else "whole"
+        is_rotten = before is not None and before.state == "rotten" and not before.is_cold
+        state = "rotten" if is_rotten else "whole"
         self.stored[content] = Stored(state, now)
         self.refs.add((content, owner))
         self.litter.discard(content)
@@ -227,11 +237,12 @@ class StoreMachine(RuleBasedStateMachine):
 
         before = self.stored.get(content)
         assert (found is not None) == (before is not None and before.state in ("whole", "rotten"))
-        if found is not None:
-            self.now_stored(content, owner, now)
+        if found is not None and before is not None:
+            before.claimed_at = now
+            self.refs.add((content, owner))
         elif before is not None:
-            self.litter |= {content} if before.state == "short" else set()
-            before.state = "damaged"
+            self.litter |= {content} if before.state == "short" and not before.is_cold else set()
+            self.damage_noticed(content)
 
     @rule(content=contents, owner=owners)
     def release(self, content: bytes, owner: str) -> None:
@@ -278,6 +289,85 @@ class StoreMachine(RuleBasedStateMachine):
         if isinstance(collection, str):
             self.undo(collection)
 
+    # The archive.
+
+    def spare(self, content: bytes) -> None:
+        """The archive's file is no longer what the blob's row names."""
+        known = self.stored[content]
+        self.spares.setdefault(content, []).append(known.state)
+        known.is_cold = False
+
+    def damage_noticed(self, content: bytes) -> None:
+        known = self.stored[content]
+        if known.is_cold and known.state in ("short", "lost"):
+            self.spare(content)
+        known.state, known.is_cold = "damaged", False
+
+    def convicted(self, content: bytes, now: int) -> None:
+        """What scrub does about bytes that are not right."""
+        known = self.stored[content]
+        if known.state == "rotten" or (known.state == "short" and not known.is_cold):
+            self.asides.append(Aside(content, known.state, now, None, known.is_cold))
+        self.damage_noticed(content)
+
+    def healed(self, content: bytes, now: int) -> bool:
+        """Whether a spare file has the bytes; then the blob is cold."""
+        spares = self.spares.get(content, [])
+        if "whole" not in spares:
+            return False
+        spares.reverse()
+        spares.remove("whole")
+        spares.reverse()
+        self.stored[content] = Stored("whole", now, is_cold=True)
+        return True
+
+    @rule(content=contents)
+    def cool(self, content: bytes) -> None:
+        known, now = self.stored.get(content), self.now
+        outcome = self.run(self.store.archive.cool(Digest(hex_of(content)), may_go))
+
+        if known is None or not known.is_present or known.is_cold:
+            assert outcome == "kept"
+        elif known.state == "whole":
+            assert outcome == "moved"
+            known.is_cold = True
+        else:
+            assert outcome == "lost"
+            if known.state != "lost":
+                self.convicted(content, now)
+
+    @rule(content=contents)
+    def thaw(self, content: bytes) -> None:
+        known, now = self.stored.get(content), self.now
+        thawing = self.store.archive.thaw(Digest(hex_of(content)))
+        if known is None:
+            with pytest.raises(BlobNotFound):
+                self.run(thawing)
+            return
+        if known.is_cold and not self.is_claimed(content):
+            with pytest.raises(BlobNotFound):  # thawing keeps nothing that nobody wants
+                self.run(thawing)
+            return
+        was_lost = known.state in ("short", "lost")
+        if known.is_cold and known.state != "whole":
+            self.convicted(content, now)
+            if not was_lost:
+                self.healed(content, now)
+        if not self.stored[content].is_present:
+            with pytest.raises(Corrupt):
+                self.run(thawing)
+            return
+        assert self.run(thawing) == self.stored[content].is_cold
+        if self.stored[content].is_cold:
+            self.spare(content)
+            self.stored[content] = Stored("whole", now)
+            self.litter.discard(content)
+
+    @rule()
+    def sweep(self) -> None:
+        self.run(self.store.archive.spares.sweep(everything=True))
+        self.spares.clear()
+
     # Collection.
 
     @rule(target=collections, seconds=st.sampled_from([0, GRACE, GRACE]))
@@ -302,8 +392,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert report.collected == len(going)
         for content in going:
             known = self.stored.pop(content)
-            if known.state in ("whole", "rotten", "short"):
-                self.asides.append(Aside(content, known.state, now, plan.id))
+            if known.is_cold or known.state in ("whole", "rotten", "short"):
+                self.asides.append(Aside(content, known.state, now, plan.id, known.is_cold))
         return plan.id
 
     def is_claimed(self, content: bytes) -> bool:
@@ -319,10 +409,14 @@ class StoreMachine(RuleBasedStateMachine):
         for aside in mine:
             self.asides.remove(aside)
             known = self.stored.get(aside.content)
-            if known is None or not known.is_present:
-                self.stored[aside.content] = Stored(aside.state, now)
-                self.litter.discard(aside.content)
+            is_there = not aside.is_cold or aside.state in ("whole", "rotten")
+            if (known is None or not known.is_present) and is_there:
+                self.stored[aside.content] = Stored(aside.state, now, aside.is_cold)
+                if not aside.is_cold:
+                    self.litter.discard(aside.content)
                 returned += 1
+            elif aside.is_cold:
+                self.spares.setdefault(aside.content, []).append(aside.state)
         assert (report.returned, report.superseded) == (returned, len(mine) - returned)
 
     @rule(seconds=st.sampled_from([0, UNDO_WINDOW]))
@@ -334,6 +428,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert report.purged == len(old)
         for aside in old:
             self.asides.remove(aside)
+            if aside.is_cold:
+                self.spares.setdefault(aside.content, []).append(aside.state)
 
     # Damage.
 
@@ -343,7 +439,9 @@ class StoreMachine(RuleBasedStateMachine):
         if known is None or known.state != "whole" or not content:
             return
         digest = Digest(hex_of(content))
-        if how == "lost":
+        if known.is_cold:
+            self.run(spoil_archived(self.store, digest, how))
+        elif how == "lost":
             self.run(lose(self.store, digest))
         else:
             bad = b"?" * (len(content) if how == "rotten" else len(content) - 1)
@@ -353,21 +451,24 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def scrub(self) -> None:
         bad = [c for c, known in self.stored.items() if known.state in ("rotten", "short", "lost")]
+        before = [c for c, known in self.stored.items() if not known.is_present]
         now = self.now
         report = self.run(self.store.scrub.run())
 
-        assert {finding.digest for finding in report.findings} == {
-            f"sha256:{hex_of(content)}" for content in bad
-        }
         for content in bad:
-            if self.stored[content].state != "lost":
-                self.asides.append(Aside(content, self.stored[content].state, now, None))
-            self.stored[content].state = "damaged"
+            self.convicted(content, now)
+            self.healed(content, now)
+        again = [content for content in before if self.healed(content, now)]
+        assert {finding.digest for finding in report.findings} == {
+            f"sha256:{hex_of(content)}" for content in (*bad, *again)
+        }
 
     @rule(repair=st.booleans())
     def fsck(self, repair: bool) -> None:
         bad = [c for c, known in self.stored.items() if known.state in ("short", "lost")]
         left = self.litter - self.stored.keys()
+        beside = {c for c in self.litter & self.stored.keys() if self.stored[c].is_cold}
+        gone = [a for a in self.asides if a.is_cold and a.state in ("short", "lost")]
         now = self.now
         report = self.run(self.store.fsck.run(repair=repair))
 
@@ -377,15 +478,21 @@ class StoreMachine(RuleBasedStateMachine):
         orphans = {f.digest for f in report.findings if f.problem.startswith("orphan")}
         assert orphans == {f"sha256:{hex_of(content)}" for content in left}
         if repair:
-            short = [content for content in bad if self.stored[content].state == "short"]
-            for content in (*short, *left):
+            for content in left:
                 self.asides.append(Aside(content, "short", now, None))
             for content in bad:
-                self.stored[content].state = "damaged"
-            self.litter -= left
+                self.convicted(content, now)
+                self.healed(content, now)
+            for aside in gone:
+                self.asides.remove(aside)
+            beside -= {c for c in beside if not self.stored[c].is_cold}
+            self.litter -= left | beside
         claims = [c for c, _ in self.refs if not self.stored[c].is_present]
         assert len(dangling) == len(claims)
-        assert len(report.findings) == len(missing) + len(dangling) + len(orphans)
+        leftovers = {f.digest for f in report.findings if f.problem.startswith("leftover")}
+        assert leftovers == {f"sha256:{hex_of(content)}" for content in beside}
+        others = len(missing) + len(dangling) + len(orphans) + len(leftovers)
+        assert len(report.findings) == others + len(gone)
 
     # Uploads.
 
@@ -540,7 +647,10 @@ class StoreMachine(RuleBasedStateMachine):
             hex_of(c) for c, known in self.stored.items() if known.state not in ("whole", "damaged")
         )
         tolerate = msgspec.structs.replace(
-            NOTHING, rotten=unnoticed | frozenset(map(hex_of, self.litter))
+            NOTHING,
+            rotten=unnoticed
+            | frozenset(map(hex_of, self.litter))
+            | frozenset(hex_of(aside.content) for aside in self.asides if aside.is_cold),
         )
         if self.folder is not None:
             picture = assert_store_is_sound(self.folder, tolerate)
@@ -557,8 +667,14 @@ class StoreMachine(RuleBasedStateMachine):
             (hex_of(content), owner) for content, owner in self.refs
         }
         assert sorted(digest for digest, _ in picture.asides) == sorted(
-            hex_of(aside.content) for aside in self.asides
+            hex_of(aside.content) for aside in self.asides if not aside.is_cold
         )
+        assert sorted(digest for digest, _ in picture.rows["cold_asides"]) == sorted(
+            hex_of(aside.content) for aside in self.asides if aside.is_cold
+        )
+        assert {digest for digest, _ in picture.rows["cold"]} == {
+            hex_of(content) for content, known in self.stored.items() if known.is_cold
+        }
         assert {row[0]: (row[1] == "finished", row[2]) for row in picture.rows["uploads"]} == {
             name: (known.is_finished, known.offset) for name, known in self.uploads.items()
         }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 
 from store.digest import Digest
+from store.frames import HEAD_BYTES
 from store.index import blobs as rows
 from store.index import claims
 from store.index.transactions import Tx
@@ -80,3 +82,28 @@ async def lose(store: Store, digest: Digest) -> None:
     else:
         assert isinstance(store.blobs, LocalBlobStore)
         store.blobs.path_of(digest).unlink()
+
+
+async def spoil_archived(store: Store, digest: Digest, how: str) -> None:
+    """Change what the archive has of a cold blob: ``rotten``, ``short`` or ``lost``."""
+    from store.backends.archive import ColdDirectory
+    from store.backends.memory import MemoryColdStore
+
+    row = await row_of(store, digest)
+    assert row is not None
+    assert row.archived is not None
+    files = store.cold.files
+    if how == "lost":
+        files.remove(digest, row.archived)
+    elif isinstance(files, MemoryColdStore):
+        content = files.files[digest, row.archived]
+        files.files[digest, row.archived] = b"?" * (len(content) - (how == "short"))
+    else:
+        assert isinstance(files, ColdDirectory)
+        path = Path(files._path(digest, row.archived))
+        path.chmod(0o600)
+        content = path.read_bytes()
+        # Of the frames, so that head and table are what they were.
+        spoilt = bytes(byte ^ 255 for byte in content[HEAD_BYTES : HEAD_BYTES + 4])
+        rotten = content[:HEAD_BYTES] + spoilt + content[HEAD_BYTES + 4 :]
+        path.write_bytes(rotten if how == "rotten" else content[:-1])
