@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import pytest
 
 from store.digest import Digest
 from store.fsck import FsckReport
-from store.index import claims
+from store.index import claims, state
 from store.index.blobs import BlobRow
 from store.opening import Store
 from store.orphans import RECOVERED
@@ -99,6 +101,30 @@ async def test_orphans_beside_bad_ones_are_adopted_and_those_set_aside(
     assert sorted(done) == [("orphan", "adopted")] * 13 + [("orphan", "set aside")] * 3
     assert await content_of(store, Digest.of(large)) == large
     assert (await store.fsck.run(repair=False)).findings == []
+
+
+async def test_an_orphan_is_not_adopted_while_blobs_are_moved(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be one that was stored, collected and taken away since it was read."""
+    await orphan(store, CONTENT)
+    clock.now += 10**15
+    for name in ("hash", "hash_small"):
+        monkeypatch.setattr(store.scrub, name, _beside_moves(store, getattr(store.scrub, name)))
+
+    assert problems(await store.fsck.run(repair=True)) == []
+    assert await row_of(store, DIGEST) is None
+    monkeypatch.undo()
+    assert problems(await store.fsck.run(repair=True)) == [("orphan", "adopted")]
+
+
+def _beside_moves(store: Store, hash: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def moved(asked: Any) -> Any:
+        hashed = await hash(asked)
+        await store.index.run(lambda tx: state.next_counter(tx, "moves"))
+        return hashed
+
+    return moved
 
 
 @pytest.mark.parametrize("harm", ["gone", "short"])
