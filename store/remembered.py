@@ -14,6 +14,9 @@ from store.digest import Digest
 from store.segments import Segments, segment_count
 
 _SMALL_TOTAL_BYTES: Final = 16 << 20
+_ENTRY_BYTES: Final = 512
+"""What an entry takes besides its bytes; without it half a million tiny ones would fit."""
+
 _KNOWN_TOTAL_BYTES: Final = 16 << 20
 
 
@@ -36,14 +39,14 @@ class SmallBlobs:
         if key in self._contents:
             return
         self._contents[key] = content
-        self._bytes += len(content)
+        self._bytes += len(content) + _ENTRY_BYTES
         while self._bytes > _SMALL_TOTAL_BYTES:
-            self._bytes -= len(self._contents.popitem(last=False)[1])
+            self._bytes -= len(self._contents.popitem(last=False)[1]) + _ENTRY_BYTES
 
     def forget(self, digest: Digest) -> None:
         """Drop every generation of a blob."""
         for key in [key for key in self._contents if key[0] == digest]:
-            self._bytes -= len(self._contents.pop(key))
+            self._bytes -= len(self._contents.pop(key)) + _ENTRY_BYTES
 
 
 class Known:

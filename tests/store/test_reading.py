@@ -140,7 +140,7 @@ async def test_small_blobs_are_read_once(store: Store, clock: ManualClock) -> No
 async def test_memory_for_small_blobs_is_bounded(
     store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("store.remembered._SMALL_TOTAL_BYTES", 2 * SMALL_BYTES)
+    monkeypatch.setattr("store.remembered._SMALL_TOTAL_BYTES", 5 * SMALL_BYTES // 2)
     reading = reading_of(store, clock, "boot")
     stored = [await stored_row(store, secrets.token_bytes(SMALL_BYTES)) for _ in range(3)]
 
