@@ -225,10 +225,13 @@ def administered(principal: Principal) -> Administered | None:
 
 
 async def take_back(store: Store, principal: Principal, id: str) -> None:
-    """Remove a grant on what the caller administers."""
+    """Remove a grant on what the caller administers, and with scopes could have given."""
+    limit = principal.rights.limit
 
     async def unit(tx: Tx) -> None:
         named = await _require(tx, principal, id)
+        if limit is not None:
+            require_held(principal, named.grant.words, limit, named.resource_name)
         await delete_grant(tx, id)
         await identity.touch(tx)
         await record(tx, principal, _entry("delete", named, named.grant, None))

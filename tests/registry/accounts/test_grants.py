@@ -271,3 +271,33 @@ async def test_grants_on_a_model_go_with_its_purge(
     assert (await people.ask(ada, "POST", f"models/{id}/purge")).status in (200, 202, 204)
 
     assert await people.rows("SELECT id FROM grants") == [(kept,)]
+
+
+async def test_only_administrators_grant_on_everything_or_by_patterns(
+    people: People, root: Person, ada: Person, bob: Person
+) -> None:
+    """However much somebody holds where the pattern reaches, or of what they would give."""
+    await give(people, root, user("bob"), space("nlp-*"), "admin")
+    await give(people, root, user("bob"), REGISTRY, "maintainer")
+
+    for resource in (space("nlp-*"), space("nlp-x*"), REGISTRY):
+        assert (await give(people, bob, user("ada"), resource, "reader")).status == 403, resource
+    assert (await give(people, bob, user("ada"), space("nlp-x"), "reader")).status == 201
+
+
+async def test_a_token_with_scopes_takes_no_more_than_it_could_give(
+    people: People, ada: Person, bob: Person
+) -> None:
+    given = (await give(people, ada, user("bob"), space("ada"), "writer")).json["id"]
+    scopes = ["namespace.admin", "model.read", "content.read"]
+    wish = {"name": "x", "scopes": scopes}
+    secret = (await people.ask(ada, "POST", "tokens", wish)).json["secret"]
+
+    wish = {"subject": user("bob"), "resource": space("ada"), "role": "reader"}
+    answer = await people.ask(secret, "POST", "grants", wish)
+
+    assert (answer.status, answer.code) == (403, "more_than_held")
+    answer = await people.ask(secret, "DELETE", f"grants/{given}")
+    assert (answer.status, answer.code) == (403, "more_than_held")
+    await give(people, ada, user("bob"), space("ada"), "reader")
+    assert (await people.ask(secret, "DELETE", f"grants/{given}")).status == 204
