@@ -17,7 +17,9 @@ from http.client import HTTPConnection
 from typing import Any, Final
 
 import msgspec
+import pytest
 
+from registry.catalog import visible
 from registry.config import AuthConfig, Config
 from store.digest import Digest
 from tests.registry.test_openapi import DOCUMENT
@@ -268,6 +270,7 @@ async def fill(place: Place, who: Person, name: str, team: str) -> None:
     version = {"source": {"uri": "s3://weights"}, "eval_score": 0.9, "status": "production"}
     made = await place.api(who, "POST", f"models/{model}/versions", version)
     await place.api(who, "PUT", f"models/{model}/tags/language-seen", {"value": "en"})
+    await place.api(who, "PUT", f"models/{model}/tags/of-{model.partition('~')[0]}", {})
     edge = {"relation": "trained-on", "parent": {"uri": "hf:squad"}}
     await place.api(who, "POST", f"models/{model}/versions/1/lineage", edge)
     run = {"model": name, "cost_usd": 12.5, "gpu_hours": 3.0, "status": "succeeded"}
@@ -292,7 +295,12 @@ async def lists_as(place: Place, who: Person | None) -> dict[str, tuple[int, str
 _UNSTEADY: Final = re.compile(rb'"(request_id|now|until|as_of|asked_at)":"[^"]*"')
 
 
-async def test_lists_totals_searches_and_sums_are_as_if_nothing_was_hidden() -> None:
+@pytest.mark.parametrize("few", [visible.FEW, -1], ids=["few", "many"])
+async def test_lists_totals_searches_and_sums_are_as_if_nothing_was_hidden(
+    monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """For those who see few models, whose lists run along them, and for those who see many."""
+    monkeypatch.setattr(visible, "FEW", few)
     async with placed() as place:
         root, outsider = place.root, place.outsider
         await place.api(root, "POST", "teams", {"name": "vision"})

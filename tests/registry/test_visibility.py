@@ -294,3 +294,22 @@ async def test_reading_a_namespace_does_not_open_what_takes_more(site: Site) -> 
     assert models.json["total"] == 1
     assert (kept.status, kept.code) == (403, "denied")
     assert (of_its_own.status, len(listed.json["items"])) == (201, 1)
+
+
+async def test_who_may_only_read_there_is_shown_neither_webhooks_nor_policies(site: Site) -> None:
+    root = await make_person(site.store, "root", is_admin=True)
+    reader = await make_person(site.store, "reader")
+    for space in ("nlp", "mine"):
+        await asked(site, root, "POST", MODELS, {"name": f"{space}/bert"})
+        hook = {"url": "https://hooks.invalid/", "events": ["*"], "namespace": space}
+        await asked(site, root, "POST", "/api/v1/webhooks", hook)
+        policy = {"namespace": space, "keep_last": 3}
+        await asked(site, root, "POST", "/api/v1/retention/policies", policy)
+    await grant(site.store, reader, "reader", kind="namespace", on="nlp")
+    await grant(site.store, reader, "admin", kind="namespace", on="mine")
+
+    webhooks = await asked(site, reader, "GET", "/api/v1/webhooks")
+    policies = await asked(site, reader, "GET", "/api/v1/retention/policies")
+
+    assert [one["namespace"] for one in webhooks.json["items"]] == ["mine"]
+    assert len(policies.json["items"]) == 1
