@@ -23,7 +23,6 @@ from urllib.parse import quote
 
 import msgspec
 
-from registry.auth.policy import allows
 from registry.catalog.audit import MOST_REASON, Entry, record
 from registry.catalog.cards import put_card
 from registry.catalog.exports import skip_numbers
@@ -44,16 +43,18 @@ from registry.domain import exports
 from registry.domain.exports import EdgeDocument, ModelDocument, ParentDocument, VersionDocument
 from registry.domain.facts import Facts
 from registry.domain.ids import LINEAGE, MODEL, new_id
-from registry.domain.models import Card, Model, Source, Version
+from registry.domain.models import Card, Model, Namespace, Source, Version
 from registry.domain.names import ModelName, fold, parse_model_name
 from registry.domain.principals import Principal
 from registry.domain.references import ById, ByNumber, ModelId
+from registry.domain.roles import Place, Words
 from registry.domain.times import microseconds, rfc3339
 from registry.errors import ContentMissing, Denied, Invalid, NotFound
 from registry.services.import_documents import Archived, tree_of
 from registry.services.lineage import EdgeWish, NamedUri, NamedVersion, Parent, add_edges
 from registry.services.models import FullModel, ModelWish, full_model, make_model
 from registry.services.moves import move_alias, replay_move
+from registry.services.namespaces import require_creation
 from registry.services.publish import Ids, Stated, let_aliases_follow, write_version
 from registry.services.resolve import DraftFiles, follow, require_model
 from registry.services.tags import Holder, TagWish, assign
@@ -61,6 +62,9 @@ from store.digest import Digest
 from store.errors import Unavailable
 from store.index.claims import drop_leases
 from store.index.transactions import Tx
+
+NEEDED: Final = ("version.publish", "alias.move")
+"""What it takes where the model will be, besides making one."""
 
 _REMARK: Final = "imported: "
 _VISIBLE: Final = ("private", "internal", "public")
@@ -164,6 +168,13 @@ async def write_import(tx: Tx, principal: Principal, wish: ImportWish) -> Import
     return imported
 
 
+def _words_in(principal: Principal, namespace: Namespace | None, name: ModelName) -> Words:
+    """What somebody may do in the namespace that an import goes to, if it is made by it, too."""
+    if namespace is None:
+        return principal.rights.beginning(fold(name.namespace))
+    return principal.rights.at(Place(namespace=namespace.id))
+
+
 async def _make_model(
     tx: Tx, principal: Principal, wish: ImportWish, left_out: Counter[str]
 ) -> Model:
@@ -171,10 +182,16 @@ async def _make_model(
     team = None if about.team is None else await find_team(tx, fold(about.team))
     if about.team is not None and team is None:
         left_out["team"] += 1
-    is_held = about.legal_hold and allows(principal, "namespace.admin")
+    namespace = await find_namespace(tx, fold(wish.name.namespace))
+    held = _words_in(principal, namespace, wish.name)
+    for word in NEEDED:
+        if word not in held:
+            # Who may not even make models there is refused as for making one.
+            await require_creation(tx, principal, wish.name.namespace)
+            raise Denied(word, wish.name.text)
+    is_held = about.legal_hold and "namespace.admin" in held
     if is_held != about.legal_hold:
         left_out["legal_hold"] += 1
-    namespace = await find_namespace(tx, fold(wish.name.namespace))
     widest = "private" if namespace is None else namespace.visibility
     return await make_model(
         tx,

@@ -18,6 +18,8 @@ from store.digest import Digest
 from store.index.claims import drop_leases
 from tests.support.builders import Registry, files_in, running_registry
 from tests.support.exporting import documents, edited, export, import_
+from tests.support.people import AUTHENTICATED, Person, grant, make_person
+from tests.support.serving import opened, serving
 
 MODEL = "/api/v1/models/nlp~bert"
 LARGE = bytes(range(256)) * 1200
@@ -460,3 +462,33 @@ async def test_an_import_that_broke_off_goes_on_with_what_it_has(
     assert (leased >= 128, trees) == (True, 0)
     assert done.status == 201, done.body
     assert other.store.ingest.blobs_stored - before <= len(blobs) - 128
+
+
+# Who may.
+
+
+async def test_importing_takes_publishing_and_moving_where_the_model_will_be() -> None:
+    """Held elsewhere, in the namespace of one's own name say, they open nothing."""
+    async with opened(None) as store, serving(store, AUTHENTICATED) as site:
+        root = await make_person(store, "root", is_admin=True)
+        writer = await make_person(store, "writer")
+        lead = await make_person(store, "lead")
+        await grant(store, writer, "writer", kind="namespace", on="nlp")
+        await grant(store, lead, "maintainer", kind="namespace", on="nlp*")
+        path = "/models/nlp~bert/1.0.0/weights.bin?publish=true"
+        assert (await site.ask("PUT", path, data=b"weights", headers=root.headers)).status == 201
+        archive = (
+            await site.ask("GET", "/api/v1/models/nlp~bert/export", headers=root.headers)
+        ).body
+
+        async def imported(person: Person, name: str) -> tuple[int, str]:
+            answer = await site.ask(
+                "POST", f"/api/v1/imports?name={name}", data=archive, headers=person.headers
+            )
+            return answer.status, "" if answer.status == 201 else answer.code
+
+        assert await imported(writer, "nlp/copy") == (403, "denied")
+        assert await imported(writer, "other/copy") == (404, "namespace_not_found")
+        assert await imported(writer, "writer/copy") == (201, "")
+        assert await imported(lead, "nlp/copy") == (201, "")
+        assert await imported(lead, "nlp-new/copy") == (201, "")
