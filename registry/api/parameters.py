@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from registry.http.cookies import CSRF, CSRF_HEADER, TICKET
 from registry.http.openapi import Parameter
 
 _DIGEST: Final = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -194,6 +195,12 @@ SECURITY: Final[Mapping[str, Mapping[str, str]]] = {
         "type": "http",
         "scheme": "basic",
         "description": "An API token as the password, with any username.",
+    },
+    "cookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": TICKET,
+        "description": f"A login kept by a browser; changes need its `{CSRF}` in `{CSRF_HEADER}`.",
     },
 }
 

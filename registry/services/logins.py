@@ -108,7 +108,7 @@ class Logins:
         """Look at a password; every step is taken whoever is meant, so that all take as long."""
         await self._index.run(lambda tx: count_try(tx, key))
         user = await self._index.look(lambda tx: find_user(tx, folded))
-        kept = user.password_hash if user is not None and user.acts else None
+        kept = None if user is None else user.password_hash
         return user, await self._passwords.judge(password, kept)
 
     async def begin(

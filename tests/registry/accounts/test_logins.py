@@ -20,6 +20,7 @@ from registry.keys import LOGINS, SEALS
 from registry.services.logins import Origin
 from registry.services.throttling import network_of, wait_seconds
 from tests.registry.accounts.conftest import CHEAP, People
+from tests.registry.test_openapi import DOCUMENT
 from tests.support.builders import Answer
 from tests.support.people import Person
 
@@ -506,3 +507,14 @@ async def test_secrets_are_nowhere_but_in_their_answers(
     for secret in secrets:
         for place in told:
             assert secret not in place
+
+
+def test_the_document_names_the_ways_to_show_who_asks() -> None:
+    schemes = DOCUMENT["components"]["securitySchemes"]
+
+    assert [schemes[name].get("scheme", schemes[name].get("in")) for name in schemes] == [
+        "bearer",
+        "basic",
+        "cookie",
+    ]
+    assert DOCUMENT["security"] == [{}, {"bearer": []}, {"basic": []}, {"cookie": []}]
