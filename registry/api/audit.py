@@ -20,7 +20,8 @@ from registry.http.queries import read_query
 from registry.http.routing import Route
 from registry.http.times import microseconds, rfc3339
 from registry.keys import PRINCIPAL, SEALS, STORE
-from registry.services.audit import search_audit_log
+from registry.services.audit import LOG, WORD, search_audit_log
+from registry.services.authority import require_everywhere
 from registry.services.seals import Head
 from registry.services.verifying import Finding, Verdict
 from store.opening import Store
@@ -109,7 +110,11 @@ class VerdictAnswer(msgspec.Struct, frozen=True):
 
 
 async def list_audit_log(request: web.Request) -> web.Response:
-    """Entries of the audit log, newest first."""
+    """Entries of the audit log, newest first.
+
+    Who may not read all of it gets the entries of the models and namespaces where they may, and of
+    what lies there.
+    """
     asked = read_query(request, AuditQuery)
     items, following = await find_page(request.app[STORE], request[PRINCIPAL], asked)
     return page_answer(request, items, following)
@@ -144,8 +149,10 @@ async def get_audit_head(request: web.Request) -> web.Response:
     """The newest seal of the audit log.
 
     Its ``head`` belongs where nobody who can write the index can change it: against it, `verify`
-    finds that the log was cut off or written anew.
+    finds that the log was cut off or written anew. It is of the whole log, so it is for those who
+    may read all of it.
     """
+    require_everywhere(request[PRINCIPAL], WORD, LOG)
     return json_answer(show_head(await request.app[SEALS].head()))
 
 
@@ -158,7 +165,9 @@ async def verify_audit_log(request: web.Request) -> web.Response:
 
     Finds entries that were edited, removed, added or moved since they were sealed, and, with
     ``since``, that the log was cut off or written anew. Entries of the last second are not sealed.
+    For those who may read the whole log.
     """
+    require_everywhere(request[PRINCIPAL], WORD, LOG)
     asked = read_query(request, VerifyQuery)
     seals = request.app[SEALS]
     return json_answer(show_verdict(await seals.verify(asked.since, only_after=asked.only_after)))

@@ -21,7 +21,15 @@ from sqlalchemy import Text, bindparam, func, insert, or_, select
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
-from registry.catalog.schema import audit, experiments, models, retention_policies, webhooks
+from registry.catalog.schema import (
+    audit,
+    experiments,
+    guards,
+    models,
+    retention_policies,
+    runs,
+    webhooks,
+)
 from registry.domain.masking import masked
 from registry.domain.principals import Principal
 from store.clock import SECOND
@@ -248,14 +256,26 @@ def _lies_in_places() -> ColumnElement[bool]:
         )
         for kind, table in (
             ("experiment", experiments),
+            ("guard", guards),
             ("webhook", webhooks),
             ("policy", retention_policies),
+        )
+    )
+    of_run = (
+        select(runs.c.id)
+        .join(experiments, experiments.c.id == runs.c.experiment)
+        .where(
+            audit.c.kind == literal("'run'"),
+            runs.c.id == audit.c.entity,
+            runs.c.model.is_(None),  # else it lies where its model does
+            experiments.c.namespace.in_(here),
         )
     )
     return or_(
         func.coalesce(audit.c.model, literal("''")).in_(here),
         func.coalesce(audit.c.entity, literal("''")).in_(here),
         of_model.exists(),
+        of_run.exists(),
         *(one.exists() for one in of_others),
     )
 

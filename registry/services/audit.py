@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
 import msgspec
 
@@ -12,6 +13,10 @@ from registry.domain.references import ModelId, ModelReference
 from registry.services.resolve import require_model
 from store.index.transactions import Tx
 from store.opening import Store
+
+WORD: Final = "audit.read"
+LOG: Final = "the audit log"
+"""What is refused to whoever may read but parts of it."""
 
 
 async def search_audit_log(
@@ -29,7 +34,7 @@ async def search_audit_log(
     by its id may be long gone; one by its name is the one that has the name now, and raises
     `NotFound` if there is none.
     """
-    wanted = msgspec.structs.replace(wanted, places=principal.places("audit.read"))
+    wanted = msgspec.structs.replace(wanted, places=principal.places(WORD))
     if isinstance(model, ModelId):
         wanted = msgspec.structs.replace(wanted, model=model.id)
     elif model is not None:
