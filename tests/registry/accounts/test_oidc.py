@@ -266,17 +266,22 @@ async def test_a_claim_decides_about_teams_and_leaves_what_people_decided(
     people: People, browser: Browser, provider: IdentityProvider
 ) -> None:
     root = await make_person(people.store, "root", is_admin=True)
-    for team in ("vision", "speech", "nlp"):
+    for team in ("vision", "speech", "nlp", "by-hand"):
         await people.ask(root, "POST", "teams", {"name": team})
     provider.has("4714", preferred_username="zoe", groups=["Vision", "nlp", "unknown"])
     await browser.sign_in("4714")
-    await people.ask(root, "PUT", "teams/speech/members/zoe", {"role": "admin"})
+    for team in ("speech", "by-hand"):
+        await people.ask(root, "PUT", f"teams/{team}/members/zoe", {"role": "admin"})
 
     provider.has("4714", preferred_username="zoe", groups=["nlp", "speech"])
     ticket = (await browser.sign_in("4714")).json["access_token"]
 
     teams = (await people.ask(ticket, "GET", "me")).json["teams"]
-    assert {team["name"]: team["role"] for team in teams} == {"nlp": "reader", "speech": "admin"}
+    assert {team["name"]: team["role"] for team in teams} == {
+        "nlp": "reader",
+        "speech": "admin",
+        "by-hand": "admin",
+    }
 
 
 async def test_the_way_is_closed_where_no_provider_is_configured() -> None:
