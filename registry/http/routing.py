@@ -29,7 +29,7 @@ from registry.errors import (
 )
 from registry.http.adapters import Adapter
 from registry.http.rates import RateClass, Rates
-from registry.keys import ADDRESSES, PRINCIPAL, RATES, STANDING
+from registry.keys import ADDRESSES, PRINCIPAL, RATES, REQUEST_ID, STANDING
 from store.errors import BlobNotFound, UploadNotFound
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -104,25 +104,30 @@ def rate_class(route: Route) -> RateClass:
     return "login" if route.is_login else "write"
 
 
-def guard(route: Route) -> Handler:
-    """The handler of `route` behind the check of its permission and of its body's headers."""
+def guard(route: Route, rates: Rates | None = None) -> Handler:
+    """The handler of `route` behind the check of its permission and of its body's headers.
+
+    The principal that the handler finds acts by this request and by the word of this route.
+    """
     if route.permission not in PERMISSIONS:
         raise ValueError(f"{route.method} {route.path} needs a word of registry.domain.permissions")
     handler, word, reads = route.handler, route.permission, route.body
     rate = rate_class(route)
+    if rates is not None and not rates.limits(rate):
+        rates = None
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         principal = request[PRINCIPAL]
-        rates = request.app.get(RATES)
-        if rates is not None and rates.limits(rate):
+        if rates is not None:
             check_rate(request, rates, rate)
+        is_nobody = principal.kind == "anonymous"
         if not allows(principal, word):
-            raise Unauthenticated if principal.is_anonymous else Denied(word, request.path)
+            raise Unauthenticated if is_nobody else Denied(word, request.path)
         override = request.headers.get(OVERRIDE, "")
         request[PRINCIPAL] = msgspec.structs.replace(
-            principal, word=word, override=override[:MOST_REASON]
+            principal, request_id=request[REQUEST_ID], word=word, override=override[:MOST_REASON]
         )
-        if principal.is_anonymous:
+        if is_nobody:
             return await answer_nobody(request, handler, reads)
         if reads != "none":
             check_body_headers(request, reads)
@@ -142,9 +147,7 @@ def check_rate(request: web.Request, rates: Rates, rate: RateClass) -> None:
         raise Throttled(standing.retry_seconds)
 
 
-async def answer_nobody(
-    request: web.Request, handler: Handler, reads: Body
-) -> web.StreamResponse:
+async def answer_nobody(request: web.Request, handler: Handler, reads: Body) -> web.StreamResponse:
     """Answer whoever showed nothing: what is missing, hidden or forbidden is 401, all alike."""
     try:
         if reads != "none":
@@ -175,9 +178,10 @@ def check_body_headers(request: web.Request, reads: Body) -> None:
 
 def register(app: web.Application, routes: Iterable[Route]) -> None:
     """Add routes in order; among paths that both match, the first one added wins."""
+    rates = app.get(RATES)
     for route in routes:
         app.router.add_route(
-            route.method, route.path, guard(route), expect_handler=_leave_expect_to_handler
+            route.method, route.path, guard(route, rates), expect_handler=_leave_expect_to_handler
         )
 
 

@@ -1,4 +1,4 @@
-"""Who acts. Handlers only ever see ``request[PRINCIPAL]``, with the id of the request in it.
+"""Who acts: ``request[PRINCIPAL]``, which the guard of the route completes for its handler.
 
 In open mode everybody who reaches the server is the principal ``local``, whatever they show: a
 client that sends some other service's token need not be configured to stop. Otherwise a principal
@@ -23,7 +23,6 @@ import base64
 import binascii
 from typing import Final
 
-import msgspec
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -49,7 +48,6 @@ from registry.keys import (
     LOCAL_SECRET,
     LOGINS,
     PRINCIPAL,
-    REQUEST_ID,
     SEALS,
     STORE,
 )
@@ -76,7 +74,7 @@ def authenticate_middleware(*, is_open: bool) -> Middleware:
             principal = LOCAL
         else:
             principal = await shown(request, offered)
-        request[PRINCIPAL] = msgspec.structs.replace(principal, request_id=request[REQUEST_ID])
+        request[PRINCIPAL] = principal
         return await handler(request)
 
     return authenticate

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, ClassVar
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -134,7 +134,6 @@ async def test_a_principal_without_the_permission_is_denied() -> None:
 
     class Asked(dict[Any, Any]):
         path = "/"
-        app: ClassVar[dict[Any, Any]] = {}
 
     with pytest.raises(Exception, match="ops is not allowed"):
         await handler(Asked(request))  # type: ignore[arg-type]  # all a guard looks at
