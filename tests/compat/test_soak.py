@@ -72,8 +72,8 @@ def log_size(server: Server) -> float:
 
 
 CACHES = 48
-"""MiB by which two workers may still grow after the warm-up: pages of an index that grows with every
-audited request and small blobs, 36 MiB each worker when full, fill for longer than ten minutes."""
+"""MiB by which two workers may still grow after the warm-up: what is kept of pages of an index that
+grows with every audited request, and of small blobs, 36 MiB a worker, fills for longer."""
 
 MEASURES = [
     Measure("memory", "MiB", memory, 300, CACHES),
