@@ -243,15 +243,19 @@ class NamespaceCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     visibility: Visible = "private"
     description: Text = ""
     quota_bytes: Quota | None = None
+    quota_versions: Quota | None = None
+    quota_pins: Quota | None = None
     owner: OwnerNamed | None = None
 
 
 class NamespaceUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What shall be different; what is absent stays. ``quota_bytes`` null: no quota."""
+    """What shall be different; what is absent stays. A quota of null: none."""
 
     visibility: Visible | UnsetType = UNSET
     description: Text | UnsetType = UNSET
     quota_bytes: Quota | UnsetType | None = UNSET
+    quota_versions: Quota | UnsetType | None = UNSET
+    quota_pins: Quota | UnsetType | None = UNSET
     owner: OwnerNamed | UnsetType = UNSET
 
 
@@ -271,6 +275,8 @@ class NamespaceAnswer(msgspec.Struct, frozen=True, kw_only=True):
     visibility: Visible
     description: str
     quota_bytes: int | None
+    quota_versions: int | None
+    quota_pins: int | None
     created_at: str
     created_by: str
     updated_at: str
@@ -284,6 +290,8 @@ def namespace_answer(namespace: Namespace) -> NamespaceAnswer:
         visibility=namespace.visibility,  # type: ignore[arg-type]  # so in the table
         description=namespace.description,
         quota_bytes=namespace.quota_bytes,
+        quota_versions=namespace.quota_versions,
+        quota_pins=namespace.quota_pins,
         created_at=rfc3339(namespace.created_at),
         created_by=namespace.created_by,
         updated_at=rfc3339(namespace.updated_at),

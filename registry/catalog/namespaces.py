@@ -24,6 +24,8 @@ _FIELDS = {
     "visibility": namespaces.c.visibility,
     "description": namespaces.c.description,
     "quota_bytes": namespaces.c.quota_bytes,
+    "quota_versions": namespaces.c.quota_versions,
+    "quota_pins": namespaces.c.quota_pins,
     "created_at": namespaces.c.created_at,
     "created_by": namespaces.c.created_by,
     "updated_at": namespaces.c.updated_at,
@@ -54,6 +56,8 @@ _UPDATE = Statement(
         visibility=bindparam("visibility"),
         description=bindparam("description"),
         quota_bytes=bindparam("quota_bytes"),
+        quota_versions=bindparam("quota_versions"),
+        quota_pins=bindparam("quota_pins"),
         updated_at=bindparam("updated_at"),
         changes=bindparam("changes"),
     )
@@ -118,6 +122,8 @@ async def update_namespace(tx: Tx, namespace: Namespace) -> None:
         visibility=namespace.visibility,
         description=namespace.description,
         quota_bytes=namespace.quota_bytes,
+        quota_versions=namespace.quota_versions,
+        quota_pins=namespace.quota_pins,
         updated_at=namespace.updated_at,
         changes=namespace.changes,
     )

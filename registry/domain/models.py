@@ -21,6 +21,9 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
     visibility: str
     description: str = ""
     quota_bytes: int | None = None
+    quota_versions: int | None = None
+    quota_pins: int | None = None
+    """Of the user whose name the namespace has."""
     created_at: int
     created_by: str
     updated_at: int

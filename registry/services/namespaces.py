@@ -55,6 +55,8 @@ class NamespaceWish(msgspec.Struct, frozen=True, kw_only=True):
     visibility: str = "private"
     description: str = ""
     quota_bytes: int | None = None
+    quota_versions: int | None = None
+    quota_pins: int | None = None
     owner: NewOwner | None = None
 
 
@@ -71,6 +73,8 @@ class NamespacePatch(msgspec.Struct, frozen=True, kw_only=True):
     visibility: str | UnsetType = UNSET
     description: str | UnsetType = UNSET
     quota_bytes: int | UnsetType | None = UNSET
+    quota_versions: int | UnsetType | None = UNSET
+    quota_pins: int | UnsetType | None = UNSET
     owner: NewOwner | UnsetType = UNSET
 
     def given(self) -> dict[str, str | int | None]:
@@ -163,6 +167,8 @@ async def _make(tx: Tx, principal: Principal, id: str, wish: NamespaceWish) -> N
         visibility=wish.visibility,
         description=wish.description,
         quota_bytes=wish.quota_bytes,
+        quota_versions=wish.quota_versions,
+        quota_pins=wish.quota_pins,
         created_at=tx.now,
         created_by=principal.id,
         updated_at=tx.now,
@@ -302,6 +308,8 @@ def _said(namespace: Namespace) -> dict[str, object]:
         "visibility": namespace.visibility,
         "description": namespace.description,
         "quota_bytes": namespace.quota_bytes,
+        "quota_versions": namespace.quota_versions,
+        "quota_pins": namespace.quota_pins,
     }
 
 

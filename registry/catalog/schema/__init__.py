@@ -61,6 +61,7 @@ from registry.catalog.schema.runs import (
 from registry.catalog.schema.search import model_grams, model_words, search_documents
 from registry.catalog.schema.serving import deployment_events, deployments, environments
 from registry.catalog.schema.trust import reviews, scores
+from registry.catalog.schema.usage import namespace_usage
 from registry.catalog.schema.versions import (
     alias_events,
     aliases,
@@ -102,6 +103,7 @@ __all__ = [
     "model_tags",
     "model_words",
     "models",
+    "namespace_usage",
     "namespaces",
     "observation_marks",
     "redirects",

@@ -54,6 +54,9 @@ namespaces = Table(
     Column("quota_bytes", BigInteger),
     *made(),
     *changed(),
+    # How many versions its models may have, and how many pins the user of its name; NULL: any.
+    Column("quota_versions", BigInteger, CheckConstraint("quota_versions >= 0")),
+    Column("quota_pins", BigInteger, CheckConstraint("quota_pins >= 0")),
     within("slug", 96, "namespace_slug", least=1),
     one_of("owner_kind", ("user", "team"), "namespace_owner_kind"),
     one_of("visibility", LEVELS, "namespace_visibility"),
