@@ -453,9 +453,9 @@ WITHOUT_KEY = {
     # the address of one that is gone must not be given out again.
     "/uploads",
     "/uploads/",
-    "/uploads/{session    # A question, too: nothing is kept of a signature, and it is a secret.
+    "/uploads/{session}",
+    # A question, too: nothing is kept of a signature, and it is a secret.
     "/api/v1/signed-urls",
-}",
 }
 
 
