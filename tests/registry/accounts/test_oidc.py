@@ -517,9 +517,12 @@ async def test_what_a_provider_says_is_kept_for_an_hour_and_keys_are_asked_for_a
     for _ in range(2):
         with pytest.raises(Unauthenticated):
             await claims()
-    assert answers.asked == ["openid_configuration", "token", "jwks", "token"]
+    clock.advance(30)
+    with pytest.raises(Unauthenticated):
+        await claims()
+    assert answers.asked == ["openid_configuration", "token", "jwks", "token", "token"]
     answers.documents["jwks"] = {"keys": KEYS}
-    clock.advance(61)
+    clock.advance(31)
     answers.asked.clear()
     assert (await claims())["sub"] == "4711"
     assert answers.asked == ["token", "jwks"]
