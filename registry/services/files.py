@@ -128,7 +128,7 @@ async def readable_row(tx: Tx, file: TreeFile) -> BlobRow:
     row = await find_blob(tx, file.digest)
     if row is None or row.state == DAMAGED:
         raise Corrupt(file.digest)
-    if not row.is_present:
+    if not row.is_readable:
         raise Unavailable("reading a blob")
     return row
 
