@@ -33,6 +33,7 @@ from registry.http.rates import Rates
 from registry.http.receiving import CROWD_BUFFER_BYTES
 from registry.http.routing import areas, register
 from registry.keys import (
+    ACCESSES,
     ADDRESSES,
     BLOBS,
     BROWSERS,
@@ -72,6 +73,7 @@ from registry.middlewares.sources import sources_middleware
 from registry.middlewares.unread import unread_middleware
 from registry.outbound import Outbound
 from registry.protocols.tus import handlers as tus
+from registry.services.accesses import Accesses
 from registry.services.blobs import BlobLimits, Blobs
 from registry.services.browser_sessions import BrowserSessions
 from registry.services.condition import Condition
@@ -159,6 +161,8 @@ def create_app(
     )
     app[IDENTITIES] = identities = Identities(store, anonymous_read=config.auth.anonymous_read)
     app.on_cleanup.append(lambda _: identities.close())
+    app[ACCESSES] = accesses = Accesses(store)
+    app.on_cleanup.append(lambda _: accesses.close())
     rates = config.rates
     app[RATES] = Rates(
         {

@@ -276,8 +276,16 @@ class LoginFailed(Unauthenticated):
     title = "That did not work"
 
     def __init__(
-        self, sentence: str = "the name or the password is not right", *, code: str | None = None
+        self,
+        sentence: str = "the name or the password is not right",
+        *,
+        code: str | None = None,
+        account: str = "",
+        name: str = "",
     ) -> None:
+        self.account = account
+        """Whom it was for, for the audit log alone: an id, or a hash of a name that is nobody's."""
+        self.name = name
         super().__init__(sentence, code=code)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from registry.http.rates import Rates, Standing
     from registry.measures import Measures
     from registry.metrics import Metrics
+    from registry.services.accesses import Accesses
     from registry.services.blobs import Blobs
     from registry.services.browser_sessions import BrowserSessions
     from registry.services.condition import Condition
@@ -50,6 +51,7 @@ BLOBS: Final[web.AppKey[Blobs]] = web.AppKey("blobs")
 UPLOAD_SESSIONS: Final[web.AppKey[UploadSessions]] = web.AppKey("upload_sessions")
 CONDITION: Final[web.AppKey[Condition]] = web.AppKey("condition")
 ADDRESSES: Final[web.AppKey[Addresses]] = web.AppKey("addresses")
+ACCESSES: Final[web.AppKey[Accesses]] = web.AppKey("accesses")
 IDENTITIES: Final[web.AppKey[Identities]] = web.AppKey("identities")
 RATES: Final[web.AppKey[Rates]] = web.AppKey("rates")
 LOCAL_SECRET: Final[web.AppKey[LocalSecret]] = web.AppKey("local_secret")

@@ -94,6 +94,17 @@ _TIME_FROM = Statement(
     .limit(1)
 )
 
+_SAME = Statement(
+    select(audit.c.id)
+    .where(
+        audit.c.entity == bindparam("entity"),
+        func.coalesce(audit.c.action, audit.c.action) == bindparam("action"),
+        audit.c.after == bindparam("after"),
+        audit.c.created_at >= bindparam("since"),
+    )
+    .limit(1)
+)
+
 _CLOCK_STEP: Final = 3600 * SECOND
 """By how much the clock may have been set back without hiding entries from a search by time."""
 
@@ -131,6 +142,12 @@ async def record(tx: Tx, principal: Principal, entry: Entry) -> None:
         after=_json(entry.after),
         reason=entry.reason[:MOST_REASON],
     )
+
+
+async def is_recorded(tx: Tx, entry: Entry, *, since: int) -> bool:
+    """Whether the same was said of the same entity since that moment."""
+    said = {"entity": entry.id, "action": entry.action, "after": _json(entry.after)}
+    return await tx.one(_SAME, **said, since=since) is not None
 
 
 def _json(value: Any) -> str | None:

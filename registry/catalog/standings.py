@@ -33,6 +33,7 @@ from registry.domain.ranking import Candidate
 from store.index.transactions import Row, Statement, Tx
 
 KINDS_WITHOUT_EFFECT: Final = (
+    "access",
     "alias",
     "card",
     "draft",
@@ -40,6 +41,7 @@ KINDS_WITHOUT_EFFECT: Final = (
     "pin",
     "redirect",
     "run",
+    "token",
 )
 
 _OBSERVED: Final = {

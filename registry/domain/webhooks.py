@@ -77,6 +77,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
 
 UNTOLD: Final = frozenset(
     (
+        "access",
         "archive",
         "audit",
         "backup",

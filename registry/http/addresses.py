@@ -31,11 +31,12 @@ _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 class Addresses:
     """Reads addresses of requests, given the proxies that configuration names."""
 
-    __slots__ = ("_networks", "_trusts")
+    __slots__ = ("_networks", "_spelled", "_trusts")
 
     def __init__(self, trusted_proxies: Iterable[str]) -> None:
         self._networks = tuple(ip_network(proxy) for proxy in trusted_proxies)
         self._trusts = functools.lru_cache(maxsize=1024)(self._is_in_networks)
+        self._spelled = functools.lru_cache(maxsize=1024)(_spelled)
 
     def is_trusted(self, request: web.Request) -> bool:
         """Whether the connection comes from a proxy that configuration names."""
@@ -76,12 +77,16 @@ class Addresses:
                 remote = str(address)
                 if not self._trusts(remote):
                     break
-        address = parse_address(remote)
-        return remote if address is None else str(address)
+        return self._spelled(remote)
 
     def _is_in_networks(self, remote: str) -> bool:
         address = parse_address(remote)
         return address is not None and any(address in network for network in self._networks)
+
+
+def _spelled(remote: str) -> str:
+    address = parse_address(remote)
+    return remote if address is None else str(address)
 
 
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:

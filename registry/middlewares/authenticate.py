@@ -37,17 +37,21 @@ from registry.auth.signed_urls import (
     split,
 )
 from registry.auth.tickets import is_ticket
+from registry.domain.ids import TOKEN
 from registry.domain.principals import LOCAL, Principal
 from registry.errors import Denied, Unauthenticated
 from registry.http.conditional import InvalidDigestField, parse_digest_field
 from registry.http.cookies import CSRF, CSRF_HEADER, TICKET
 from registry.keys import (
+    ACCESSES,
+    ADDRESSES,
     BROWSERS,
     IDENTITIES,
     IS_SIGNED,
     LOCAL_SECRET,
     LOGINS,
     PRINCIPAL,
+    REQUEST_ID,
     SEALS,
     STORE,
 )
@@ -74,6 +78,9 @@ def authenticate_middleware(*, is_open: bool) -> Middleware:
             principal = LOCAL
         else:
             principal = await shown(request, offered)
+            if principal.session.startswith(TOKEN):
+                address = request.app[ADDRESSES].client(request)
+                request.app[ACCESSES].used(principal, address, request[REQUEST_ID])
         request[PRINCIPAL] = principal
         return await handler(request)
 

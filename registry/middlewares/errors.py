@@ -5,6 +5,7 @@
 - An answer that has started is never replaced: the connection is cut, so that a short body cannot
   be taken for a whole one, and the fact is logged.
 - A client that left is no error: it is noted at debug level and nobody is answered.
+- A refusal, 401 or 403, is noted for the audit log (`registry.services.accesses`).
 - Anything unknown is logged with its traceback and the request's id, and answered with a bare 500.
 """
 
@@ -16,18 +17,26 @@ import socket
 import struct
 from typing import Final
 
+import msgspec
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from registry.errors import ClientGone
+from registry.errors import ClientGone, Denied, LoginFailed, Unauthenticated
 from registry.http.adapters import Adapter
 from registry.http.problems import problem
 from registry.http.routing import route_of
-from registry.keys import REQUEST_ID
-from registry.middlewares.access_log import CLIENT_GONE
+from registry.keys import ACCESSES, ADDRESSES, IDENTITIES, PRINCIPAL, REQUEST_ID
+from registry.middlewares.access_log import CLIENT_GONE, canonical, printable
+from registry.services.accesses import Refusal
 
 _CUT: Final = struct.pack("ii", 1, 0)
+
+SCHEMES: Final = ("basic", "bearer")
+"""Ways to say who one is that the audit log names."""
+
+MOST_METHOD: Final = 20
+"""Characters of a method, which is whatever a client sends."""
 
 log = structlog.get_logger("registry.errors")
 
@@ -40,9 +49,33 @@ def errors_middleware(native: Adapter) -> Middleware:
         try:
             return await handler(request)
         except Exception as error:
+            if isinstance(error, Unauthenticated | Denied):
+                note_refusal(request, error)
             return answer(request, error, native)
 
     return errors
+
+
+def note_refusal(request: web.Request, error: Unauthenticated | Denied) -> None:
+    """Have the audit log say of a refusal whatever is no secret of whoever was refused."""
+    principal = request.get(PRINCIPAL) or request.app[IDENTITIES].nobody
+    route = route_of(request.match_info.handler)
+    login = error if isinstance(error, LoginFailed) else None
+    scheme = request.headers.get(hdrs.AUTHORIZATION, "").strip().partition(" ")[0].lower()
+    request.app[ACCESSES].refused(
+        Refusal(
+            principal=msgspec.structs.replace(principal, request_id=request.get(REQUEST_ID, "")),
+            address=request.app[ADDRESSES].client(request),
+            shown="nothing" if not scheme else scheme if scheme in SCHEMES else "other",
+            code=error.code,
+            status=401 if isinstance(error, Unauthenticated) else 403,
+            route=f"{printable(request.method[:MOST_METHOD])} {canonical(request)}",
+            word="" if route is None else route.permission,
+            account="" if login is None else login.account,
+            name="" if login is None else login.name,
+            is_login=login is not None,
+        )
+    )
 
 
 def answer(request: web.Request, error: Exception, native: Adapter) -> web.StreamResponse:

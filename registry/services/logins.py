@@ -46,6 +46,9 @@ from store.opening import Store
 MOST_ADDRESS: Final = 64
 MOST_USER_AGENT: Final = 300
 
+_SHOWN_DIGITS: Final = 16
+"""Of the hash that the audit log has instead of a name that is nobody's."""
+
 
 class Origin(msgspec.Struct, frozen=True):
     """Where somebody signs in from, as far as they say."""
@@ -100,8 +103,10 @@ class Logins:
         folded = fold(username)
         key = await self._throttle.key(folded, origin.address)
         user, judged = await self._judge(folded, password, key)
-        if user is None or not judged.is_right:
-            raise LoginFailed
+        if user is None:
+            raise LoginFailed(account=key.hex()[:_SHOWN_DIGITS])
+        if not judged.is_right:
+            raise LoginFailed(account=user.id, name=user.username)
         return await self.begin(principal, user, "password", origin, key=key, judged=judged)
 
     async def _judge(self, folded: str, password: str, key: bytes) -> tuple[User | None, Judged]:
@@ -257,7 +262,7 @@ class Logins:
         key = await self._throttle.key(user.folded, origin.address)
         _, judged = await self._judge(user.folded, old, key)
         if not judged.is_right:
-            raise LoginFailed
+            raise LoginFailed(account=user.id, name=user.username)
         hashed = await self._passwords.hash(parsed)
 
         async def unit(tx: Tx) -> User:
