@@ -23,6 +23,8 @@
         LoginFailed()                       this name and password let nobody in
       Throttled(retry_after_seconds)
       LimitReached(limit, allowed)          too many of something at once
+      QuotaExceeded(quota, namespace, allowed)  it would not fit into an empty namespace
+        QuotaReached(quota, namespace, allowed)   it does not fit now
       BodyTooLarge(limit_bytes)
       LengthRequired()
       UnsupportedMedia(expected, received)
@@ -310,6 +312,29 @@ class LimitReached(RegistryError):
         super().__init__(
             f"{limit} allows {allowed}", code=code, details={"limit": limit, "allowed": allowed}
         )
+
+
+class QuotaExceeded(RegistryError):
+    """``quota`` is bytes, versions or pins; how much of it is used is told elsewhere, to few."""
+
+    code = "quota_exceeded"
+    title = "The quota is smaller than this"
+    reason: ClassVar[str] = "this could never fit"
+
+    def __init__(self, quota: str, namespace: str, allowed: int) -> None:
+        super().__init__(
+            f"the quota of {namespace} on {quota} is {allowed}: {self.reason}",
+            details={"quota": quota, "namespace": namespace, "allowed": allowed},
+        )
+
+
+class QuotaReached(QuotaExceeded):
+    """Somebody must purge something first, so trying again at once is useless."""
+
+    code = "quota_reached"
+    title = "The quota is used up"
+    reason = "this does not fit until something is purged"
+    retry_after_seconds: ClassVar[int] = 300
 
 
 class BodyTooLarge(RegistryError):

@@ -125,13 +125,15 @@ NATIVE: Final[Table] = {
     ours.Unauthenticated: Rule(
         401, headers=lambda _: {"WWW-Authenticate": 'Basic realm="digestry", charset="UTF-8"'}
     ),
-    ours.LoginFailed: Rule(
-        401, headers=lambda _: {"WWW-Authenticate": 'Bearer realm="digestry"'}
-    ),
+    ours.LoginFailed: Rule(401, headers=lambda _: {"WWW-Authenticate": 'Bearer realm="digestry"'}),
     ours.Throttled: Rule(
         429, headers=lambda error: {"Retry-After": str(max(1, error.retry_after_seconds))}
     ),
     ours.LimitReached: Rule(429),
+    ours.QuotaExceeded: Rule(413),
+    ours.QuotaReached: Rule(
+        429, headers=lambda error: {"Retry-After": str(error.retry_after_seconds)}
+    ),
     ours.BodyTooLarge: Rule(413),
     ours.LengthRequired: Rule(411),
     ours.UnsupportedMedia: Rule(415),

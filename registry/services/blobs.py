@@ -23,6 +23,7 @@ import asyncio
 import secrets
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -31,6 +32,7 @@ from registry.catalog import audit
 from registry.domain.principals import Principal, Visibility
 from registry.errors import BodyTooLarge, Invalid
 from registry.services.change import change_index, fingerprint, once_record
+from registry.services.quotas import require_pin_room
 from store.batches import Source
 from store.blobs import BlobStore
 from store.clock import SECOND
@@ -54,6 +56,9 @@ REMEMBERED: Final = 4096
 """How many rows are remembered between two commits."""
 
 _KINDS: Final = (KEPT, PIN)
+
+LARGE_BYTES: Final = 1 << 20
+"""Bodies above this are asked for room among the pins before they travel, too."""
 
 
 class BlobLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +161,8 @@ class Blobs:
             is_new = await pin_upload(tx, stored[0].digest, principal)
             return Put(stored[0].digest, stored[0].size_bytes, is_new)
 
+        if size_bytes is None or size_bytes > LARGE_BYTES:
+            await self._index.look(partial(require_pin_room, principal=principal, more=1))
         try:
             staged = await self._ingest.stage(
                 source, expected=expected, size_bytes=size_bytes, limit_bytes=limit, hold=True
@@ -205,6 +212,7 @@ class Blobs:
             is_new = await claims.keep_ref(tx, digest, principal.id, KEPT)
             await rows.touch(tx, digest)
             if is_new:
+                await require_pin_room(tx, principal)
                 await _record_pin(tx, principal, "create", digest)
             found = await claims.find_ref(tx, digest, principal.id, KEPT)
             assert found is not None
@@ -335,6 +343,8 @@ async def pin_upload(tx: Tx, digest: Digest, principal: Principal) -> bool:
     """Pin what somebody sent; say whether they held no claim on it before."""
     held = await claims.owner_holds(tx, digest, principal.id)
     await claims.keep_ref(tx, digest, principal.id, PIN)
+    if not held:
+        await require_pin_room(tx, principal)
     return not held
 
 

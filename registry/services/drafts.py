@@ -47,6 +47,7 @@ from registry.services.publish import (
     require_same,
     why_not_publish,
 )
+from registry.services.quotas import admit_bytes, within_quota
 from registry.services.registrations import LAPSE_SECONDS, registered
 from registry.services.resolve import require_model
 from registry.services.writable import label_holder, make_model, model_to_write, refuse_reserved
@@ -139,7 +140,7 @@ async def put_file(
         raise BodyTooLarge(body.limit_bytes)
     making = _making(store, principal, target, publish)
     try:
-        frozen = await _admit(store, making)
+        frozen = await _admit(store, making, body)
     except StoreError:
         # The registration may be there all the same, and would keep the draft from being published.
         store.ingest.later(store.index.run(partial(unregister_upload, id=making.upload)))
@@ -202,7 +203,7 @@ def _settled(recorded: _Recorded) -> FilePut:
     return recorded.put
 
 
-async def _admit(store: Store, making: _Making) -> _Frozen | None:
+async def _admit(store: Store, making: _Making, body: Body) -> _Frozen | None:
     """Register the upload, unless the path is published already; refuse what cannot work."""
 
     async def unit(tx: Tx) -> _Frozen | None:
@@ -217,6 +218,7 @@ async def _admit(store: Store, making: _Making) -> _Frozen | None:
                 return await _frozen_file(tx, model, version, target.path)
             if draft is not None:
                 await _refuse_in_the_way(tx, draft, target.path)
+            await _require_room(tx, model, draft, target.path, body)
         refuse_reserved(target.label)
         await register_upload(
             tx,
@@ -230,6 +232,20 @@ async def _admit(store: Store, making: _Making) -> _Frozen | None:
         return None
 
     return await store.index.run(unit)
+
+
+async def _require_room(tx: Tx, model: Model, draft: Draft | None, path: str, body: Body) -> None:
+    """Refuse what is announced to be larger than what is left of a quota."""
+    if not body.size_bytes:
+        return
+    there = None if draft is None else await find_draft_file(tx, draft.id, path)
+    await admit_bytes(
+        tx,
+        model.namespace_id,
+        body.size_bytes,
+        digest=body.expected,
+        replaced=0 if there is None else there.size_bytes,
+    )
 
 
 async def _require(tx: Tx, target: Target, version: Version | None, draft: Draft | None) -> None:
@@ -354,9 +370,10 @@ async def _put_into(
     if before is None:
         await _refuse_in_the_way(tx, draft, file.path)
     if before is None or before.digest != file.digest:
-        await add_ref(tx, file.digest, model.id, FOLDER, access=access_of(model))
-    if before is not None and before.digest != file.digest:
-        await drop_ref(tx, before.digest, model.id, FOLDER)
+        async with within_quota(tx, model.namespace_id):
+            await add_ref(tx, file.digest, model.id, FOLDER, access=access_of(model))
+            if before is not None:
+                await drop_ref(tx, before.digest, model.id, FOLDER)
     await put_draft_file(tx, draft.id, file)
     if before is not None and before.digest == file.digest:
         return "unchanged"

@@ -41,6 +41,7 @@ from registry.services.batches import BatchProblem, batch_problem, refuse_batch
 from registry.services.change import change
 from registry.services.guarding import check_place
 from registry.services.namespaces import namespace_for, namespace_id_of
+from registry.services.quotas import within_quota
 from registry.services.renames import claim_name
 from registry.services.resolve import require_model, require_word
 from registry.services.tags import Holder, TagWish, assign
@@ -280,8 +281,13 @@ async def write_change(
     if after == before:
         return before
     after = msgspec.structs.replace(after, updated_at=tx.now, changes=before.changes + 1)
-    await update_model(tx, after)
-    await _open_claims(tx, before, after)
+    if after.namespace_id == before.namespace_id:
+        await update_model(tx, after)
+        await _open_claims(tx, before, after)
+    else:
+        async with within_quota(tx, after.namespace_id):
+            await update_model(tx, after)
+            await _open_claims(tx, before, after)
     if after.folded != before.folded:
         await rename_in_tags(tx, after.id, after.folded)
     if after.name != before.name and action == "update":

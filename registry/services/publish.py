@@ -53,6 +53,7 @@ from registry.errors import Conflict, ContentMissing, NotFound
 from registry.services.guarding import GuardsFailed, check_return
 from registry.services.lineage import EdgeSaid
 from registry.services.moves import move_alias, move_status
+from registry.services.quotas import within_quota
 from registry.services.retirement import bring_back
 from store.digest import Digest
 from store.index.transactions import Tx
@@ -270,35 +271,36 @@ async def write_version(
 ) -> Publication:
     """Publish a tree under a label that nobody ever had; the caller lets the aliases follow."""
     await release_pins(tx, tree.raw, principal.id)
-    await claim_tree(tx, tree.raw, model)
-    await insert_revision(
-        tx,
-        ids.revision,
-        model.id,
-        tree,
-        parents=parent or "",
-        author=principal.id,
-        message="",
-    )
-    version, details = with_facts(
-        Version(
-            id=ids.version,
-            model_id=model.id,
-            number=await next_number(tx, model.id),
-            label=label,
-            revision=ids.revision,
-            tree=tree,
-            files=totals[0],
-            size_bytes=totals[1],
-            source=stated.source,
-            created_at=tx.now,
-            created_by=principal.id,
-            updated_at=tx.now,
-        ),
-        NO_DETAILS,
-        stated.facts.given(),
-    )
-    await insert_version(tx, version, None if label is None else fold(label), details)
+    async with within_quota(tx, model.namespace_id):
+        await claim_tree(tx, tree.raw, model)
+        await insert_revision(
+            tx,
+            ids.revision,
+            model.id,
+            tree,
+            parents=parent or "",
+            author=principal.id,
+            message="",
+        )
+        version, details = with_facts(
+            Version(
+                id=ids.version,
+                model_id=model.id,
+                number=await next_number(tx, model.id),
+                label=label,
+                revision=ids.revision,
+                tree=tree,
+                files=totals[0],
+                size_bytes=totals[1],
+                source=stated.source,
+                created_at=tx.now,
+                created_by=principal.id,
+                updated_at=tx.now,
+            ),
+            NO_DETAILS,
+            stated.facts.given(),
+        )
+        await insert_version(tx, version, None if label is None else fold(label), details)
     await record_version(tx, principal, model, version, "publish", stated.facts)
     if stated.status is not None:
         version = await move_status(
@@ -314,8 +316,9 @@ async def _come_back(
     version = burnt
     await check_return(tx, principal, model, version)
     if version.purged_at is not None:
-        await claim_tree(tx, version.tree.raw, model)
-        version = await set_purged(tx, version, at=None)
+        async with within_quota(tx, model.namespace_id):
+            await claim_tree(tx, version.tree.raw, model)
+            version = await set_purged(tx, version, at=None)
     version = await set_deleted(tx, version, by=None)
     version = await bring_back(tx, principal, model, version)
     details = await find_details(tx, version.id)

@@ -77,6 +77,7 @@ from registry.services.publish import (
     wanted_again,
     why_not_return,
 )
+from registry.services.quotas import within_quota
 from registry.services.resolve import require_model
 from registry.services.tags import Holder, TagWish, assign
 from registry.services.versions import FullVersion, full_version
@@ -371,7 +372,8 @@ async def _make_draft(tx: Tx, principal: Principal, model: Model, on: Prepared) 
     unusable = await unusable_in_folder(tx, on.claimant, draft.id)
     if unusable:
         raise ContentMissing("draft", f"{label} of {model.name}", sorted(unusable))
-    await claim_folder(tx, draft.id, model)
+    async with within_quota(tx, model.namespace_id):
+        await claim_folder(tx, draft.id, model)
     await release_folder_pins(tx, draft.id, principal.id)
     await record(
         tx,

@@ -35,6 +35,7 @@ import msgspec
 
 from registry.domain.principals import Principal
 from registry.errors import BodyTooLarge, Invalid, LimitReached
+from registry.services.blobs import pin_upload
 from store.batches import Source
 from store.digest import Digest
 from store.errors import (
@@ -44,6 +45,8 @@ from store.errors import (
     UploadTaken,
     UploadTooLarge,
 )
+from store.index.transactions import Tx
+from store.ingest import Record, StoredBlob
 from store.uploads import Checksum, Upload, Uploads
 
 LOOK_AGAIN_BYTES: Final = 64 << 20
@@ -110,7 +113,7 @@ class UploadSessions:
         if first is None and length != 0:
             return upload
         try:
-            return await self._receive(upload, 0, first or Arrival(_nothing(), 0), None)
+            return await self._receive(principal, upload, 0, first or Arrival(_nothing(), 0), None)
         except Exception:
             await self._discard(upload.id)
             raise
@@ -132,7 +135,9 @@ class UploadSessions:
         if not _awaits_its_end(upload):
             return upload
         try:
-            return await self._uploads.append(session, upload.offset, _nothing())
+            return await self._uploads.append(
+                session, upload.offset, _nothing(), record=_pinning(principal)
+            )
         except (UploadTaken, UploadFinished):  # somebody else has asked too, and finishes it
             return await self.find_upload(principal, session)
 
@@ -154,7 +159,7 @@ class UploadSessions:
             self._settle_length(upload, length)
         if upload.is_finished:
             return await _repeat_the_end(upload, offset, arrival.source)
-        return await self._receive(upload, offset, arrival, length)
+        return await self._receive(principal, upload, offset, arrival, length)
 
     async def cancel_upload(self, principal: Principal, session: str) -> None:
         """Forget a session and its staged bytes; a blob it made stays with its pin."""
@@ -188,7 +193,12 @@ class UploadSessions:
             raise BodyTooLarge(largest)
 
     async def _receive(
-        self, upload: Upload, offset: int, arrival: Arrival, length: int | None
+        self,
+        principal: Principal,
+        upload: Upload,
+        offset: int,
+        arrival: Arrival,
+        length: int | None,
     ) -> Upload:
         end = upload.length if length is None else length
         declared = offset + (arrival.size_bytes or 0)
@@ -197,7 +207,12 @@ class UploadSessions:
                 raise UploadTooLarge(upload.id, end)
             self._check_length(declared)
         append = partial(
-            self._uploads.append, upload.id, offset, checksum=arrival.checksum, length=length
+            self._uploads.append,
+            upload.id,
+            offset,
+            checksum=arrival.checksum,
+            length=length,
+            record=_pinning(principal),
         )
         size_bytes = arrival.size_bytes
         if size_bytes is not None and await self._fits(upload.owner, size_bytes):
@@ -255,6 +270,15 @@ class UploadSessions:
             await self._uploads.cancel(session)
         except UploadNotFound:
             return  # a wrong digest has already taken it away
+
+
+def _pinning(principal: Principal) -> Record[bool]:
+    """The blob of a finished session becomes a pin of whoever sent it, where another one fits."""
+
+    async def pin(tx: Tx, stored: StoredBlob) -> bool:
+        return await pin_upload(tx, stored.digest, principal)
+
+    return pin
 
 
 def _awaits_its_end(upload: Upload) -> bool:

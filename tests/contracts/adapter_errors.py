@@ -68,6 +68,8 @@ EXAMPLES: list[Exception] = [
     ours.LoginFailed(),
     ours.Throttled(3),
     ours.LimitReached("limits.uploads_per_principal", 1000),
+    ours.QuotaExceeded("bytes", "nlp", 1000),
+    ours.QuotaReached("versions", "nlp", 10),
     ours.BodyTooLarge(3),
     ours.LengthRequired(),
     ours.UnsupportedMedia("application/json", "text/plain"),

@@ -124,6 +124,10 @@ TUS: Final[Table] = {
         429, headers=lambda error: {"Retry-After": str(max(1, error.retry_after_seconds))}
     ),
     ours.LimitReached: Rule(429),
+    ours.QuotaExceeded: Rule(413),
+    ours.QuotaReached: Rule(
+        429, headers=lambda error: {"Retry-After": str(error.retry_after_seconds)}
+    ),
     ours.BodyTooLarge: Rule(413),
     ours.LengthRequired: Rule(411),
     ours.UnsupportedMedia: Rule(415),
