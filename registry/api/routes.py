@@ -25,6 +25,7 @@ module                                  addresses
 `registry.api.bindings`                 ``/api/v1/bindings`` with ``observations``
 `registry.api.resolve`                  ``/api/v1/resolve``
 `registry.api.audit`                    ``/api/v1/audit`` with ``head`` and ``verify``
+`registry.api.audit_export`             ``/api/v1/audit/export``
 `registry.api.events`                   ``/api/v1/events``
 `registry.api.downloads`                ``…/downloads`` under a model and a version
 `registry.api.documentation`            ``/openapi.json`` ``/docs`` ``/redoc``
@@ -65,6 +66,7 @@ from registry.api import (
     analytics,
     archive,
     audit,
+    audit_export,
     backups,
     bindings,
     blobs,
@@ -141,6 +143,7 @@ ROUTES: Final[list[Route]] = [
     *bindings.ROUTES,
     *resolve.ROUTES,
     *audit.ROUTES,
+    *audit_export.ROUTES,
     *events.ROUTES,
     *search.ROUTES,
     *tags.ROUTES,

@@ -36,6 +36,12 @@ _AFTER = Statement(
     .order_by(audit_seals.c.number)
     .limit(bindparam("most"))
 )
+_BEYOND = Statement(
+    select(*_COLUMNS)
+    .where(audit_seals.c.last > bindparam("entry"))
+    .order_by(audit_seals.c.number)
+    .limit(bindparam("most"))
+)
 _INSERT = Statement(
     insert(audit_seals).values({column.name: bindparam(column.name) for column in _COLUMNS})
 )
@@ -77,6 +83,11 @@ async def find_seal(tx: Tx, number: int) -> Seal | None:
 
 async def seals_after(tx: Tx, number: int, limit: int) -> list[Seal]:
     return [_seal(row) for row in await tx.all(_AFTER, number=number, most=limit)]
+
+
+async def seals_beyond(tx: Tx, entry: int, limit: int) -> list[Seal]:
+    """The first seals that cover anything behind an entry."""
+    return [_seal(row) for row in await tx.all(_BEYOND, entry=entry, most=limit)]
 
 
 async def insert_seal(tx: Tx, seal: Seal) -> None:

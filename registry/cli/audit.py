@@ -6,9 +6,11 @@ same answers. Only ``rekey`` needs the directory to itself.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Final, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 from urllib.parse import urlencode
 
 from registry.cli.exits import CLEAN, FINDINGS, CommandError
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from store.opening import Store
 
 T = TypeVar("T")
+
+_PIPE: Final = "-"
 
 VERIFYING_SECONDS: Final = 3600.0
 """How long a server may take to verify a long log; it answers when it is done."""
@@ -73,6 +77,46 @@ def head(*, config: str | None, data: str | None, as_json: bool) -> int:
     else:
         say(found.seal.head)
     return CLEAN
+
+
+def export(target: str, *, since: int, config: str | None, data: str | None) -> int:
+    """Write sealed entries as JSON lines to a file that is not there yet, or onto the output."""
+    if target == _PIPE:
+        _export(sys.stdout.buffer, since, config=config, data=data)
+        sys.stdout.flush()
+        return CLEAN
+    try:
+        with Path(target).open("xb") as file:
+            try:
+                _export(file, since, config=config, data=data)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                Path(target).unlink()
+                raise
+    except OSError as error:
+        raise CommandError(f"{target}: {error.strerror or error}") from error
+    return CLEAN
+
+
+def _export(file: BinaryIO, since: int, *, config: str | None, data: str | None) -> None:
+    from registry.api.audit_export import export_lines
+
+    def write(piece: bytes) -> None:
+        try:
+            file.write(piece)
+        except OSError as error:  # not to be taken for one of the connection
+            raise CommandError(f"cannot write: {error.strerror or error}") from error
+
+    async def here(store: Store) -> None:
+        async for piece in export_lines(store, since):
+            write(piece)
+
+    with open_office(config=config, data=data) as office:
+        if isinstance(office, RemoteOffice):
+            office.fetch(f"/api/v1/audit/export?since={since}", write)
+        else:
+            _on_store(office, here)
 
 
 def verify(

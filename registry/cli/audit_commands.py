@@ -70,6 +70,33 @@ def head(*, json: Json = False, data: Data = None, config: Config = None) -> int
 
 @audit.command
 @tells_exits
+def export(
+    file: Annotated[
+        str,
+        Parameter(
+            help="A file that is not there yet, or - for the output.", allow_leading_hyphen=True
+        ),
+    ],
+    /,
+    *,
+    since: Annotated[
+        int, Parameter(help="Only behind this entry: the last one of the export before.")
+    ] = 0,
+    data: Data = None,
+    config: Config = None,
+) -> int:
+    """Write the log as JSON lines, the oldest entry first.
+
+    Each line is an entry with the number of its seal; the last entry of a seal is followed by a
+    line with its head. Entries of the last second are not sealed yet, and left for the next export.
+    """
+    from registry.cli import audit as work
+
+    return work.export(file, since=since, config=config, data=data)
+
+
+@audit.command
+@tells_exits
 def verify(
     *,
     since: Annotated[

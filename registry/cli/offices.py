@@ -41,6 +41,7 @@ T = TypeVar("T")
 
 POLL_SECONDS: Final = 0.1
 ANSWER_SECONDS: Final = 60.0
+PIECE_BYTES: Final = 1 << 16
 PATIENCE_SECONDS: Final = 15.0
 """How long a server may be unreachable while we wait for an operation; workers get replaced."""
 
@@ -240,6 +241,12 @@ class RemoteOffice:
         """What the server answers to a GET, within so many seconds."""
         return self._decoded(self._ask("GET", path, seconds=seconds), kind)
 
+    def fetch(self, path: str, write: Callable[[bytes], object]) -> None:
+        """Hand on what the server answers to a GET, piece by piece as it comes."""
+        with self._asked("GET", path, None, ANSWER_SECONDS) as answer:
+            while piece := answer.read(PIECE_BYTES):
+                write(piece)
+
     def tell(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
         """What the server answers to a short request that is not a GET."""
         return self._ask(method, path, body)
@@ -266,6 +273,14 @@ class RemoteOffice:
         *,
         seconds: float = ANSWER_SECONDS,
     ) -> bytes:
+        with self._asked(method, path, body, seconds) as answer:
+            return answer.read()
+
+    @contextmanager
+    def _asked(
+        self, method: str, path: str, body: Mapping[str, Any] | None, seconds: float
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The server's answer, whose content is still to be read."""
         headers = {"Authorization": authorization(self._server.secret)}
         content = None
         if body is not None:
@@ -275,14 +290,13 @@ class RemoteOffice:
             with closing(connect(self._server, seconds)) as connection:
                 connection.request(method, path, body=content, headers=headers)
                 answer = connection.getresponse()
-                received = answer.read()
+                if answer.status >= 400:
+                    raise CommandError(*_problem(answer.status, answer.read()))
+                yield answer
         except (OSError, http.client.HTTPException) as error:
             raise ServerSilent(
                 f"the server at {self._server.url} does not answer: {error}"
             ) from error
-        if answer.status >= 400:
-            raise CommandError(*_problem(answer.status, received))
-        return received
 
     def _decoded(self, content: bytes, kind: type[T]) -> T:
         try:

@@ -118,7 +118,7 @@ async def test_a_token_without_the_word_reads_nothing(site: Site, root: Person) 
     assert (await site.ask("GET", "/api/v1/audit", headers=anna.headers)).status == 403
 
 
-@pytest.mark.parametrize("path", ["head", "verify"])
+@pytest.mark.parametrize("path", ["head", "verify", "export"])
 async def test_seals_are_of_the_whole_log(site: Site, root: Person, path: str) -> None:
     anna = await make_person(site.store, "anna")
     await own(site.store, "nlp", "user", anna.id)

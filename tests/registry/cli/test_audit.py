@@ -99,6 +99,23 @@ def test_the_head_is_printed_to_be_kept(place: tuple[Path, str]) -> None:
     assert document("head", data=data)["seal"]["last"] == 3
 
 
+def test_the_log_is_exported_as_lines(place: tuple[Path, str], tmp_path: Path) -> None:
+    data, head = place
+    target = tmp_path / "log.jsonl"
+    run("export", str(target), data=data)
+    lines = [json.loads(line) for line in target.read_text().splitlines()]
+
+    assert [(line["seal"], line.get("name")) for line in lines[:3]] == [(1, x) for x in "abc"]
+    assert lines[3]["head"] == head
+    assert len(lines) == 4 or lines[4]["seal"] > 1  # a server that began notes some of its own
+    assert (
+        run("export", "--since", "2", "-", data=data).splitlines()[:2]
+        == (target.read_text().splitlines()[2:4])
+    )
+    assert "exists" in run("export", str(target), data=data, code=2)
+    assert len(target.read_text().splitlines()) == len(lines)
+
+
 def test_a_log_is_verified_against_a_head(place: tuple[Path, str]) -> None:
     data, head = place
     assert "intact: 1 seal, entries sealed: 3" in run("verify", "--since", head, data=data)
