@@ -24,6 +24,7 @@ from registry.config import Config, StoreConfig
 from store.opening import Store, StoreSettings, open_store
 from tests.support.clock import ManualClock
 from tests.support.fresh import initialize_like_new
+from tests.support.secrecy import leaks
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background of a shell: processes of the tests would inherit deafness to Ctrl-C.
@@ -43,6 +44,18 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that left a secret in its output has failed, whatever it tested."""
+    report = yield
+    if report.passed and report.sections:
+        found = [leak for _, text in report.sections for leak in leaks(text)]
+        if found:
+            report.outcome = "failed"
+            report.longrepr = "the output of the test holds " + "; ".join(found)
+    return report
 
 
 @pytest.fixture(autouse=True)

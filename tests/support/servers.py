@@ -26,6 +26,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.secrecy import leaks
+
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
 POLL_SECONDS = 0.005
@@ -250,10 +252,11 @@ class Server:
         return self.wait()
 
     def close(self) -> None:
-        """Leave nothing running, whatever state the server is in."""
-        if self.process is None or self.process.poll() is not None:
-            return
-        self.kill_everything()
+        """Leave nothing running, whatever state the server is in, and no secret in its log."""
+        if self.process is not None and self.process.poll() is None:
+            self.kill_everything()
+        if self.log_path.exists():
+            assert leaks(self.log) == []
 
 
 def _is_alive(pid: int) -> bool:
