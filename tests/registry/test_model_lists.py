@@ -133,15 +133,20 @@ async def test_the_other_lists_read_an_index_and_sort_nothing(index: Database) -
             assert not line.startswith("SCAN") or is_virtual or "tagged_" in line, (name, found)
 
 
-async def test_searching_walks_its_words_and_sorts_only_what_is_ranked(index: Database) -> None:
-    for statements in matches._STATEMENTS.values():
-        for statement in (statements.next, statements.ranked, statements.tier):
+async def test_searching_walks_its_words_and_sorts_only_what_is_few(index: Database) -> None:
+    for restricted, statements in matches._STATEMENTS.items():
+        for statement in (statements.count, statements.next, statements.ranked, statements.tier):
             found = (await plan(index, statement)).splitlines()
-            assert sum("SCAN model_words VIRTUAL TABLE INDEX" in line for line in found) == 1
+            walks = [line for line in found if "SCAN model_words" in line]
             others = [line for line in found if line.startswith(("SEARCH d", "SCAN d"))]
-            assert all("INTEGER PRIMARY KEY (rowid=?)" in line for line in others), found
             is_sorted = any("TEMP B-TREE" in line for line in found)
-            assert is_sorted == (statement is statements.ranked), found
+
+            # The few that somebody sees are looked at one by one, not among all that match.
+            assert [":=M" in line for line in walks] == [restricted == "few"], found
+            assert all(line.startswith("SEARCH") for line in others), found
+            is_few = statement is statements.ranked
+            is_few |= restricted == "few" and statement is statements.tier
+            assert is_sorted == is_few, found
 
 
 # Visibility
