@@ -151,6 +151,10 @@ class EventsConfig(msgspec.Struct, frozen=True, kw_only=True):
     streams: Positive = 100
 
 
+class AuditConfig(msgspec.Struct, frozen=True, kw_only=True):
+    address_days: Annotated[int, Meta(ge=0, le=36500)] = 90
+
+
 class ArchiveConfig(msgspec.Struct, frozen=True, kw_only=True):
     every_minutes: Annotated[float, Meta(ge=0, le=525_600)] = 10
     bytes_per_second: Count = 64 * _MIB
@@ -186,6 +190,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     outbound: OutboundConfig = OutboundConfig()
     health: HealthConfig = HealthConfig()
     events: EventsConfig = EventsConfig()
+    audit: AuditConfig = AuditConfig()
     retention: RetentionConfig = RetentionConfig()
     archive: ArchiveConfig = ArchiveConfig()
     telemetry: TelemetryConfig = TelemetryConfig()

@@ -58,6 +58,7 @@ from registry.services.growth import EVERY_SECONDS
 from registry.services.health_samples import HealthSampler
 from registry.services.housekeeping import Housekeeping, Job, Leadership, first_jobs, jobs
 from registry.services.idle_drafts import expire_drafts
+from registry.services.origins import forget_origins
 from registry.services.outbox import follow_audit_log
 from registry.services.purges import finish_purges
 from registry.services.retention_runs import Schedule, expire_plans
@@ -269,6 +270,9 @@ def housekeeping(config: Config, store: Store, app: web.Application) -> Housekee
         Job("expire retention plans", 3600, partial(expire_plans, store)),
         Job("forget ended logins", 3600, partial(forget_ended, store)),
     ]
+    if config.audit.address_days:
+        forgetting = partial(forget_origins, store, days=config.audit.address_days)
+        keeping.append(Job("forget addresses", 3600, forgetting))
     if config.archive.every_minutes:
         archiving = partial(keep_archive, store, bytes_per_second=config.archive.bytes_per_second)
         keeping.append(Job("archive", config.archive.every_minutes * 60, archiving))
