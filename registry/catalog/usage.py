@@ -45,7 +45,7 @@ def _words(words: Iterable[str]) -> list[ColumnElement[str]]:
     return [literal(f"'{word}'", Text) for word in words]
 
 
-_LEVELS: Final = _words(LEVELS)
+IN_ALL_LEVELS: Final = _words(LEVELS)
 """All of them, so that a seek for each finds what a realm has, however many others have a blob."""
 
 _STANDING = Statement(
@@ -61,7 +61,7 @@ _STANDING = Statement(
 )
 _in_realm = exists().where(
     refs.c.digest == blobs.c.digest,
-    refs.c.level.in_(_LEVELS),
+    refs.c.level.in_(IN_ALL_LEVELS),
     refs.c.realm == bindparam("namespace"),
 )
 _TRUE_BYTES = Statement(select(func.coalesce(func.sum(blobs.c.size), 0)).where(_in_realm))
@@ -82,7 +82,7 @@ _HOLDS = Statement(
     select(refs.c.digest)
     .where(
         refs.c.digest == bindparam("digest"),
-        refs.c.level.in_(_LEVELS),
+        refs.c.level.in_(IN_ALL_LEVELS),
         refs.c.realm == bindparam("namespace"),
     )
     .limit(1)
