@@ -42,7 +42,7 @@ module                                  addresses
 `registry.api.memberships`              ``/api/v1/teams/{team}/members``
 `registry.api.grants`                   ``/api/v1/grants``
 `registry.api.namespaces`               ``/api/v1/namespaces``
-`registry.api.storage`                  ``…/usage`` ``…/storage`` and ``/api/v1/blobs/{digest}/owners``
+`registry.api.storage`                  ``…/usage`` ``…/storage`` ``…/owners``
 `registry.api.webhooks`                 ``/api/v1/webhooks`` with ``deliveries``
 `registry.api.analytics`                ``/api/v1/analytics``
 `registry.api.retention`                ``/api/v1/retention``, policies and plans

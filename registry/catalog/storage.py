@@ -207,7 +207,7 @@ async def files_owning(tx: Tx, digest: Digest, model_id: str) -> list[FileOwning
     for statement in (_IN_VERSIONS, _IN_DRAFTS):
         left = MOST_PATHS - len(found)
         rows = await tx.all(statement, digest=digest.raw, model=model_id, limit=left)
-        found += [FileOwning(*row[:3], row[3] is not None) for row in rows]
+        found += [FileOwning(row[0], row[1], row[2], row[3] is not None) for row in rows]
     return found
 
 

@@ -251,6 +251,19 @@ def show_namespace(
     return people.show(open_desk(server, data), f"namespaces/{part(namespace)}", as_json=json)
 
 
+@namespace.command(name="usage")
+@tells_exits
+def usage_of_namespace(
+    namespace: Slug, /, *, server: Server = None, data: Data = None, json: Json = False
+) -> int:
+    """Tell what a namespace takes beside its quotas."""
+    from registry.cli import people
+    from registry.cli.desks import open_desk
+    from registry.client.connection import part
+
+    return people.show(open_desk(server, data), f"namespaces/{part(namespace)}/usage", as_json=json)
+
+
 @namespace.command(name="make")
 @tells_exits
 def make_namespace(
@@ -262,6 +275,8 @@ def make_namespace(
     ] = None,
     description: str | None = None,
     quota_bytes: int | None = None,
+    quota_versions: int | None = None,
+    quota_pins: Annotated[int | None, Parameter(help="Pins of the user that has its name.")] = None,
     owner_user: Annotated[
         str | None, Parameter(help="Make it this user's, as an administrator.")
     ] = None,
@@ -281,6 +296,8 @@ def make_namespace(
         "visibility": visibility,
         "description": description,
         "quota_bytes": quota_bytes,
+        "quota_versions": quota_versions,
+        "quota_pins": quota_pins,
         "owner": people.owner(owner_user, owner_team),
     }
     return people.make(open_desk(server, data), "namespaces", wish, as_json=json)
@@ -295,6 +312,8 @@ def change_namespace(
     visibility: Annotated[Visibility | None, Parameter(help="What new models in it get.")] = None,
     description: str | None = None,
     quota_bytes: int | None = None,
+    quota_versions: int | None = None,
+    quota_pins: Annotated[int | None, Parameter(help="Pins of the user that has its name.")] = None,
     owner_user: Annotated[str | None, Parameter(help="Give it to this user.")] = None,
     owner_team: Annotated[str | None, Parameter(help="Give it to this team.")] = None,
     server: Server = None,
@@ -310,6 +329,8 @@ def change_namespace(
         "visibility": visibility,
         "description": description,
         "quota_bytes": quota_bytes,
+        "quota_versions": quota_versions,
+        "quota_pins": quota_pins,
         "owner": people.owner(owner_user, owner_team),
     }
     desk = open_desk(server, data)

@@ -28,6 +28,7 @@ from registry.catalog.folders import (
     register_upload,
     unregister_upload,
 )
+from registry.catalog.namespaces import find_namespace
 from registry.catalog.trees import find_tree_file
 from registry.domain.ids import FOLDER as FOLDER_ID
 from registry.domain.ids import FOLDER_UPLOAD, MODEL, new_id
@@ -211,6 +212,7 @@ async def _admit(store: Store, making: _Making, body: Body) -> _Frozen | None:
         model = await model_to_write(tx, making.principal, target.model)
         if model is None:
             await _require(tx, target, None, None)
+            await _require_room_for_new(tx, target.model, body)
         else:
             version, draft = await label_holder(tx, model, target.label)
             await _require(tx, target, version, draft)
@@ -234,17 +236,25 @@ async def _admit(store: Store, making: _Making, body: Body) -> _Frozen | None:
     return await store.index.run(unit)
 
 
+async def _require_room_for_new(tx: Tx, reference: ModelReference, body: Body) -> None:
+    """Refuse likewise what is for a model that is not there, in a namespace that may be."""
+    if not body.size_bytes or isinstance(reference, ModelId):
+        return
+    found = await find_namespace(tx, fold(reference.namespace))
+    if found is not None:
+        await admit_bytes(tx, found.id, body.size_bytes, digest=body.expected, replaced=None)
+
+
 async def _require_room(tx: Tx, model: Model, draft: Draft | None, path: str, body: Body) -> None:
     """Refuse what is announced to be larger than what is left of a quota."""
     if not body.size_bytes:
         return
-    there = None if draft is None else await find_draft_file(tx, draft.id, path)
     await admit_bytes(
         tx,
         model.namespace_id,
         body.size_bytes,
         digest=body.expected,
-        replaced=0 if there is None else there.size_bytes,
+        replaced=None if draft is None else partial(find_draft_file, tx, draft.id, path),
     )
 
 

@@ -10,7 +10,7 @@ does not fit now. Neither says how much is there: not everybody who writes sees 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from registry.catalog.usage import (
@@ -21,6 +21,7 @@ from registry.catalog.usage import (
     pin_quota,
 )
 from registry.domain.principals import Principal
+from registry.domain.trees import TreeFile
 from registry.errors import QuotaExceeded, QuotaReached
 from store.digest import Digest
 from store.index.transactions import Tx
@@ -54,17 +55,26 @@ def _require(quota: str, slug: str, most: int | None, before: int, after: int) -
 
 
 async def admit_bytes(
-    tx: Tx, namespace_id: str, size_bytes: int, *, digest: Digest | None, replaced: int
+    tx: Tx,
+    namespace_id: str,
+    size_bytes: int,
+    *,
+    digest: Digest | None,
+    replaced: Callable[[], Awaitable[TreeFile | None]] | None,
 ) -> None:
     """Refuse a file by its announced length, before it travels, if it cannot be counted in.
 
-    `replaced` is the length of the file that it takes the place of. Where the digest is declared
-    and the namespace holds it, nothing grows. Where none is declared the bytes are taken for new:
-    whoever sends again what is there into a full namespace declares what it is.
+    `replaced` finds the file that it takes the place of, where there may be one. Where the digest
+    is declared and the namespace holds it, nothing grows. Where none is declared the bytes are
+    taken for new: whoever sends again what is there into a full namespace declares what it is.
     """
     standing = await find_standing(tx, namespace_id)
     most = standing.most_bytes
-    if most is None or standing.usage.bytes - replaced + size_bytes <= most:
+    used = standing.usage.bytes
+    if most is None or used + size_bytes <= most:
+        return
+    going = None if replaced is None else await replaced()
+    if going is not None and used - going.size_bytes + size_bytes <= most:
         return
     if digest is not None and await namespace_holds(tx, namespace_id, digest):
         return

@@ -11,8 +11,7 @@ from sqlalchemy import text
 from registry.catalog.usage import Usage, recount
 from store.digest import Digest
 from store.index.transactions import Statement, Tx
-from tests.support.builders import Registry, tar_of
-from tests.support.serving import Answer
+from tests.support.builders import Answer, Registry, tar_of
 
 URL: Final = "/api/v1/namespaces"
 KB: Final = 1024
@@ -141,6 +140,7 @@ async def test_what_is_announced_too_long_is_refused_before_it_travels(
     before = registry.store.ingest.blobs_stored
 
     assert refused(await registry.put("/models/nlp~a/1.0.0/g", of("b", 3 * KB)), 413)
+    assert refused(await registry.put("/models/nlp~new/1.0.0/g", of("b", 3 * KB)), 413)
     assert refused(await registry.put("/models/nlp~a/1.0.0/g", of("b")), 429)
 
     assert registry.store.ingest.blobs_stored == before
