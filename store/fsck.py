@@ -22,8 +22,7 @@ dangling            a reference to an absent or damaged blob          none: uplo
 unsettled           a move that a crash interrupted                   finished or reverted
 =================== ================================================= ==========================
 
-Files younger than the grace period are left alone: somebody may be at work on them. Staging files
-are left alone for ten minutes at least.
+Files younger than the grace period are left alone: somebody may be at work on them.
 Adopted orphans are pinned for `RECOVERED`, so that the next collection does not take them again.
 """
 
@@ -60,12 +59,6 @@ from store.quarantine import (
 from store.scrub import Finding, Scrub
 
 PAGE: Final = 500
-RESTING: Final = 600 * SECOND
-"""A staging file that was written to since is somebody's, however short the grace period is set.
-
-A new session has its file a moment before its row, and a direct upload never has one; neither may
-pause this long.
-"""
 LAST: Final = b"\xff" * 33
 """Behind every digest."""
 
@@ -215,7 +208,7 @@ class Fsck:
             staged.add(info.session)
             row, now = await self._index.look(partial(_upload_with_time, session=info.session))
             is_running = row is not None and row.state != FINISHED
-            if is_running or info.modified_at > now - max(self._grace, RESTING):
+            if is_running or info.modified_at > now - self._grace:
                 yield None
                 continue
             if repair:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from store.digest import Digest
-from store.fsck import RESTING, FsckReport
+from store.fsck import FsckReport
 from store.index import claims, state
 from store.index.blobs import BlobRow
 from store.opening import Store
@@ -186,23 +186,6 @@ async def test_stray_staging_files_are_removed(store: Store, clock: ManualClock)
     )
 
     assert [info async for info in store.blobs.list_staged()] == []
-
-
-async def test_a_staging_file_in_hand_is_left_alone_however_short_the_grace(
-    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A session has its file before its row, and a direct upload has no row at all."""
-    monkeypatch.setattr(store.fsck, "_grace", 0)
-    writer = await store.blobs.stage("put_in_hand")
-    writer.append_blocking(0, [CONTENT])
-    await writer.close()
-    [info] = [info async for info in store.blobs.list_staged()]
-    clock.now = info.modified_at + RESTING - 1
-
-    assert await twice(store) == ([], [])
-
-    clock.now += 1
-    assert len((await store.fsck.run(repair=True)).findings) == 1
 
 
 async def test_sessions_without_bytes_are_forgotten(store: Store, clock: ManualClock) -> None:
