@@ -152,6 +152,7 @@ class EventsConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditConfig(msgspec.Struct, frozen=True, kw_only=True):
+    keep_days: Annotated[int, Meta(ge=0, le=36500)] = 0
     address_days: Annotated[int, Meta(ge=0, le=36500)] = 90
 
 

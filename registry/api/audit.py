@@ -105,6 +105,9 @@ class VerdictAnswer(msgspec.Struct, frozen=True):
     seals: int
     entries: int
     unsealed: int
+    removed_through: Annotated[
+        int, Meta(description="The last entry that retention removed, or 0.")
+    ]
     findings: list[Finding]
     findings_total: int
 
@@ -180,6 +183,7 @@ def show_verdict(found: Verdict) -> VerdictAnswer:
         seals=found.seals,
         entries=found.entries,
         unsealed=found.unsealed,
+        removed_through=found.removed_through,
         findings=found.findings,
         findings_total=found.findings_total,
     )

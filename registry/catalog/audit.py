@@ -1,7 +1,8 @@
 """Rows of the audit log: who did what to which entity, before and after, for which request.
 
 An entry is written by `record` in the transaction of the change itself, so that neither is ever
-there without the other. No statement here changes or removes an entry.
+there without the other. No statement here changes an entry, and only
+retention removes any.
 
 **Secrets.** What stands under a name like password, secret, token or key is replaced before it is
 written, see `registry.domain.masking`.
@@ -17,7 +18,7 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Text, bindparam, func, insert, or_, select
+from sqlalchemy import Text, bindparam, delete, func, insert, or_, select
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -81,6 +82,7 @@ _BETWEEN = Statement(
     .order_by(audit.c.id)
     .limit(bindparam("most"))
 )
+_DELETE = Statement(delete(audit).where(audit.c.id <= bindparam("last")))
 _LAST_ID = Statement(select(audit.c.id).order_by(audit.c.id.desc()).limit(1))
 _COUNT = Statement(
     select(func.count())
@@ -334,6 +336,11 @@ async def count_between(tx: Tx, after: int, last: int) -> int:
     row = await tx.one(_COUNT, after=after, last=last)
     assert row is not None, "a count is always one row"
     return int(row[0])
+
+
+async def delete_through(tx: Tx, last: int) -> int:
+    """Remove the oldest entries, for `registry.services.audit_retention`; returns how many."""
+    return await tx.run(_DELETE, last=last)
 
 
 async def last_id(tx: Tx) -> int:

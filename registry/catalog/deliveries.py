@@ -11,6 +11,7 @@ from sqlalchemy import and_, bindparam, case, delete, func, insert, null, select
 
 from registry.catalog.audit import AuditEntry
 from registry.catalog.schema import audit, deliveries, experiments, models, runs, webhooks
+from registry.catalog.webhooks import heard_since
 from registry.domain.webhooks import Delivery
 from store.index.state import get_state, put_state
 from store.index.transactions import Row, Statement, Tx
@@ -18,6 +19,7 @@ from store.index.transactions import Row, Statement, Tx
 MOST_COUNTED: Final = 10_000
 """Waiting deliveries are counted up to here."""
 
+_FIRST_TOLD = Statement(select(func.min(deliveries.c.entry)))
 _PLACE: Final = "webhooks.entry"
 _AUDIT: Final = tuple(audit.c[name] for name in AuditEntry.__struct_fields__)
 
@@ -200,6 +202,20 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 async def followed_place(tx: Tx) -> int:
     """The last audit entry that was looked at."""
     return int(await get_state(tx, _PLACE) or 0)
+
+
+async def first_needed_entry(tx: Tx) -> int | None:
+    """The oldest entry that a delivery tells of, or that is still to be looked at; None for none.
+
+    What nobody listens for need not be looked at.
+    """
+    since = await heard_since(tx)
+    row = await tx.one(_FIRST_TOLD)
+    first = None if row is None or row[0] is None else int(row[0])
+    if since is None:
+        return first
+    unread = max(await followed_place(tx), since) + 1
+    return unread if first is None else min(first, unread)
 
 
 async def put_followed_place(tx: Tx, entry: int) -> None:

@@ -16,8 +16,10 @@ from store.index.transactions import Row, Statement, Tx
 NO_SEAL: Final = bytes(32)
 """What the first seal is chained to."""
 
+_CHECKPOINT_DOMAIN: Final = b"digestry-audit-checkpoint-1\n"
 _DOMAIN: Final = b"digestry-audit-seal-1\n"
 _KEYS: Final = "audit.keys"
+_CHECKPOINT: Final = "audit.checkpoint"
 
 _COLUMNS = (
     audit_seals.c.number,
@@ -71,6 +73,30 @@ class SealKey(msgspec.Struct, frozen=True):
     since: int
 
 
+class Checkpoint(msgspec.Struct, frozen=True):
+    """Entries up to `last`, those of the seals up to `number`, were removed by retention.
+
+    `seal` is the value of that seal, `key_id` the root key under which `value` was made of it all.
+    """
+
+    number: int
+    last: int
+    seal: str
+    created_at: int
+    key_id: str
+    value: str = ""
+
+
+async def checkpoint(tx: Tx) -> Checkpoint | None:
+    """How far retention got; None if it never removed anything."""
+    text = await get_state(tx, _CHECKPOINT)
+    return None if text is None else msgspec.json.decode(text, type=Checkpoint)
+
+
+async def put_checkpoint(tx: Tx, made: Checkpoint) -> None:
+    await put_state(tx, _CHECKPOINT, msgspec.json.encode(made).decode())
+
+
 async def last_seal(tx: Tx) -> Seal | None:
     row = await tx.one(_LAST)
     return None if row is None else _seal(row)
@@ -118,6 +144,12 @@ def canonical_entry(entry: AuditEntry) -> bytes:
     """An entry in the bytes that are hashed: every field with its kind and its length."""
     fields: Iterable[int | str | None] = msgspec.structs.astuple(entry)
     return b"".join(map(_field, fields))
+
+
+def canonical_checkpoint(made: Checkpoint) -> bytes:
+    """What a checkpoint says, in the bytes that are hashed."""
+    fields = (made.number, made.last, made.seal, made.created_at)
+    return _CHECKPOINT_DOMAIN + b"".join(map(_field, fields))
 
 
 def _field(value: int | str | None) -> bytes:

@@ -102,6 +102,7 @@ _HEADS = Statement(
         select(observation_marks.c.last)
         .where(observation_marks.c.name == bindparam("name"))
         .scalar_subquery(),
+        select(func.min(audit.c.id)).scalar_subquery(),
     )
 )
 _kinds = func.json_each(bindparam("kinds", type_=Text)).table_valued("value", name="without")
@@ -124,10 +125,12 @@ _REPORTED = Statement(
 
 
 class Heads(msgspec.Struct, frozen=True):
-    """How far somebody has read: the last audit entry and the last mark."""
+    """How far somebody has read: the last audit entry and mark; and where the log begins."""
 
     entry: int
     mark: int
+    oldest: int = 0
+    """The oldest audit entry that is left."""
 
 
 class Reported(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,9 +161,12 @@ async def all_candidates(tx: Tx) -> tuple[Heads, list[Candidate]]:
 
 
 async def changes_since(tx: Tx, seen: Heads, *, most: int) -> Changes | None:
-    """What changed since `seen`; None if it is more than `most` entries, bindings or reports."""
+    """What changed since `seen`; None for more than `most` entries, bindings or reports.
+
+    None too where retention removed entries that were not seen.
+    """
     heads = await _heads(tx)
-    if heads.entry - seen.entry > most:
+    if heads.entry - seen.entry > most or heads.oldest > seen.entry + 1:
         return None
     changed: list[str] = []
     candidates: list[Candidate] = []
@@ -187,8 +193,8 @@ _KINDS: Final = msgspec.json.encode(KINDS_WITHOUT_EFFECT).decode()
 
 async def _heads(tx: Tx) -> Heads:
     row = await tx.one(_HEADS, name=MARKS)
-    assert row is not None, "one row of two numbers"
-    return Heads(row[0] or 0, row[1] or 0)
+    assert row is not None, "one row of three numbers"
+    return Heads(row[0] or 0, row[1] or 0, row[2] or 0)
 
 
 def _candidate(row: Row) -> Candidate:

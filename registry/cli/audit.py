@@ -196,5 +196,9 @@ def _tell(found: VerdictAnswer) -> None:
         f"{'intact' if found.is_intact else 'NOT INTACT'}: {many(found.seals, 'seal')}, "
         f"entries sealed: {found.entries}, not sealed yet: {found.unsealed}"
     )
+    if found.removed_through:
+        say(
+            f"entries up to {found.removed_through} were removed by retention, and are not verified"
+        )
     if found.seal is not None:
         say(f"head {found.seal.head}")

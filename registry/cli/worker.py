@@ -49,6 +49,7 @@ from registry.keys import (
 from registry.measures import measure_work
 from registry.middlewares.access_log import AccessLog
 from registry.services.archive import keep_archive, thaw_wanted
+from registry.services.audit_retention import remove_old_entries
 from registry.services.cards import follow_cards
 from registry.services.change import expire_answers
 from registry.services.deliveries import expire as expire_deliveries
@@ -270,6 +271,9 @@ def housekeeping(config: Config, store: Store, app: web.Application) -> Housekee
         Job("expire retention plans", 3600, partial(expire_plans, store)),
         Job("forget ended logins", 3600, partial(forget_ended, store)),
     ]
+    if config.audit.keep_days:
+        removing = partial(remove_old_entries, store, app[SEALS], days=config.audit.keep_days)
+        keeping.append(Job("remove old audit entries", 3600, removing))
     if config.audit.address_days:
         forgetting = partial(forget_origins, store, days=config.audit.address_days)
         keeping.append(Job("forget addresses", 3600, forgetting))

@@ -54,6 +54,7 @@ from registry.catalog.seals import (
     SealKey,
     canonical,
     canonical_entry,
+    checkpoint,
     insert_seal,
     last_seal,
     put_seal_keys,
@@ -61,7 +62,7 @@ from registry.catalog.seals import (
 )
 from registry.domain.principals import Principal
 from registry.errors import Invalid
-from registry.services.verifying import PAGE_ENTRIES, Check, Verdict
+from registry.services.verifying import CHECKPOINT_LABEL, PAGE_ENTRIES, Check, Verdict
 from store.errors import StoreRefused
 from store.index.transactions import Tx
 from store.opening import Store
@@ -150,12 +151,22 @@ class Seals:
         Raises `Invalid` for what is no head.
         """
         root = await self.root_key()
-        check = Check(self._index, root.sub_key(LABEL), root.id, await self._index.read(seal_keys))
-        if since is not None:
-            await check.require(*parse_head(since))
-        if since is not None and only_after:
-            await check.begin_after(parse_head(since)[0])
-        return await check.run()
+        while True:
+            reached = await self._index.read(checkpoint)
+            check = Check(
+                self._index,
+                root.sub_key(LABEL),
+                root.id,
+                await self._index.read(seal_keys),
+                root.sub_key(CHECKPOINT_LABEL),
+            )
+            if since is not None:
+                await check.require(*parse_head(since))
+            if since is not None and only_after:
+                await check.begin_after(parse_head(since)[0])
+            verdict = await check.run()
+            if verdict.is_intact or await self._index.read(checkpoint) == reached:
+                return verdict  # else retention removed what was being read
 
     async def begin_again(self, principal: Principal) -> RootKey:
         """Go on with a new root key because the old one is lost; the log says so. Server stopped.

@@ -16,10 +16,13 @@ import msgspec
 from registry.catalog.audit import count_between, entries_between
 from registry.catalog.seals import (
     NO_SEAL,
+    Checkpoint,
     Seal,
     SealKey,
     canonical,
+    canonical_checkpoint,
     canonical_entry,
+    checkpoint,
     find_seal,
     last_seal,
     seals_after,
@@ -43,7 +46,10 @@ FindingKind: TypeAlias = Literal[
     "head_missing",
     "head_differs",
     "key_missing",
+    "checkpoint_changed",
 ]
+
+CHECKPOINT_LABEL: Final = "audit checkpoint"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -64,6 +70,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     seals: int
     entries: int
     unsealed: int
+    removed_through: int
+    """The last entry that retention removed; 0 if none was."""
     findings: list[Finding]
     findings_total: int
 
@@ -71,11 +79,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 class Check:
     """One run over the seals; memory does not grow with their number."""
 
-    def __init__(self, index: Index, key: bytes, root_id: str, keys: list[SealKey]) -> None:
+    def __init__(
+        self, index: Index, key: bytes, root_id: str, keys: list[SealKey], checkpoint_key: bytes
+    ) -> None:
+        self._checkpoint_key = checkpoint_key
         self._index = index
         self._key = key
         self._known_from = max((known.since for known in keys if known.id == root_id), default=1)
         self._is_known = not keys or keys[-1].id == root_id
+        self._root_id = root_id
+        self._checkpoint: Checkpoint | None = None
         self._before: Seal | None = None
         self._number = 0
         self._seals = 0
@@ -102,8 +115,10 @@ class Check:
 
     async def run(self) -> Verdict:
         """Look at every seal and every entry."""
+        await self._read_checkpoint()
+        removed = 0 if self._checkpoint is None else self._checkpoint.last
         if self._before is None:
-            below = await self._index.read(partial(count_between, after=-_EVERYTHING, last=0))
+            below = await self._index.read(partial(count_between, after=-_EVERYTHING, last=removed))
             if below:
                 self._find("entries_added", 0, 0, 0, f"{below} entries stand before the first")
         while page := await self._index.read(
@@ -111,6 +126,8 @@ class Check:
         ):
             for seal in page:
                 await self._check(seal)
+        if self._checkpoint is not None and self._number < self._checkpoint.number:
+            self._find("seal_missing", self._checkpoint.number, 0, 0, "entries of it were removed")
         last = 0 if self._before is None else self._before.last
         return Verdict(
             is_intact=not self._total,
@@ -118,9 +135,23 @@ class Check:
             seals=self._seals,
             entries=self._entries,
             unsealed=await self._index.read(partial(count_between, after=last, last=_EVERYTHING)),
+            removed_through=removed,
             findings=self._findings,
             findings_total=self._total,
         )
+
+    async def _read_checkpoint(self) -> None:
+        """What retention removed; a checkpoint that does not hold excuses nothing."""
+        found = await self._index.read(checkpoint)
+        if found is None:
+            return
+        value = checkpoint_value(self._checkpoint_key, found).hex()
+        if found.key_id != self._root_id:
+            self._find("key_missing", found.number, 0, found.last, "the checkpoint's key is gone")
+        elif not hmac.compare_digest(value, found.value):
+            self._find("checkpoint_changed", found.number, 0, found.last, "is not what was written")
+        else:
+            self._checkpoint = found
 
     async def _check(self, seal: Seal) -> None:
         before = self._before
@@ -136,7 +167,16 @@ class Check:
             1 if before is None else before.last + 1
         ):
             self._find("chain_broken", seal.number, seal.first, seal.last, "does not follow")
-        await self._check_entries(seal)
+        reached = self._checkpoint
+        if reached is None or seal.number > reached.number:
+            await self._check_entries(seal)
+        elif seal.number == reached.number and (seal.seal.hex(), seal.last) != (
+            reached.seal,
+            reached.last,
+        ):
+            self._find(
+                "chain_broken", seal.number, seal.first, seal.last, "is not that of the checkpoint"
+            )
         self._before, self._number = seal, seal.number
         self._seals += 1
 
@@ -189,6 +229,11 @@ class Check:
         self._total += 1
         if len(self._findings) < MOST_FINDINGS:
             self._findings.append(Finding(kind, seal, first, last, detail))
+
+
+def checkpoint_value(key: bytes, made: Checkpoint) -> bytes:
+    """What proves a checkpoint, under the sub-key for `CHECKPOINT_LABEL`."""
+    return hmac.digest(key, canonical_checkpoint(made), hashlib.sha256)
 
 
 class _Hashed(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ Enumerations and lengths are checked here as well as in the domain, because a re
 hand-edited database has not passed through the domain.
 
 `alias_events` and `audit` only ever grow: no statement of `registry.catalog` changes a row of them,
-and only purging a model removes its alias events.
+only purging a model removes its alias events, and only retention removes entries of the log.
 """
 
 from __future__ import annotations

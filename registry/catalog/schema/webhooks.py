@@ -56,7 +56,7 @@ deliveries = Table(
     "deliveries",
     metadata,
     Column("webhook", Text, ForeignKey("webhooks.id"), primary_key=True),
-    # The audit entry that it tells of, which is never removed; each is told once.
+    # The audit entry that it tells of, which stays as long; each is told once.
     Column("entry", BigInteger, primary_key=True),
     # What its model was called then.
     Column("model_name", Text),
