@@ -26,6 +26,8 @@ async def root(site: Site) -> Person:
     await change(site, root, "POST", "experiments", {"namespace": "speech", "name": "hearing"})
     for run, experiment in (("tuned", "nlp~tuning"), ("heard", "speech~hearing")):
         await change(site, root, "POST", "runs", {"name": run, "experiment": experiment})
+    crossed = {"name": "crossed", "experiment": "nlp~tuning", "model": "speech/whisper"}
+    await change(site, root, "POST", "runs", crossed)  # it lies where its model does
     for namespace in ("nlp", "speech"):
         guard = {"namespace": namespace, "aliases": ["*"], "rules": {"approvals": 1}}
         await change(site, root, "POST", "guards", guard)
@@ -60,7 +62,13 @@ NLP = {
     ("run", "tuned"),
     ("guard", "nlp"),
 }
-OTHERS = {("namespace", "speech"), ("model", "speech/whisper"), ("team", "crew"), ("run", "heard")}
+OTHERS = {
+    ("namespace", "speech"),
+    ("model", "speech/whisper"),
+    ("team", "crew"),
+    ("run", "heard"),
+    ("run", "crossed"),
+}
 
 
 async def test_an_administrator_reads_everything(site: Site, root: Person) -> None:
