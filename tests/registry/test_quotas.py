@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Final
 
+import pytest
 from sqlalchemy import text
 
 from registry.catalog.usage import Usage, recount
+from registry.domain.principals import LOCAL
+from registry.domain.references import parse_model
+from registry.errors import QuotaExceeded
+from registry.services.drafts import Body, Target, put_file
 from store.digest import Digest
 from store.index.transactions import Statement, Tx
 from tests.support.builders import Answer, Registry, tar_of
@@ -145,6 +151,35 @@ async def test_what_is_announced_too_long_is_refused_before_it_travels(
 
     assert registry.store.ingest.blobs_stored == before
     assert (await registry.put("/models/nlp~a/1.0.0/f", of("c", 2 * KB))).status in (200, 201)
+
+
+@pytest.mark.parametrize("model", ["nlp/a", "nlp/new"])
+async def test_not_a_byte_of_what_is_refused_early_is_read(registry: Registry, model: str) -> None:
+    await limit(registry, quota_bytes=2 * KB)
+    await registry.send("POST", "/api/v1/models", json={"name": "nlp/a"})
+    target = Target(parse_model(model), "1.0.0", "f")
+
+    async def unread() -> AsyncGenerator[bytes, None]:
+        raise AssertionError("the body was read")
+        yield b""
+
+    with pytest.raises(QuotaExceeded):
+        await put_file(registry.store, LOCAL, target, Body(unread(), size_bytes=3 * KB))
+
+
+async def test_what_was_purged_returns_only_where_it_fits(registry: Registry) -> None:
+    await limit(registry, quota_bytes=2 * KB, quota_versions=1)
+    await registry.publish("nlp~a", "1.0.0", {"f": of("a")})
+    await registry.send("DELETE", "/api/v1/models/nlp~a/versions/1.0.0")
+    await registry.send("POST", "/api/v1/models/nlp~a/versions/1.0.0/purge")
+    await registry.publish("nlp~a", "2.0.0", {"f": of("b")})
+    again = partial(registry.put, "/models/nlp~a/1.0.0.tar", tar_of({"f": of("a")}))
+
+    assert refused(await again(), 429, "versions")
+    assert await used(registry) == (KB, 1)
+    await limit(registry, quota_versions=2)
+    assert (await again()).status == 201
+    assert await used(registry) == (2 * KB, 2)
 
 
 async def test_what_is_there_already_may_be_named_again_in_a_full_namespace(

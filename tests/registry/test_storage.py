@@ -121,12 +121,20 @@ async def test_hidden_owners_are_neither_named_nor_counted(guarded: Guarded) -> 
     all_of_it = await make_person(store, "grace")
     namespace = await guarded.ask(guarded.admin, "GET", f"{API}/namespaces/nlp")
     await grant(store, all_of_it, "reader", kind="namespace", on=namespace.json["slug"])
-    owners = f"{API}/blobs/{Digest.of(of('a'))}/owners"
+    other = await make_person(store, "zoe", is_admin=True)
+    digest = str(Digest.of(of("a")))
+    for who in (guarded.admin, other):
+        await guarded.ask(who, "POST", f"{API}/pins", json={"digest": digest})
+    owners = f"{API}/blobs/{digest}/owners"
+
+    def is_root(who: Person) -> bool:
+        return who is guarded.admin
 
     async def names(who: Person) -> list[str]:
         found = (await guarded.ask(who, "GET", owners)).json
-        assert found["pins"] == []
-        assert (found["leases"] is None) == (who is not guarded.admin)
+        pins = [(pin["owner"], pin["kind"]) for pin in found["pins"]]
+        assert pins == ([(guarded.admin.id, "kept"), (other.id, "kept")] if is_root(who) else [])
+        assert (found["leases"] is None) == (not is_root(who))
         return sorted(model["name"] for model in found["models"])
 
     assert await names(reader) == ["nlp/open"]
