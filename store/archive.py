@@ -249,6 +249,15 @@ class Archive:
                 return True
         return False
 
+    async def remove_healed(self, digest: Digest) -> None:
+        """Remove the damaged file of a healed blob, where a crash undid its way into quarantine."""
+        row = await self._index.look(partial(rows.find_blob, digest=digest))
+        if row is None or not row.is_present or not row.is_cold:
+            return
+        with suppress(BlobNotFound):
+            await self._blobs.stat(digest)
+            await self.remove_leftover(row)
+
     # What fsck asks for.
 
     async def recognise(self) -> None:

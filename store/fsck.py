@@ -192,6 +192,7 @@ class Fsck:
             await self._index.run(partial(lose, row=row))
         if repair and await self._archive.heal(row.digest):
             action = f"{action}, healed from the archive"
+            await self._archive.remove_healed(row.digest)
         return Finding(str(row.digest), "missing: no whole file", _action(repair, action))
 
     async def _check_leftover(self, row: BlobRow, repair: bool) -> Finding | None:

@@ -119,12 +119,15 @@ class Scrub:
 
     async def _heal_damaged(self) -> list[Finding]:
         """Blobs found damaged before get another chance: the archive may be readable now."""
-        damaged = await self._index.read(rows.damaged_blobs)
-        return [
-            Finding(str(row.digest), "it was damaged before", "healed from the archive")
-            for row in damaged
-            if await self._archive.heal(row.digest)
-        ]
+        findings = []
+        for row in await self._index.read(rows.damaged_blobs):
+            if await self._archive.heal(row.digest):
+                await self._archive.remove_healed(row.digest)
+                healed = Finding(
+                    str(row.digest), "it was damaged before", "healed from the archive"
+                )
+                findings.append(healed)
+        return findings
 
     async def check(self, digest: Digest) -> bool:
         """Verify one blob that a reader found suspect; say whether it is whole."""
@@ -193,6 +196,7 @@ class Scrub:
         self.damaged_blobs += 1
         if await self._archive.heal(row.digest):
             action = f"{action}, healed from the archive"
+            await self._archive.remove_healed(row.digest)
         return Finding(str(row.digest), problem, action)
 
     async def _hash_cold(self, row: BlobRow, number: int, pace: SteadyPace) -> RunningHash:
