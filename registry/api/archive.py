@@ -139,6 +139,6 @@ ROUTES: Final = [
         summary="Take an archive for this store's",
         tag="retention",
         answers={200: AdoptedAnswer},
-        problems=(503,),
+        problems=(409, 503),
     ),
 ]

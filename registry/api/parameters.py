@@ -401,6 +401,13 @@ BODIES: Final[Mapping[str, Any]] = {
             }
         ],
     },
+    "GuardBody": {
+        "namespace": "nlp",
+        "aliases": ["guarded"],
+        "rules": {"approvals": 1, "metrics": [{"name": "accuracy", "at_least": 0.9}]},
+    },
+    "GuardPatchBody": {"rules": {"approvals": 2}, "active": True},
+    "SigningBody": {"path": "/models/nlp~bert/1.4.0/model.safetensors", "expires_in": 600},
     "ScrubQuestion": {"rate_bytes_per_second": 100 << 20},
     "TeamCreate": {"name": "speech", "department": "research", "cost_center": "4711"},
     "WebhookBody": {

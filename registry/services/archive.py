@@ -43,6 +43,7 @@ from registry.catalog.audit import Entry, record
 from registry.catalog.models import find_model_by_id
 from registry.catalog.versions import find_version_by_id
 from registry.domain.principals import HOUSEKEEPING, Principal
+from registry.errors import Conflict
 from registry.services.change import change
 from store.archive import ArchiveStatus
 from store.cold import ColdMarker
@@ -97,7 +98,19 @@ async def show_archive(store: Store) -> Standing:
 
 
 async def adopt_archive(store: Store, principal: Principal) -> ColdMarker:
-    """Take the archive that is at its place for this store's; raises `ArchiveUnavailable`."""
+    """Take the archive that is at its place for this store's; raises `ArchiveUnavailable`.
+
+    Raises `Conflict`, code ``archive_absent``, where there is none and no blob is in one.
+    """
+    if not await store.cold.is_there():
+        totals = (await store.archive.status()).totals
+        if not totals.blobs and not totals.spares:
+            raise Conflict(
+                "archive",
+                "of this store",
+                "is not there, and nothing needs one",
+                code="archive_absent",
+            )
     marker = await store.cold.adopt()
 
     async def unit(tx: Tx) -> None:

@@ -150,6 +150,7 @@ class World:
     def ask(self, case: Any, who: str) -> requests.Response:
         token = self._newcomer() if who == "somebody" else self.tokens[who]
         headers = self._headers(token)
+        self.session.cookies.clear()  # one route gives some, and others would be asked with them
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the generator, about its own work
             found: requests.Response = case.call(
