@@ -18,7 +18,7 @@ SECRETS = [
 ]
 
 
-@pytest.mark.parametrize("text", SECRETS)
+@pytest.mark.parametrize("text", SECRETS, ids=map(str, range(len(SECRETS))))
 def test_a_secret_is_found_and_not_told_again(text: str) -> None:
     [found] = leaks(f"somebody wrote {text} here")
 
