@@ -148,7 +148,7 @@ def canonical_entry(entry: AuditEntry) -> bytes:
 
 def canonical_checkpoint(made: Checkpoint) -> bytes:
     """What a checkpoint says, in the bytes that are hashed."""
-    fields = (made.number, made.last, made.seal, made.created_at)
+    fields: Iterable[int | str] = (made.number, made.last, made.seal, made.created_at)
     return _CHECKPOINT_DOMAIN + b"".join(map(_field, fields))
 
 
