@@ -59,7 +59,6 @@ _PAGE_DELETED = Statement(
 _OTHER_ADMIN = Statement(
     select(users.c.id).where(*_ADMIN, users.c.id != bindparam("id")).limit(literal("1"))
 )
-_ANYBODY = Statement(select(users.c.id).limit(literal("1")))
 _INSERT = Statement(insert(users).values(_WRITTEN))
 _UPDATE = Statement(
     update(users)
@@ -115,11 +114,6 @@ async def deleted_users_after(tx: Tx, after: str, limit: int) -> list[User]:
 async def has_other_admin(tx: Tx, id: str) -> bool:
     """Whether somebody else than the user with this id administers the registry."""
     return await tx.one(_OTHER_ADMIN, id=id) is not None
-
-
-async def has_users(tx: Tx) -> bool:
-    """Whether anybody was ever made."""
-    return await tx.one(_ANYBODY) is not None
 
 
 async def insert_user(tx: Tx, user: User) -> None:

@@ -4,7 +4,7 @@ Every service takes a `Principal`; every read takes a `Visibility`.
 
 A principal acts by a request, and the request's route declares one permission word. The guard of
 the route puts it into `Principal.word`, after making sure that it is held somewhere; the service
-that finds the model asks `Principal.may_act_on`, because only there it is known which one is meant.
+that finds the model asks `Principal.may`, because only there it is known which one is meant.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Principal(msgspec.Struct, frozen=True):
     """Whoever acts. The id is what the index keeps; the name is what people read.
 
     `request_id` is the request they act by and `word` the permission of its route, both empty where
-    there is none. `visibility` follows from `rights`; `principal_of` works both out.
+    there is none. `seen` is what follows from `rights` for reading (`visibility_of`).
     """
 
     id: str

@@ -22,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
 
@@ -307,11 +306,6 @@ class Blobs:
             return good, until
 
         return await self._index.run(unit)
-
-    async def _is_whole(self, row: BlobRow) -> bool:
-        with suppress(BlobNotFound):
-            return (await self._blobs.stat(row.digest)).size_bytes == row.size_bytes
-        return False
 
 
 async def known(tx: Tx, digest: Digest, visibility: Visibility) -> BlobRow | None:

@@ -13,7 +13,7 @@ another namespace takes its aliases and statuses there, so it is held against th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -156,9 +156,11 @@ async def _failed_for(
 
 
 async def _failed_by(
-    tx: Tx, principal: Principal, asked: Iterable[Guard], facts: Facts | None
+    tx: Tx, principal: Principal, asked: Sequence[Guard], facts: Facts | None
 ) -> list[Failure]:
-    mover = frozenset((principal.id, *await team_ids_of(tx, principal.id)))
+    mover = frozenset((principal.id,))
+    if any(guard.rules.movers for guard in asked):
+        mover |= frozenset(await team_ids_of(tx, principal.id))
     return [failure for guard in asked for failure in failures(guard, facts, mover)]
 
 

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from registry.auth.tokens import hash_of
+from registry.auth.tokens import hash_of, is_token
 from registry.catalog import identity
 from registry.catalog.identity import Account, Given, Named, Owned, Shown
 from registry.catalog.sessions import note_session_use
@@ -41,7 +41,6 @@ MOST_REMEMBERED: Final = 10_000
 
 SIGNED_IN_LEVELS: Final = frozenset(("public", "internal"))
 ANONYMOUS_LEVELS: Final = frozenset(("public",))
-
 
 logger = structlog.get_logger()
 
@@ -72,6 +71,8 @@ class Identities:
     async def of_token(self, text: str) -> Principal:
         """Who shows this API token; raises `Unauthenticated` for one that does not hold."""
         key = hash_of(text)
+        if key not in self._known and not is_token(text):
+            raise Unauthenticated  # mistyped or made up: the index need not be asked
         return await self._find(key, partial(_by_token, key=key))
 
     async def of_session(self, id: str) -> Principal:
@@ -96,7 +97,8 @@ class Identities:
         known = self._known.get(key)
         if known is None:
             state = self._state
-            known = await self._index.look(load)
+            # In a reader thread: grants and namespaces may be many, and this is asked seldom.
+            known = await self._index.read(load)
             if known is None:
                 raise Unauthenticated
             if len(self._known) >= MOST_REMEMBERED:
@@ -118,10 +120,16 @@ class Identities:
         self._noted[id] = now
         self._used[id] = now
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._begin)
+            self._arm()
+
+    def _arm(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._begin)
 
     def _begin(self) -> None:
         self._timer = None
+        if self._writing is not None and not self._writing.done():
+            self._arm()
+            return
         self._writing = asyncio.get_running_loop().create_task(self._write())
 
     async def _write(self) -> None:

@@ -13,13 +13,11 @@ from registry.catalog import identity
 from registry.catalog.audit import Entry, record
 from registry.catalog.memberships import (
     Member,
-    TeamOfUser,
     change_role,
     delete_membership,
     find_membership,
     insert_membership,
     members_after,
-    teams_of_user,
 )
 from registry.domain.accounts import Membership, User
 from registry.domain.models import Team
@@ -58,14 +56,6 @@ async def list_members(
 async def _require_member(tx: Tx, principal: Principal, team: Team) -> None:
     if await find_membership(tx, team.id, require_account(principal)) is None:
         raise Denied("read", f"members of {team.name}")
-
-
-async def list_teams_of(
-    store: Store, principal: Principal, *, after: str = "", limit: int = 100
-) -> list[TeamOfUser]:
-    """A page of the caller's teams in order of their ids."""
-    user = require_account(principal)
-    return await store.index.read(lambda tx: teams_of_user(tx, user, after, limit))
 
 
 async def put_member(

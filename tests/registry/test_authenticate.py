@@ -6,9 +6,12 @@ import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
+from registry.auth.tokens import new_token
 from registry.catalog.migrations import CHAINS
 from registry.config import Config
 from store.clock import SECOND
@@ -98,6 +101,27 @@ async def test_what_does_not_hold_is_never_taken_for_nobody(site: Site, shown: s
     answer = await site.ask("GET", "/healthz", headers={"Authorization": shown})
 
     assert (answer.status, answer.code) == (401, "unauthenticated")
+
+
+async def test_the_index_is_not_asked_for_what_cannot_be_a_token(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna = await make_person(site.store, "anna")
+    asked: list[object] = []
+    read = site.store.index.read
+
+    async def counted(unit: Any) -> Any:
+        asked.append(unit)
+        return await read(unit)
+
+    monkeypatch.setattr(site.store.index, "read", counted)
+    wrong = msgspec.structs.replace(anna, token=anna.token[:-1])
+    unknown = msgspec.structs.replace(anna, token=new_token())
+
+    assert await status(site, wrong, "GET", "/healthz") == 401
+    assert asked == []
+    assert await status(site, unknown, "GET", "/healthz") == 401
+    assert asked != []
 
 
 async def test_the_open_mode_does_not_look_at_tokens() -> None:

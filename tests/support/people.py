@@ -5,13 +5,12 @@ For tests of what somebody may do; how people come to be is tested through the A
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from typing import Any
 
 import msgspec
 from sqlalchemy import Table, text
 
+from registry.auth.tokens import hash_of, new_token, prefix_of
 from registry.catalog import identity
 from registry.catalog.schema import grants, memberships, tokens, users
 from registry.config import AuthConfig, Config
@@ -39,7 +38,7 @@ async def make_person(
     store: Store, name: str, *, is_admin: bool = False, kind: str = "user", **token: Any
 ) -> Person:
     """A user with one token; keywords are columns of the token."""
-    person = Person(new_id(USER, store.clock()), name, f"dgt_{secrets.token_hex(32)}")
+    person = Person(new_id(USER, store.clock()), name, new_token())
     now = store.clock()
     common = {"created_at": now, "created_by": "usr_local"}
     user = {
@@ -58,8 +57,8 @@ async def make_person(
         "id": new_id(TOKEN, now),
         "user": person.id,
         "name": "test",
-        "prefix": person.token[:8],
-        "secret_hash": hashlib.sha256(person.token.encode()).digest(),
+        "prefix": prefix_of(person.token),
+        "secret_hash": hash_of(person.token),
         **token,
     }
     if isinstance(shown.get("scopes"), list):
