@@ -261,3 +261,19 @@ async def test_a_new_namespace_is_known_to_patterns_at_once(site: Site) -> None:
     await make_model(site, anna, "nlp-two/bert")
 
     assert await status(site, otto, "GET", f"{MODELS}/nlp-two~bert") == 200
+
+
+async def test_a_deleted_model_is_purged_by_whoever_administers_it_alone(site: Site) -> None:
+    root = await make_person(site.store, "root", is_admin=True)
+    people = {name: await make_person(site.store, name) for name in ("otto", "mia", "lea")}
+    await grant(site.store, people["mia"], "maintainer", kind="namespace", on="nlp")
+    await grant(site.store, people["lea"], "admin", kind="namespace", on="nlp")
+    id = await make_model(site, root, "nlp/bert")
+    await site.ask("DELETE", f"{MODELS}/nlp~bert", headers=root.headers)
+
+    found = {
+        name: await status(site, who, "POST", f"{MODELS}/{id}/purge")
+        for name, who in people.items()
+    }
+
+    assert found == {"otto": 404, "mia": 403, "lea": 204}

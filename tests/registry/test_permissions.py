@@ -32,6 +32,13 @@ ALL_ROUTES: Final = [*ROUTES, *tus.ROUTES]
 LEVELS: Final = ("private", "internal", "public")
 PASSWORD: Final = "correct horse battery staple"
 REFUSED: Final = (401, 403, 404)
+HARMLESS: Final = ("PUT /models/{model}/{version}",)
+"""What preparing changes nothing for, so that who must be refused is asked with it, too."""
+REFUSED_BEFORE: Final = ("POST /api/v1/imports", "POST /api/v1/models/{model}/purge")
+"""Their examples here are bad: the name is in the archive, and what lives has no id to purge by.
+
+Who may is tested in test_exports.py and test_authenticate.py.
+"""
 SPENT_FOR: Final = 10
 """So many routes that change something share a world, and may find what another one left of it."""
 LET_IN: Final[tuple[int, ...]] = ()
@@ -287,13 +294,17 @@ def test_a_route_lets_in_whom_the_table_says_and_nobody_else(world: World, row: 
         if is_change:
             case = world.spent(row).request(OPERATIONS[row.label])
         else:
-            case = world.examples[level].request(OPERATIONS[row.label], is_prepared=False)
+            case = world.examples[level].request(
+                OPERATIONS[row.label], is_prepared=row.label in HARMLESS
+            )
         if row.label == "POST /api/v1/tokens":
             del case.body["user"]  # administrators alone make tokens of others
         answer = world.ask(case, who)
         if is_as_expected(answer.status_code, refusals) or is_beside_the_point(
             world, case, answer, refusals
         ):
+            continue
+        if answer.status_code == 400 and row.label in REFUSED_BEFORE and refusals != LET_IN:
             continue
         got = answer.status_code
         wanted = " or ".join(map(str, refusals)) or "being let in"
@@ -313,14 +324,11 @@ def is_as_expected(status: int, refusals: Collection[int]) -> bool:
 def is_beside_the_point(
     world: World, case: Any, answer: requests.Response, refusals: Collection[int]
 ) -> bool:
-    """The answer tells nothing of who asked: what is missing is missing for administrators too,
-    a request that cannot be is refused before anybody is looked at, and a batch names the refusals
-    of its parts."""
+    """The answer tells nothing of who asked: what is missing is missing for administrators too, and
+    a batch names the refusals of its parts."""
     if refusals == LET_IN:
         return answer.status_code in (401, 404) and is_missing(world, case)
-    return answer.status_code == 400 or (
-        answer.status_code == 409 and answer.json()["code"] == "batch_refused"
-    )
+    return answer.status_code == 409 and answer.json()["code"] == "batch_refused"
 
 
 def is_missing(world: World, case: Any) -> bool:
