@@ -62,7 +62,7 @@ class Rates:
         # When the bucket of a principal and class will be full: empty is a minute from now.
         self._full_at: dict[tuple[str, RateClass], float] = {}
 
-    def limits(self, rate: RateClass) -> bool:
+    def counts(self, rate: RateClass) -> bool:
         """Whether requests of this class are counted at all."""
         return rate in self._limits
 

@@ -113,7 +113,7 @@ def guard(route: Route, rates: Rates | None = None) -> Handler:
         raise ValueError(f"{route.method} {route.path} needs a word of registry.domain.permissions")
     handler, word, reads = route.handler, route.permission, route.body
     rate = rate_class(route)
-    if rates is not None and not rates.limits(rate):
+    if rates is not None and not rates.counts(rate):
         rates = None
 
     async def guarded(request: web.Request) -> web.StreamResponse:

@@ -69,9 +69,9 @@ def test_principals_and_classes_do_not_share() -> None:
 def test_a_class_without_a_limit_is_not_counted() -> None:
     rates = Rates({"read": 0, "write": 5})
 
-    assert not rates.limits("read")
-    assert not rates.limits("login")
-    assert rates.limits("write")
+    assert not rates.counts("read")
+    assert not rates.counts("login")
+    assert rates.counts("write")
 
 
 def test_buckets_are_bounded() -> None:

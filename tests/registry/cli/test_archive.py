@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from registry.cli import archive as work
 from registry.cli import commands, offices
 from registry.cli.presence import Presence
 from store.clock import SECOND
+from tests.registry.cli.shells import Shell
 from tests.support.clock import ManualClock
 from tests.support.deploying import publish
 from tests.support.retaining import done, policy, retained
@@ -37,27 +37,9 @@ def data(tmp_path: Path) -> Path:
     return root
 
 
-class Shell:
-    """Runs commands and keeps what they said."""
-
-    def __init__(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self._data = data
-        self._capsys = capsys
-
-    def run(self, *arguments: str, code: int = 0) -> str:
-        self._capsys.readouterr()
-        found = commands.run_command(["archive", *arguments, "--data", str(self._data)])
-        said = self._capsys.readouterr()
-        assert found == code, (said.out, said.err)
-        return said.err if code > 1 else said.out
-
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        return json.loads(self.run(*arguments, "--json", code=code))
-
-
 @pytest.fixture
 def shell(data: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(data, capsys)
+    return Shell("archive", data, capsys)
 
 
 def test_what_is_retired_is_moved_and_told(shell: Shell) -> None:
@@ -114,7 +96,7 @@ async def test_the_same_through_a_server(
 
         monkeypatch.setattr(work, "open_office", remote)
         monkeypatch.setattr(offices, "authorization", lambda _: "")  # the open mode
-        shell = Shell(tmp_path / "data", capsys)
+        shell = Shell("archive", tmp_path / "data", capsys)
         ran = await asyncio.to_thread(shell.run, "run")
         status = await asyncio.to_thread(shell.json, "status")
         adopted = await asyncio.to_thread(shell.run, "adopt")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from registry.cli import commands, offices
+from registry.cli import offices
 from registry.cli import retention as work
 from registry.cli.presence import Presence
 from store.clock import SECOND
+from tests.registry.cli.shells import Shell
 from tests.support.clock import ManualClock
 from tests.support.deploying import publish
 from tests.support.retaining import policy, retained
@@ -37,27 +37,9 @@ def data(tmp_path: Path) -> Path:
     return root
 
 
-class Shell:
-    """Runs commands and keeps what they said."""
-
-    def __init__(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self._data = data
-        self._capsys = capsys
-
-    def run(self, *arguments: str, code: int = 0) -> str:
-        self._capsys.readouterr()
-        found = commands.run_command(["retention", *arguments, "--data", str(self._data)])
-        said = self._capsys.readouterr()
-        assert found == code, (said.out, said.err)
-        return said.err if code > 1 else said.out
-
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        return json.loads(self.run(*arguments, "--json", code=code))
-
-
 @pytest.fixture
 def shell(data: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(data, capsys)
+    return Shell("retention", data, capsys)
 
 
 def test_a_plan_is_shown_and_applied_on_a_free_directory(shell: Shell) -> None:
@@ -127,7 +109,7 @@ async def test_the_same_through_a_server(
         monkeypatch.setattr(work, "open_office", remote)
         monkeypatch.setattr(offices, "authorization", lambda _: "")  # the open mode
         monkeypatch.setattr(work, "_AT_ONCE", 1)
-        shell = Shell(tmp_path / "data", capsys)
+        shell = Shell("retention", tmp_path / "data", capsys)
         plan = await asyncio.to_thread(shell.json, "plan", "--kept")
         done = await asyncio.to_thread(shell.run, "apply", plan["report"]["plan"])
         status = await asyncio.to_thread(shell.json, "status")
