@@ -90,7 +90,7 @@ class Principal(msgspec.Struct, frozen=True):
     """Whoever acts. The id is what the index keeps; the name is what people read.
 
     `request_id` is the request they act by and `word` the permission of its route, both empty where
-    there is none. `seen` is what follows from `rights` for reading (`visibility_of`).
+    there is none. `sight` is what follows from `rights` for reading (`visibility_of`).
     """
 
     id: str
@@ -98,7 +98,7 @@ class Principal(msgspec.Struct, frozen=True):
     request_id: str = ""
     kind: Kind = "user"
     rights: Rights = NO_RIGHTS
-    seen: Visibility | None = None
+    sight: Visibility | None = None
     word: str = ""
     session: str = ""
     """The token or session it came by, for the audit log; empty where there is none."""
@@ -108,8 +108,8 @@ class Principal(msgspec.Struct, frozen=True):
     @property
     def visibility(self) -> Visibility:
         """What this principal may read."""
-        if self.seen is not None:
-            return self.seen
+        if self.sight is not None:
+            return self.sight
         return Visibility(everything=False, owners=frozenset((self.id,)))
 
     @property
@@ -135,7 +135,7 @@ class Principal(msgspec.Struct, frozen=True):
         return word in self.rights.everywhere
 
 
-LOCAL: Final = Principal("usr_local", "local", kind="local", rights=ALL_RIGHTS, seen=EVERYTHING)
+LOCAL: Final = Principal("usr_local", "local", kind="local", rights=ALL_RIGHTS, sight=EVERYTHING)
 """The one principal of the open mode, and whoever shows the secret of local commands."""
 
 RECOVERED: Final = Principal("usr_recovered", "recovered", kind="system")

@@ -164,7 +164,7 @@ def anonymous(*, anonymous_read: bool) -> Principal:
     rights = Rights(levels=ANONYMOUS_LEVELS if anonymous_read else frozenset())
     seen = visibility_of("", rights)
     seen = msgspec.structs.replace(seen, owners=frozenset())
-    return Principal("usr_anonymous", "anonymous", kind="anonymous", rights=rights, seen=seen)
+    return Principal("usr_anonymous", "anonymous", kind="anonymous", rights=rights, sight=seen)
 
 
 async def principal_for(tx: Tx, account: Account, limit: Words | None = None) -> Principal:
@@ -176,7 +176,7 @@ async def principal_for(tx: Tx, account: Account, limit: Words | None = None) ->
     rights = rights_of(account, given, owned, named, limit)
     kind: Kind = "service" if account.kind == "service" else "user"
     seen = visibility_of(account.id, rights)
-    return Principal(account.id, account.username, kind=kind, rights=rights, seen=seen)
+    return Principal(account.id, account.username, kind=kind, rights=rights, sight=seen)
 
 
 def rights_of(

@@ -36,7 +36,7 @@ OTHER: Final = Digest.of(b"weights that nobody has")
 def somebody(**rights: Any) -> Principal:
     """A user with these rights, and what they let it see."""
     held = Rights(**rights)
-    return Principal("usr_some", "some", rights=held, seen=visibility_of("usr_some", held))
+    return Principal("usr_some", "some", rights=held, sight=visibility_of("usr_some", held))
 
 
 async def is_known(registry: Registry, visibility: Visibility) -> bool:
