@@ -242,8 +242,9 @@ def _register(shape: Shape, rng: random.Random, unique: int) -> Ask:
 
 
 def _make_model(shape: Shape, rng: random.Random, unique: int) -> Ask:
+    """A model whose name sorts among the others, as a user's does, and not before them all."""
     body = {
-        "name": f"bench/{unique}",
+        "name": shapes.new_name(rng.randrange(shape.models), unique),
         "description": "made by the bench",
         "team": shapes.team_name(rng.randrange(shape.teams)),
         "tags": {"domain": "law"},

@@ -55,6 +55,11 @@ def model_name(model: int) -> str:
     return f"family-{model * 7919 % 1000:03d}/{_WORDS[model % 977]}-{model:06d}"
 
 
+def new_name(model: int, unique: int) -> str:
+    """The name of a model that is not there, beside one that is."""
+    return f"{model_name(model)}-{unique}"
+
+
 def version_id(shape: Shape, model: int, number: int) -> str:
     return row_id("ver_", turn(shape, model, number))
 

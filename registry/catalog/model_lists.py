@@ -24,7 +24,8 @@ from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
-from sqlalchemy import Text, bindparam, func, select, tuple_
+from sqlalchemy import Text as SqlText
+from sqlalchemy import bindparam, func, select, tuple_
 from sqlalchemy import literal_column as literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -33,7 +34,7 @@ from sqlalchemy.sql.selectable import Select
 
 from registry.catalog.models import COLUMNS, model_of
 from registry.catalog.schema import model_grams, model_tags, models, search_documents
-from registry.catalog.substrings import Look
+from registry.catalog.substrings import TEXT_COLUMNS, Look, Text
 from registry.catalog.visible import FEW as FEW_SEEN
 from registry.catalog.visible import few_seen, sees_model
 from registry.domain.models import Model
@@ -45,7 +46,7 @@ MOST_COUNTED: Final = 10_000
 RARE: Final = 2_000
 """No more matches of a substring than this are looked up and sorted without trying the list first.
 
-Finding out took up to 0.8 ms; looking up and sorting 2.5 us each, looking at a row 7 us.
+Finding out took up to 0.8 ms; looking up and sorting 2.5 us each, looking at a row 4 us.
 """
 
 FEW: Final = 20_000
@@ -68,6 +69,8 @@ Restriction: TypeAlias = Literal["none", "few", "many"]
 """Whether all models may be seen, only few of them, whose ids are bound, or any number."""
 Substring: TypeAlias = Literal["none", "prefix", "known", "few", "many", "unindexed"]
 """How the models with a substring are found: ``known`` by their documents, which were asked for."""
+Wanted: TypeAlias = Literal["models", "texts", "count"]
+"""What a statement yields: whole rows, what is looked at for a substring, or how many there are."""
 
 _EQUAL: Final = {
     "team_id": models.c.team,
@@ -121,7 +124,7 @@ class _Shape(msgspec.Struct, frozen=True):
     order: Order
     restriction: Restriction
     has_place: bool
-    is_count: bool
+    wanted: Wanted
 
 
 class _Aside(ColumnElement[Any]):
@@ -180,8 +183,8 @@ async def _looked_through(
     """Of the few models that are seen those with the substring, however many others have it."""
     everything = msgspec.structs.replace(filters, text="")
     look = Look(filters.text, limit)
-    await look.at(tx, await _page(tx, everything, "none", order, place, FEW_SEEN))
-    return look.found
+    await look.at(tx, await _texts(tx, everything, order, place, FEW_SEEN))
+    return await _whole(tx, look)
 
 
 class _Tried(msgspec.Struct, frozen=True):
@@ -198,12 +201,28 @@ async def _looked_at(
     everything = msgspec.structs.replace(filters, text="")
     look = Look(filters.text, limit)
     while size := look.next_size:
-        rows = await _page(tx, everything, "none", order, place, size)
+        rows = await _texts(tx, everything, order, place, size)
         await look.at(tx, rows)
         if look.is_full or len(rows) < size:
-            return _Tried(look.found, None, True)
-        place = place_of(order, rows[-1])
-    return _Tried(look.found, place, False)
+            return _Tried(await _whole(tx, look), None, True)
+        last = rows[-1]
+        place = (last.folded,) if order == "name" else (last.created_at, last.id)
+    return _Tried(await _whole(tx, look), place, False)
+
+
+async def _whole(tx: Tx, look: Look) -> list[Model]:
+    """The models that were found, in the order in which they were."""
+    rows = await tx.all(_BY_IDS, ids=msgspec.json.encode(look.found).decode())
+    of_id = {model.id: model for model in map(model_of, rows)}
+    return [of_id[id] for id in look.found]
+
+
+async def _texts(
+    tx: Tx, filters: ModelFilters, order: Order, place: tuple[Any, ...] | None, limit: int
+) -> list[Text]:
+    shape = _shape(filters, "none", order, has_place=place is not None, wanted="texts")
+    bound = _bound(filters, shape) | _bound_place(order, place)
+    return [Text(*row) for row in await tx.all(_statement(shape), limit=limit, **bound)]
 
 
 async def _page(
@@ -216,13 +235,17 @@ async def _page(
     *,
     documents: str | None = None,
 ) -> list[Model]:
-    shape = _shape(filters, substring, order, has_place=place is not None, is_count=False)
-    bound = _bound(filters, shape)
+    shape = _shape(filters, substring, order, has_place=place is not None, wanted="models")
+    bound = _bound(filters, shape) | _bound_place(order, place)
     if documents is not None:
         bound["documents"] = documents
-    if place is not None:
-        bound |= {"after": place[0]} if order == "name" else {"after": place[0], "id": place[1]}
     return [model_of(row) for row in await tx.all(_statement(shape), limit=limit, **bound)]
+
+
+def _bound_place(order: Order, place: tuple[Any, ...] | None) -> dict[str, Any]:
+    if place is None:
+        return {}
+    return {"after": place[0]} if order == "name" else {"after": place[0], "id": place[1]}
 
 
 def place_of(order: Order, model: Model) -> tuple[Any, ...]:
@@ -239,14 +262,14 @@ async def count_models(tx: Tx, filters: ModelFilters) -> int:
     if filters.few is not None and len(filters.text) >= GRAM:
         return len(await _looked_through(tx, filters, order, None, FEW_SEEN))
     # Counting ends at its limit and sorts nothing, however many have a substring.
-    shape = _shape(filters, _substring(filters), order, has_place=False, is_count=True)
+    shape = _shape(filters, _substring(filters), order, has_place=False, wanted="count")
     row = await tx.one(_statement(shape), limit=MOST_COUNTED + 1, **_bound(filters, shape))
     assert row is not None, "a count"
     return int(row[0])
 
 
 def _shape(
-    filters: ModelFilters, substring: Substring, order: Order, *, has_place: bool, is_count: bool
+    filters: ModelFilters, substring: Substring, order: Order, *, has_place: bool, wanted: Wanted
 ) -> _Shape:
     return _Shape(
         tuple(name for name in _EQUAL if getattr(filters, name) is not None),
@@ -255,7 +278,7 @@ def _shape(
         order,
         _restriction(filters),
         has_place,
-        is_count,
+        wanted,
     )
 
 
@@ -316,13 +339,20 @@ def _bound(filters: ModelFilters, shape: _Shape) -> dict[str, Any]:
 _hits = literal("model_grams").op("MATCH")(bindparam("match"))
 _hit = select(model_grams.c.rowid).where(_hits).limit(bindparam("limit")).subquery("hits")
 _DOCUMENTS = Statement(select(func.count(), func.json_group_array(_hit.c.rowid)))
-_known = func.json_each(bindparam("documents", type_=Text)).table_valued("value", name="known")
+_ids = func.json_each(bindparam("ids", type_=SqlText)).table_valued("value", name="ids")
+_BY_IDS = Statement(select(*COLUMNS).where(models.c.id.in_(select(_ids.c.value))))
+_COLUMNS_OF: Final[dict[Wanted, tuple[ColumnElement[Any], ...]]] = {
+    "models": COLUMNS,
+    "texts": TEXT_COLUMNS,
+    "count": (literal("1"),),
+}
+_known = func.json_each(bindparam("documents", type_=SqlText)).table_valued("value", name="known")
 
 
 @lru_cache(maxsize=4096)
 def _statement(shape: _Shape) -> Statement:
     name: ColumnElement[Any] = models.c.folded
-    question = select(*((literal("1"),) if shape.is_count else COLUMNS))
+    question = select(*_COLUMNS_OF[shape.wanted])
     is_led = shape.restriction == "few" and not shape.tags
     if is_led:
         question = question.where(models.c.id.in_(_few()))
@@ -401,7 +431,7 @@ def _seen(shape: _Shape) -> list[ColumnElement[bool]]:
 
 
 def _few() -> Select[Any]:
-    ids = func.json_each(bindparam("few", type_=Text)).table_valued("value", name="seen")
+    ids = func.json_each(bindparam("few", type_=SqlText)).table_valued("value", name="seen")
     return select(ids.c.value)
 
 
@@ -412,7 +442,7 @@ def _in_order(question: Select[Any], shape: _Shape, name: ColumnElement[Any]) ->
     else:
         at = models.c.created_at
         question = question.where(models.c.deleted_at.is_(None))
-    if shape.is_count:
+    if shape.wanted == "count":
         counted = question.limit(bindparam("limit")).subquery("counted")
         return select(func.count()).select_from(counted)
     if shape.order == "name":

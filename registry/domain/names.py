@@ -94,6 +94,8 @@ class ModelName(msgspec.Struct, frozen=True):
 
 def fold(text: str) -> str:
     """The form under which names are compared: case folded, in normal form C."""
+    if text.isascii():
+        return text.lower()  # the same, and long descriptions are folded by the thousand
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 

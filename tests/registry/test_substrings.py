@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -13,6 +15,7 @@ from registry.domain.names import fold
 from registry.domain.principals import LOCAL
 from registry.services.model_lists import ModelsAsked, list_models
 from tests.support.builders import Registry, running_registry
+from tests.support.serving import opened
 
 PARTS = ("an", "na", "AN", "ß", "ss", "é", "Straße", "-", " ", "x", "İ", "0")
 QUESTIONS = (
@@ -127,12 +130,34 @@ async def test_pages_and_totals_are_those_of_a_look_at_everything(
             monkeypatch.undo()
 
 
-async def test_a_look_ends_where_its_pace_fills_no_page() -> None:
-    """Rows that have nothing are looked at a bounded number of times."""
-    look = substrings.Look("zzz", 11)
+async def looked_at(has: Callable[[int], bool], limit: int) -> tuple[int, int]:
+    """How many rows of a list were looked at, and how many matches found, before the look ended."""
+    look = substrings.Look("zzz", limit)
     rows = 0
-    while size := look.next_size:
-        rows += size
-        look._rows = rows
+    async with opened(None) as store:
+        while not look.is_full and (size := look.next_size):
+            places = range(rows, rows + size)
+            texts = [substrings.Text(f"mdl_{at}", "zzz" if has(at) else "", "", 0) for at in places]
+            await store.index.read(partial(look.at, models=texts))
+            rows += size
+    return rows, len(look.found)
 
-    assert substrings.ROWS_FOR_A_PACE <= rows <= 2 * substrings.ROWS_FOR_A_PACE
+
+async def test_a_look_for_what_is_not_there_ends() -> None:
+    rows, found = await looked_at(lambda _: False, limit=11)
+
+    assert (rows, found) == (substrings.MOST_ROWS, 0)
+
+
+async def test_a_look_ends_where_its_pace_fills_no_page() -> None:
+    rows, found = await looked_at(lambda at: at % 500 == 0, limit=11)
+
+    assert substrings.ROWS_FOR_A_PACE <= rows <= 3 * substrings.ROWS_FOR_A_PACE
+    assert found < 3
+
+
+async def test_others_in_front_of_the_first_match_are_no_part_of_the_pace() -> None:
+    """Hundreds of models of another family stand before those with the substring."""
+    _, found = await looked_at(lambda at: at > 300 and at % 100 == 0, limit=11)
+
+    assert found == 11

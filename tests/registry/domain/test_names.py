@@ -220,3 +220,8 @@ def test_revision_ids_never_read_as_numbers() -> None:
     for _ in range(100):
         id = new_revision_id()
         assert parse_reference(id) == ByRevision(id)
+
+
+@pytest.mark.parametrize("text", ["", "ABC-x_9", "".join(map(chr, range(128)))])
+def test_short_ways_of_folding_give_what_the_long_way_gives(text: str) -> None:
+    assert fold(text) == fold(text + "é").removesuffix("é")
