@@ -2,7 +2,8 @@
 
 Every list is newest first, along one index that is in that order already: that of the filter that
 leaves the fewest runs. What else is asked is tested row by row, in words for which no index can be
-taken (`_tested`). The status has a statement of its own, and only
+taken (`_tested`). For a reader to whom few owners of runs are open it is merged from the lists of
+those (`registry.catalog.visible`). The status has a statement of its own, and only
 `registry.services.run_moves` may run it.
 """
 
@@ -12,12 +13,19 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import Select, bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.schema import experiments, models, run_details, runs, versions
-from registry.catalog.visible import sees_owner
+from registry.catalog.visible import (
+    counted,
+    few_lead,
+    few_owners,
+    of_few,
+    page_of_few,
+    sees_owner,
+)
 from registry.domain.runs import Run, RunDetails
 from store.index.transactions import Row, Statement, Tx
 
@@ -181,7 +189,7 @@ async def runs_before(
     tx: Tx, filters: RunFilters, place: tuple[int, str] | None, limit: int
 ) -> list[ListedRun]:
     """A page, the last started (or deleted) first, behind a place: its time and its id."""
-    given = filters.bound()
+    given = await _narrowed(tx, filters)
     statement = _page(tuple(given), is_deleted=filters.is_deleted, has_place=place is not None)
     if place is not None:
         given["after"], given["id"] = place
@@ -191,48 +199,73 @@ async def runs_before(
 
 async def count_runs(tx: Tx, filters: RunFilters, most: int) -> int:
     """How many there are, up to `most`."""
-    given = filters.bound()
+    given = await _narrowed(tx, filters)
     row = await tx.one(_count(tuple(given), is_deleted=filters.is_deleted), limit=most, **given)
     assert row is not None, "a count"
     return int(row[0])
 
 
+async def _narrowed(tx: Tx, filters: RunFilters) -> dict[str, Any]:
+    """What a statement binds: the few owners that are open, if those are to lead."""
+    given = filters.bound()
+    if filters.seen is None or filters.version is not None or filters.model is not None:
+        return given  # nothing of a model is hidden from who sees it
+    few = await few_owners(tx, filters.seen)
+    others = _others(next((name for name in _EQUAL if name in given), None), filters.is_deleted)
+    if few is not None and await few_lead(tx, few, runs.c.owner, others, **given):
+        del given["seen"]
+        given["few"] = few
+    return given
+
+
+@cache
+def _others(filter: str | None, is_deleted: bool) -> Statement | None:
+    """How many entries the index has that would lead."""
+    if is_deleted:
+        return counted(runs.c.deleted_at.is_not(None))
+    if filter is None:
+        return None
+    return counted(_EQUAL[filter] == bindparam(filter), runs.c.deleted_at.is_(None))
+
+
 @cache
 def _page(given: tuple[str, ...], *, is_deleted: bool, has_place: bool) -> Statement:
     at = runs.c.deleted_at if is_deleted else runs.c.started_at
-    question = (
-        select(*_COLUMNS, experiments.c.name, models.c.name, versions.c.number, versions.c.label)
-        .select_from(
-            runs.outerjoin(experiments, experiments.c.id == runs.c.experiment)
-            .outerjoin(models, models.c.id == runs.c.model)
-            .outerjoin(versions, versions.c.id == runs.c.version)
-        )
-        .where(*_tests(given, is_deleted=is_deleted))
+    question = select(
+        *_COLUMNS, experiments.c.name, models.c.name, versions.c.number, versions.c.label
+    ).select_from(
+        runs.outerjoin(experiments, experiments.c.id == runs.c.experiment)
+        .outerjoin(models, models.c.id == runs.c.model)
+        .outerjoin(versions, versions.c.id == runs.c.version)
     )
+    tests = _tests(given, is_deleted=is_deleted)
     if has_place:
-        question = question.where(
-            tuple_(at, runs.c.id) < tuple_(bindparam("after"), bindparam("id"))
-        )
-    return Statement(question.order_by(at.desc(), runs.c.id.desc()).limit(bindparam("limit")))
+        tests.append(tuple_(at, runs.c.id) < tuple_(bindparam("after"), bindparam("id")))
+    if "few" in given:
+        tests = [page_of_few(runs.c.owner, (at, runs.c.id), tests)]
+    question = question.where(*tests).order_by(at.desc(), runs.c.id.desc())
+    return Statement(question.limit(bindparam("limit")))
 
 
 @cache
 def _count(given: tuple[str, ...], *, is_deleted: bool) -> Statement:
-    counted = (
-        select(literal("1"))
-        .select_from(runs)
-        .where(*_tests(given, is_deleted=is_deleted))
-        .limit(bindparam("limit"))
-        .subquery("counted")
+    tests = _tests(given, is_deleted=is_deleted)
+    if "few" in given:
+        tests.append(of_few(runs.c.owner))
+    some: Select[Any] = (
+        select(literal("1")).select_from(runs).where(*tests).limit(bindparam("limit"))
     )
-    return Statement(select(func.count()).select_from(counted))
+    return Statement(select(func.count()).select_from(some.subquery("counted")))
 
 
 def _tests(given: tuple[str, ...], *, is_deleted: bool) -> list[ColumnElement[bool]]:
+    is_led = is_deleted or "few" in given
+    deleted_at: ColumnElement[Any] = runs.c.deleted_at
+    if "few" in given:
+        deleted_at = _tested(deleted_at)
     found: list[ColumnElement[bool]] = [
-        runs.c.deleted_at.is_not(None) if is_deleted else runs.c.deleted_at.is_(None)
+        deleted_at.is_not(None) if is_deleted else deleted_at.is_(None)
     ]
-    is_led = is_deleted
     for name, column in _EQUAL.items():
         if name in given:
             found.append((_tested(column) if is_led else column) == bindparam(name))

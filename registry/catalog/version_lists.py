@@ -6,8 +6,8 @@ planner cannot take an index for them and sort what it found there (`_tested`).
 
 Which index a list over all models runs along follows from the question: a range of scores or costs
 is its own order, best or cheapest first; else it is newest first, along the filter that leaves the
-fewest versions, as far as that can be told without looking. For a reader who sees few models it
-follows from those.
+fewest versions, as far as that can be told without looking. For a reader who sees few models it is
+merged from the lists of those (`registry.catalog.visible`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.schema import models, versions
 from registry.catalog.versions import COLUMNS, version_of
-from registry.catalog.visible import few_of, of_few, sees_model_of
+from registry.catalog.visible import (
+    counted,
+    few_lead,
+    few_seen,
+    of_few,
+    page_of_few,
+    sees_model_of,
+)
 from registry.domain.models import Version
 from registry.domain.principals import Visibility
 from registry.domain.ranges import Span
@@ -160,38 +167,58 @@ def _everywhere(
             key = versions.c.created_at
             leads = [] if along is None else [_EQUAL[along] == bindparam(along)]
     if sight == "few":
-        # Their index finds them, and what is found is sorted.
+        # Their own index leads, and what else is asked is looked at.
         tested = tuple(sorted({*tested, *_LEADING[order], *([] if along is None else [along])}))
-        leads = [of_few(versions.c.model)]
-    place = tuple_(key, versions.c.id)
-    after = tuple_(bindparam("after_key"), bindparam("after_id"))
+        leads = [] if not is_counted else [of_few(versions.c.model)]
+    tests = [_LIVE, *leads, *_tests(tested)]
+    if not is_first:
+        place = tuple_(key, versions.c.id)
+        after = tuple_(bindparam("after_key"), bindparam("after_id"))
+        tests.append(place > after if order == "cost" else place < after)
+    if sight == "many":
+        tests.append(sees_model_of(versions.c.model))
     if is_counted:
         # Without a join: the few deleted models are left out by what the index itself holds.
         statement = select(versions.c.id).where(versions.c.model.not_in(_OF_DELETED_MODELS))
-    else:
-        statement = (
-            select(models.c.id, models.c.name, *COLUMNS)
-            .select_from(versions.join(models, models.c.id == versions.c.model))
-            .where(_tested(models.c.deleted_at).is_(None))
-        )
-    statement = statement.where(_LIVE, *leads, *_tests(tested))
-    if not is_first:
-        statement = statement.where(place > after if order == "cost" else place < after)
-    if sight == "many":
-        statement = statement.where(sees_model_of(versions.c.model))
-    if order == "cost":
+        return Statement(statement.where(*tests).limit(bindparam("limit")))
+    is_rising = order == "cost"
+    if sight == "few":
+        # None of the few is deleted.
+        tests = [page_of_few(versions.c.model, (key, versions.c.id), tests, is_rising=is_rising)]
+    statement = (
+        select(models.c.id, models.c.name, *COLUMNS)
+        .select_from(versions.join(models, models.c.id == versions.c.model))
+        .where(_tested(models.c.deleted_at).is_(None), *tests)
+    )
+    if is_rising:
         statement = statement.order_by(key, versions.c.id)
     else:
         statement = statement.order_by(key.desc(), versions.c.id.desc())
     return Statement(statement.limit(bindparam("limit")))
 
 
-async def _sight(tx: Tx, visibility: Visibility) -> tuple[Sight, dict[str, str]]:
+async def _sight(
+    tx: Tx, visibility: Visibility, wanted: VersionFilter
+) -> tuple[Sight, dict[str, str]]:
     """How much may be seen, and what a statement binds for that."""
     if visibility.seen is None:
         return "all", {}
-    few = await few_of(tx, visibility.seen, versions.c.model)
-    return ("many", {"seen": visibility.seen}) if few is None else ("few", {"few": few})
+    few = await few_seen(tx, visibility.seen)
+    others = _others(wanted.order, wanted.along)
+    if few is None or not await few_lead(tx, few, versions.c.model, others, **wanted.bound()):
+        return "many", {"seen": visibility.seen}
+    return "few", {"few": few}
+
+
+@functools.cache
+def _others(order: Order, along: str | None) -> Statement | None:
+    """How many entries the index has that would lead."""
+    match order:
+        case "score":
+            return counted(versions.c.eval_score >= bindparam("min_eval_score"), _LIVE)
+        case "cost":
+            return counted(versions.c.cost_per_1k <= bindparam("max_cost_per_1k"), _LIVE)
+    return None if along is None else counted(_EQUAL[along] == bindparam(along), _LIVE)
 
 
 def _question(
@@ -215,7 +242,7 @@ async def versions_everywhere(
     limit: int,
 ) -> list[ListedVersion]:
     """A page of the living versions of all living models; `after` is a key of the order, an id."""
-    sight, seen = await _sight(tx, visibility)
+    sight, seen = await _sight(tx, visibility, wanted)
     statement, values = _question(wanted, sight, is_first=after is None)
     if after is not None:
         values["after_key"], values["after_id"] = after
@@ -224,7 +251,7 @@ async def versions_everywhere(
 
 async def count_everywhere(tx: Tx, visibility: Visibility, wanted: VersionFilter) -> int:
     """How many there are; one more than `COUNTED` stands for more."""
-    sight, seen = await _sight(tx, visibility)
+    sight, seen = await _sight(tx, visibility, wanted)
     statement, values = _question(wanted, sight, is_first=True, is_counted=True)
     row = await tx.one(_counting(statement), limit=COUNTED + 1, **seen, **values)
     return 0 if row is None else int(row[0])

@@ -12,12 +12,12 @@ many would pass over most rows that way, so lists ask `few_seen` first and run a
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Column, Text, bindparam, func, or_, select
+from sqlalchemy import Column, Text, bindparam, func, or_, select, union
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.selectable import FromClause, Select
@@ -109,43 +109,129 @@ async def seen_of(tx: Tx, seen: str | None, ids: Collection[str]) -> frozenset[s
     return frozenset(row[0] for row in rows)
 
 
-def _some(column: ColumnElement[Any]) -> Select[Any]:
-    found = select(models.c.id).where(column.in_(_seen()), models.c.deleted_at.is_(None))
+def _some(column: ColumnElement[Any], *state: ColumnElement[bool]) -> Select[Any]:
+    assert isinstance(column, Column)
+    found = select(column.table.c.id).where(column.in_(_seen()), *state)
     return select(found.limit(bindparam("limit")).subquery("some").c.id)
 
 
-_FEW = Statement(_some(models.c.id).union(_some(models.c.namespace), _some(models.c.visibility)))
-
-
-FEW_ROWS: Final = 10_000
-"""So many rows of the few models are sorted rather than found among those of all."""
-
-
-def of_few(model: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether a column names one of the few models that `few_of` found; it leads."""
-    listed = func.json_each(bindparam("few", type_=Text)).table_valued("value", name="few_models")
-    return model.in_(select(listed.c.value))
-
-
-async def few_of(tx: Tx, seen: str, model: Column[str]) -> str | None:
-    """What `few_seen` finds, if not too many rows name those models in a column."""
-    few = await few_seen(tx, seen)
-    if few is None:
-        return None
-    row = await tx.one(_rows_of(model), few=few, most=FEW_ROWS + 1)
-    assert row is not None, "a count"
-    return few if row[0] <= FEW_ROWS else None
-
-
-@cache
-def _rows_of(model: Column[str]) -> Statement:
-    some = select(literal("1")).where(of_few(model)).limit(bindparam("most")).subquery("some")
-    return Statement(select(func.count()).select_from(some))
+_LIVES: Final = models.c.deleted_at.is_(None)
+_WORDS: Final = func.json_each(bindparam("seen", type_=Text)).table_valued("value", name="word")
+_MODEL_COLUMNS: Final = (models.c.id, models.c.namespace, models.c.visibility)
+_FEW = Statement(union(*(_some(column, _LIVES) for column in _MODEL_COLUMNS)))
+_FEW_EVER = Statement(union(*(_some(column) for column in _MODEL_COLUMNS)))
+_FEW_NAMESPACES = Statement(
+    union(*(_some(column) for column in (namespaces.c.id, namespaces.c.visibility)))
+)
+_FEW_OWNERS = Statement(
+    union(
+        select(_WORDS.c.value),
+        _some(models.c.namespace),
+        _some(models.c.visibility),
+        _some(namespaces.c.visibility),
+    )
+)
 
 
 async def few_seen(tx: Tx, seen: str) -> str | None:
     """JSON of the ids of all living models that are seen; None where they are more than `FEW`."""
-    rows = await tx.all(_FEW, seen=seen, limit=FEW + 1)
+    return await _few(tx, _FEW, seen)
+
+
+async def few_ever(tx: Tx, seen: str) -> str | None:
+    """The same of all models, deleted ones too."""
+    return await _few(tx, _FEW_EVER, seen)
+
+
+async def few_namespaces(tx: Tx, seen: str) -> str | None:
+    """The same of namespaces that are open themselves (`sees_namespace`)."""
+    return await _few(tx, _FEW_NAMESPACES, seen)
+
+
+async def few_owners(tx: Tx, seen: str) -> str | None:
+    """The same of whatever a column of `sees_owner` may name."""
+    return await _few(tx, _FEW_OWNERS, seen)
+
+
+async def _few(tx: Tx, statement: Statement, seen: str) -> str | None:
+    rows = await tx.all(statement, seen=seen, limit=FEW + 1)
     if len(rows) > FEW:
         return None
     return msgspec.json.encode([row[0] for row in rows]).decode()
+
+
+FEW_ROWS: Final = 10_000
+"""So many rows are looked at one by one, whoever may see them, to find those that are seen."""
+
+
+def of_few(owner: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether a column names one of the few that are bound; it leads."""
+    listed = func.json_each(bindparam("few", type_=Text)).table_valued("value", name="few_owners")
+    return owner.in_(select(listed.c.value))
+
+
+def page_of_few(
+    owner: Column[str],
+    order: Sequence[Column[Any]],
+    tests: Sequence[ColumnElement[bool]],
+    *,
+    source: FromClause | None = None,
+    is_rising: bool = False,
+) -> ColumnElement[bool]:
+    """Whether a row is of the first page of what the few own, merged from the lists of each.
+
+    `order` ends with the id; `tests` are all that is asked of a row, its place too, and `source` is
+    what they need beside its table. Only so many owners are listed as the page has rows: those
+    whose first row comes first. So it costs a search for each of the few, and what the page holds.
+    """
+    table = owner.table
+    ordered = [column.asc() if is_rising else column.desc() for column in order]
+    few = func.json_each(bindparam("few", type_=Text)).table_valued("value", name="few_owners")
+
+    def listed(of: ColumnElement[Any]) -> Select[Any]:
+        rows = select(table.c.id).select_from(table if source is None else source)
+        return rows.where(owner == of, *tests).order_by(*ordered)
+
+    first = listed(few.c.value).limit(literal("1")).correlate(few).scalar_subquery()
+    firsts = select(first.label("id")).select_from(few).subquery("firsts")
+    leaders = (
+        select(owner.label("id"))
+        .where(table.c.id.in_(select(firsts.c.id)))
+        .order_by(*ordered)
+        .limit(bindparam("limit"))
+        .subquery("leaders")
+    )
+    theirs = listed(leaders.c.id).limit(bindparam("limit")).correlate(leaders)
+    found = select(table.c.id).select_from(leaders.join(table, table.c.id.in_(theirs)))
+    page = found.order_by(*ordered).limit(bindparam("limit"))
+    return table.c.id.in_(page.correlate(None))
+
+
+async def few_lead(
+    tx: Tx, few: str, owner: Column[str], others: Statement | None = None, **bound: Any
+) -> bool:
+    """Whether a list runs along what the few own, rather than along another index.
+
+    `others` counts up to `most` the entries of that index: where what they own is much and those
+    are not, the index leads.
+    """
+    if others is None or await _count(tx, _rows_of(owner), few=few) <= FEW_ROWS:
+        return True
+    return await _count(tx, others, **bound) > FEW_ROWS
+
+
+async def _count(tx: Tx, statement: Statement, **bound: Any) -> int:
+    row = await tx.one(statement, most=FEW_ROWS + 1, **bound)
+    assert row is not None, "a count"
+    return int(row[0])
+
+
+def counted(*conditions: ColumnElement[bool]) -> Statement:
+    """How many rows there are, up to `most`."""
+    some = select(literal("1")).where(*conditions).limit(bindparam("most")).subquery("some")
+    return Statement(select(func.count()).select_from(some))
+
+
+@cache
+def _rows_of(owner: Column[str]) -> Statement:
+    return counted(of_few(owner))

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-SCHEMA_NUMBER: Final = 11
+SCHEMA_NUMBER: Final = 12
 """The newest migration of this chain; part of ``PRAGMA user_version``."""
 
 COUNTER: Final = Integer().with_variant(BigInteger(), "postgresql")

@@ -65,6 +65,9 @@ namespaces = Table(
     sqlite_with_rowid=False,
 )
 
+# Which namespaces a level opens.
+Index("namespaces_by_visibility", namespaces.c.visibility, namespaces.c.folded)
+
 after_making(namespaces, _DEFAULT_NAMESPACE)
 
 teams = Table(
@@ -157,7 +160,8 @@ live_index("models_by_subject", models.c.subject_domain, models.c.folded)
 live_index("models_by_risk", models.c.risk_level, models.c.folded)
 live_index("models_by_activity", models.c.active, models.c.folded)
 live_index("models_by_kind", models.c.kind, models.c.folded)
-live_index("models_by_visibility", models.c.visibility, models.c.folded)
+# Of deleted ones too: what belonged to them is still listed, to who saw them.
+Index("models_by_visibility", models.c.visibility, models.c.deleted_at, models.c.folded)
 # Whether a namespace holds a model of a level.
 live_index("models_by_access", models.c.namespace, models.c.visibility)
 Index(

@@ -124,6 +124,17 @@ Index(
     runs.c.gpu_hours,
     runs.c.deleted_at,
 )
+# Who sees few owners gets the runs of those, and what they cost.
+Index(
+    "runs_by_owner",
+    runs.c.owner,
+    runs.c.started_at,
+    runs.c.id,
+    runs.c.cost_usd,
+    runs.c.gpu_hours,
+    runs.c.model,
+    runs.c.deleted_at,
+)
 Index("runs_by_version", runs.c.version, runs.c.started_at, runs.c.id)
 Index(
     "runs_deleted",

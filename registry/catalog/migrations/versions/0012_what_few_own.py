@@ -1,0 +1,24 @@
+"""What few own: indexes that lead readers who see little to what they see."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0012"
+down_revision = "0011"
+
+
+def upgrade() -> None:
+    op.create_index(
+        "runs_by_owner",
+        "runs",
+        ["owner", "started_at", "id", "cost_usd", "gpu_hours", "model", "deleted_at"],
+        unique=False,
+    )
+    op.drop_index("models_by_visibility", table_name="models")
+    op.create_index(
+        "models_by_visibility", "models", ["visibility", "deleted_at", "folded"], unique=False
+    )
+    op.create_index(
+        "namespaces_by_visibility", "namespaces", ["visibility", "folded"], unique=False
+    )

@@ -1,0 +1,50 @@
+"""A transaction that counts the steps SQLite takes: what a list costs, whatever else runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from registry.catalog.migrations import CHAINS
+from store.index.driver import sqlite
+from store.index.transactions import Row, Statement
+from store.index.upgrade import create_blocking
+
+
+class CountedTx:
+    """Runs statements on a connection of its own to an index in memory; a `Tx`."""
+
+    now = 0
+
+    def __init__(self) -> None:
+        self.connection = sqlite.connect(":memory:", isolation_level=None)
+        create_blocking(self.connection, CHAINS)
+        self.connection.execute("PRAGMA foreign_keys = OFF")
+        self.steps = 0
+
+    def __enter__(self) -> CountedTx:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.connection.close()
+
+    def _step(self) -> int:
+        self.steps += 1
+        return 0
+
+    async def all(self, statement: Statement, /, **values: Any) -> list[Row]:
+        self.connection.set_progress_handler(self._step, 1)
+        try:
+            return list(self.connection.execute(statement.sqlite, values))
+        finally:
+            self.connection.set_progress_handler(None, 0)
+
+    async def one(self, statement: Statement, /, **values: Any) -> Row | None:
+        rows = await self.all(statement, **values)
+        return rows[0] if rows else None
+
+    async def run(self, statement: Statement, /, **values: Any) -> int:
+        return self.connection.execute(statement.sqlite, values).rowcount
+
+    async def run_many(self, statement: Statement, rows: Iterable[Mapping[str, Any]], /) -> None:
+        self.connection.executemany(statement.sqlite, rows)
