@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -52,12 +53,12 @@ async def fetch_archive(
     """Write an export to a file that is not there yet, which is whole when this returns."""
     beginning = target.with_name(target.name + ".part")
     try:
-        file = await in_thread(_begin, target, beginning)
+        abandon = partial(_abandon, beginning)
+        file = await in_thread(_begin, target, beginning, undo=abandon)
         try:
             exported = await stream_archive(connection, model, versions, file, watch)
         except BaseException:
-            await in_thread(file.close)
-            await in_thread(beginning.unlink)
+            await in_thread(abandon, file)
             raise
         await in_thread(_finish, file, beginning, target)
     except OSError as error:
@@ -69,6 +70,11 @@ def _begin(target: Path, beginning: Path) -> BinaryIO:
     if target.exists():
         raise TargetRefused(str(target), "is there already")
     return beginning.open("wb")
+
+
+def _abandon(beginning: Path, file: BinaryIO) -> None:
+    file.close()
+    beginning.unlink()
 
 
 def _finish(file: BinaryIO, beginning: Path, target: Path) -> None:
@@ -126,7 +132,7 @@ async def send_archive(
 
     async def attempt() -> Imported:
         try:
-            file, size = await in_thread(_open, source)
+            file, size = await in_thread(_open, source, undo=lambda opened: opened[0].close())
         except OSError as error:
             raise SourceRefused(str(source), error.strerror or str(error)) from error
         with file:

@@ -93,7 +93,7 @@ async def pull(
     """
     listing = await _list(connection, wish)
     files = _chosen(listing.files, wish.paths)
-    with closing(await in_thread(Target, root)) as target:
+    with closing(await in_thread(Target, root, undo=Target.close)) as target:
         found = await _compare(target, files, watch)
         _refuse_to_replace(root, found, replace=replace)
         wanted = [file for file in files if found[file.path] != "same"]
@@ -247,7 +247,7 @@ async def _fetch(
     sync: bool,
 ) -> None:
     """Fetch one file, going on where an earlier run stopped; give it its name when it is right."""
-    with closing(await in_thread(target.open_part, file)) as grown:
+    with closing(await in_thread(target.open_part, file, undo=Part.close)) as grown:
         halt = Halt()
         meter.add(await in_thread(grown.catch_up, halt, halt=halt))
         for is_last in (False, True):

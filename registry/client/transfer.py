@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -83,10 +84,17 @@ class Halt:
             raise Halted
 
 
-async def in_thread(function: Callable[..., T], *args: Any, halt: Halt | None = None) -> T:
-    """Run a blocking function in a thread, and do not leave before it has.
+async def in_thread(
+    function: Callable[..., T],
+    *args: Any,
+    halt: Halt | None = None,
+    undo: Callable[[T], object] | None = None,
+) -> T:
+    """Run a blocking function in a thread, and do not leave before it has, however often cancelled.
 
-    Otherwise whoever is cancelled would close files under its hands.
+    Otherwise whoever is cancelled would close files under its hands. They are cancelled twice when
+    a transfer is interrupted: by the group they are in, and by the loop that ends. What they then
+    cannot be given goes to `undo`.
     """
     future = asyncio.get_running_loop().run_in_executor(None, partial(function, *args))
     try:
@@ -94,8 +102,12 @@ async def in_thread(function: Callable[..., T], *args: Any, halt: Halt | None = 
     except asyncio.CancelledError:
         if halt is not None:
             halt.set()
-        await asyncio.wait([future])
-        future.exception()  # looked at, or the loop would complain that nobody did
+        while not future.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+        # Looked at, or the loop would complain that nobody did.
+        if future.exception() is None and undo is not None:
+            undo(future.result())
         raise
 
 

@@ -63,7 +63,7 @@ class _Body:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         try:
-            descriptor = await in_thread(open_source, self._blob.source)
+            descriptor = await in_thread(open_source, self._blob.source, undo=os.close)
             try:
                 async for piece in self._read(descriptor):
                     yield piece
