@@ -39,7 +39,7 @@ import msgspec
 from aiohttp import web
 
 from bench.clients import Connection
-from registry.app import create_app, runner_settings
+from registry.app import create_app, runner_of
 from registry.catalog.migrations import CHAINS
 from registry.config import Config
 from store.opening import Store, StoreSettings, initialize, open_store
@@ -205,7 +205,7 @@ async def _measure(root: Path) -> dict[str, Costs]:
     settings = StoreSettings(root=root, reserve_bytes=0, reserve_share=0, chains=CHAINS)
     store = await open_store(settings)
     config = Config()
-    runner = web.AppRunner(create_app(config, store), **runner_settings(config))
+    runner = runner_of(create_app(config, store))
     try:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

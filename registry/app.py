@@ -26,11 +26,13 @@ from registry.auth.passwords import PasswordCost, Passwords
 from registry.auth.tickets import Tickets
 from registry.config import Config
 from registry.domain.addresses import Reach
+from registry.domain.principals import Principal
 from registry.http.addresses import Addresses
 from registry.http.draining import Drain
 from registry.http.malformed import server_logger
 from registry.http.rates import Rates
 from registry.http.receiving import CROWD_BUFFER_BYTES
+from registry.http.repeating import NoteUse, RepeatingRunner, Repeats
 from registry.http.routing import areas, register
 from registry.keys import (
     ACCESSES,
@@ -53,6 +55,7 @@ from registry.keys import (
     PASSWORDS,
     RATERS,
     RATES,
+    REPEATS,
     ROUTER,
     RUNNING_KEYS,
     SEALS,
@@ -64,10 +67,10 @@ from registry.keys import (
 )
 from registry.measures import Measures, measure_process, measure_store
 from registry.metrics import Metrics, sampling
-from registry.middlewares.access_log import AccessLog, access_log_middleware
+from registry.middlewares.access_log import AccessLog, access_log_middleware, telling_again
 from registry.middlewares.authenticate import authenticate_middleware
 from registry.middlewares.errors import errors_middleware
-from registry.middlewares.request_id import request_id_middleware
+from registry.middlewares.request_id import RequestIds, request_id_middleware
 from registry.middlewares.response_headers import response_headers
 from registry.middlewares.sources import sources_middleware
 from registry.middlewares.unread import unread_middleware
@@ -115,11 +118,11 @@ def create_app(
     """Assemble the application; the store is open already and outlives it."""
     if config.log.level not in ("debug", "info"):
         access_log = None
-    drain, metrics = Drain(), Metrics()
+    drain, metrics, ids = Drain(), Metrics(), RequestIds()
     app = web.Application(
         middlewares=[
             unread_middleware(),
-            request_id_middleware(),
+            request_id_middleware(ids),
             *_traced(tracing),
             access_log_middleware(
                 access_log, metrics, drain, None if tracing is None else tracing.ids
@@ -129,7 +132,6 @@ def create_app(
             authenticate_middleware(is_open=config.auth.mode == "open"),
         ]
     )
-    app.on_response_prepare.append(response_headers(drain))
     if tracing is not None:
         tracing.watch(store)
         app.on_cleanup.append(lambda _: tracing.close())
@@ -171,6 +173,23 @@ def create_app(
             "login": rates.logins_per_minute,
         }
     )
+    repeats = None
+    if tracing is None and not rates.reads_per_minute:
+        repeats = app[REPEATS] = Repeats(
+            store.index.change_counter,
+            store.clock,
+            drain,
+            ids.take_or_make,
+            telling_again(access_log, metrics),
+            _noting_use(app),
+            is_open=config.auth.mode == "open",
+        )
+        metrics.counter(
+            "digestry_http_repeated_answers",
+            "Answers given again, without asking the index.",
+            lambda: repeats.repeated,
+        )
+    app.on_response_prepare.append(response_headers(drain, repeats))
     app[RUNNING_KEYS] = set()
     app[SEALS] = Seals(store)
     _add_accounts(app, config)
@@ -198,6 +217,16 @@ def create_app(
     if access_log is not None:
         app.on_cleanup.append(lambda _: access_log.close())
     return app
+
+
+def _noting_use(app: web.Application) -> NoteUse:
+    identities, accesses, addresses = app[IDENTITIES], app[ACCESSES], app[ADDRESSES]
+
+    def note(principal: Principal, peer: str, request_id: str) -> None:
+        identities.note_use(principal.session)
+        accesses.used(principal, addresses.of_peer(peer), request_id)
+
+    return note
 
 
 def _add_accounts(app: web.Application, config: Config) -> None:
@@ -284,8 +313,13 @@ def _add_webhooks(app: web.Application, config: Config, store: Store, metrics: M
     )
 
 
+def runner_of(app: web.Application, **settings: Any) -> web.AppRunner:
+    """The runner of an application of `create_app`, wherever it is run."""
+    return RepeatingRunner(app, **{**runner_settings(app[CONFIG]), **settings})
+
+
 def runner_settings(config: Config) -> dict[str, Any]:
-    """How aiohttp's runner must be set up for this application, wherever it is run."""
+    """How aiohttp's runner must be set up for this application."""
     return {
         "access_log": None,  # ours is a middleware
         "logger": server_logger(),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from registry.http.addresses import Addresses
     from registry.http.draining import Drain
     from registry.http.rates import Rates, Standing
+    from registry.http.repeating import Repeats
     from registry.measures import Measures
     from registry.metrics import Metrics
     from registry.services.accesses import Accesses
@@ -54,6 +55,7 @@ ADDRESSES: Final[web.AppKey[Addresses]] = web.AppKey("addresses")
 ACCESSES: Final[web.AppKey[Accesses]] = web.AppKey("accesses")
 IDENTITIES: Final[web.AppKey[Identities]] = web.AppKey("identities")
 RATES: Final[web.AppKey[Rates]] = web.AppKey("rates")
+REPEATS: Final[web.AppKey[Repeats]] = web.AppKey("repeats")
 LOCAL_SECRET: Final[web.AppKey[LocalSecret]] = web.AppKey("local_secret")
 DOWNLOADS: Final[web.AppKey[DownloadLog]] = web.AppKey("downloads")
 PASSWORDS: Final[web.AppKey[Passwords]] = web.AppKey("passwords")

@@ -18,7 +18,7 @@ import aiohttp
 import pytest
 from aiohttp import web, web_app
 
-from registry.app import create_app, runner_settings
+from registry.app import create_app, runner_of
 from registry.catalog.migrations import CHAINS
 from registry.config import Config, StoreConfig
 from store.opening import Store, StoreSettings, open_store
@@ -104,7 +104,7 @@ def app(config: Config, store: Store) -> web.Application:
 @pytest.fixture
 async def port(app: web.Application, config: Config) -> AsyncIterator[int]:
     """The port of a real socket on which the application answers."""
-    runner = web.AppRunner(app, **runner_settings(config))
+    runner = runner_of(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield runner.addresses[0][1]

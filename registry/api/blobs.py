@@ -197,6 +197,7 @@ def _reading(method: str) -> Route:
         adapter=ADAPTER,
         summary="Get a blob",
         tag="blobs",
+        repeats=True,
         answers={200: ANYTHING, 206: ANYTHING, 304: None},
         problems=(404, 412, 416),
         headers={

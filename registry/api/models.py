@@ -12,7 +12,6 @@ from msgspec import UNSET
 from registry.api.errors import ADAPTER
 from registry.api.wire import Urls, version_answer
 from registry.api.wire_models import (
-    FormerName,
     ModelAnswer,
     ModelCreate,
     ModelQuery,
@@ -23,7 +22,6 @@ from registry.api.wire_models import (
     ModelsQuery,
     ModelUpdate,
     VersionsOfModel,
-    former_name,
     model_answer,
 )
 from registry.auth.policy import allows
@@ -36,7 +34,7 @@ from registry.errors import Denied, Invalid
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
 from registry.http.conditional import ETAG, etag_of_row, expected_rows
-from registry.http.cursors import Page, PageQuery, Total, cursor, page_answer, place_after
+from registry.http.cursors import Page, Total, cursor, page_answer, place_after
 from registry.http.lists import is_unmodified
 from registry.http.once import answer_once
 from registry.http.queries import read_query
@@ -57,7 +55,6 @@ from registry.services.models import (
     restore_model,
 )
 from registry.services.purges import purge_model
-from registry.services.renames import list_former_names, release_name
 from registry.services.tags import TagWish
 from registry.services.versions import FIRST, list_versions_of_model
 
@@ -290,33 +287,6 @@ async def purge_one_model(request: web.Request) -> web.StreamResponse:
     return await answer_once(request, call, lambda _: web.Response(status=204))
 
 
-async def get_former_names(request: web.Request) -> web.StreamResponse:
-    """The former names that lead to a model."""
-    query = read_query(request, PageQuery)
-    reference = model_in_path(request)
-    after = place_after(query, tuple[str], scope=str(reference))
-    found = await list_former_names(
-        request.app[STORE],
-        request[PRINCIPAL],
-        reference,
-        after="" if after is None else after[0],
-        limit=query.limit + 1,
-    )
-    page = found[: query.limit]
-    following = None
-    if len(found) > query.limit:
-        following = cursor(query, fold(page[-1].name), scope=str(reference))
-    return page_answer(request, [former_name(redirect) for redirect in page], following)
-
-
-async def delete_former_name(request: web.Request) -> web.StreamResponse:
-    """Let a former name lead to its model no more, so that anybody may take it."""
-    name = parse_model_name(decoded(raw_segments(request, 6)[5], field="name"), field="name")
-    store, principal = request.app[STORE], request[PRINCIPAL]
-    await release_name(store, principal, model_in_path(request), name)
-    return web.Response(status=204)
-
-
 _MODELS: Final = "/api/v1/models"
 _MODEL: Final = _MODELS + "/{model:[^/]+}"
 
@@ -367,6 +337,7 @@ ROUTES: Final = [
         adapter=ADAPTER,
         summary="Get a model",
         tag="models",
+        repeats=True,
         query=ModelQuery,
         answers={200: ModelAnswer, 304: None},
         problems=(404, 412),
@@ -435,28 +406,5 @@ ROUTES: Final = [
         tag="models",
         answers={204: None},
         problems=(404, 409),
-    ),
-    Route(
-        method="GET",
-        path=_MODEL + "/former-names",
-        handler=get_former_names,
-        permission="model.read",
-        adapter=ADAPTER,
-        summary="List the former names of a model",
-        tag="models",
-        query=PageQuery,
-        answers={200: Page[FormerName]},
-        problems=(404,),
-    ),
-    Route(
-        method="DELETE",
-        path=_MODEL + "/former-names/{name:[^/]+}",
-        handler=delete_former_name,
-        permission="model.write",
-        adapter=ADAPTER,
-        summary="Release a former name",
-        tag="models",
-        answers={204: None},
-        problems=(404,),
     ),
 ]

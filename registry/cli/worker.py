@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from aiohttp import web
 
-from registry.app import create_app, runner_settings
+from registry.app import create_app, runner_of
 from registry.auth.local_secret import LocalSecret
 from registry.cli import logs
 from registry.cli.exits import CLEAN, FAILED, REFUSED
@@ -176,7 +176,7 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
         app[LOCAL_SECRET] = LocalSecret(assignment.secret)
         if config.auth.mode != "open":
             await _ensure_administrator(store)
-        runner = web.AppRunner(app, shutdown_timeout=_ABORT_SECONDS, **runner_settings(config))
+        runner = runner_of(app, shutdown_timeout=_ABORT_SECONDS)
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
         certificate = _certificate(config.server)

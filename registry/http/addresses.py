@@ -79,6 +79,10 @@ class Addresses:
                     break
         return self._spelled(remote)
 
+    def of_peer(self, remote: str) -> str:
+        """What `client` says where no proxy speaks for others."""
+        return self._spelled(remote)
+
     def _is_in_networks(self, remote: str) -> bool:
         address = parse_address(remote)
         return address is not None and any(address in network for network in self._networks)

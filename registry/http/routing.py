@@ -75,6 +75,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     ``problems`` are statuses of problem documents beside those that any route may answer.
     ``headers`` are request headers with a meaning of their own here, each with what it says.
     ``is_login`` counts it with those that look at passwords (`registry.http.rates`).
+    ``repeats`` says that 200 of a plain GET depends on the index, the address and who asks alone,
+    and does nothing besides (`registry.http.repeating`).
     ``is_hidden`` keeps a route out of the documentation of the API: pages, and what takes the rest.
     """
 
@@ -95,6 +97,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     takes_if_match: bool = False
     is_hidden: bool = False
     is_login: bool = False
+    repeats: bool = False
 
 
 def rate_class(route: Route) -> RateClass:

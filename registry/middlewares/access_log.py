@@ -25,7 +25,9 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
+from registry.domain.principals import Principal
 from registry.http.draining import Drain
+from registry.http.repeating import Tell, Teller
 from registry.keys import BYTES_OUT, PRINCIPAL, REQUEST_ID
 from registry.metrics import Metrics
 
@@ -179,6 +181,53 @@ def access_log_middleware(
                 access_log.add(_encode(line))
 
     return log
+
+
+def telling_again(access_log: AccessLog | None, metrics: Metrics) -> Teller:
+    """Makes what counts, measures and logs answers that are given again without a handler."""
+
+    def teller(request: web.Request, response: web.Response, principal: Principal) -> Tell:
+        route, sent = canonical(request), bytes_out(request, response)
+        counted = metrics.counted(route, request.method, response.status)
+        if access_log is None:
+
+            def tell(id: str, seconds: float) -> None:
+                counted.add(seconds)
+                metrics.sent += sent
+
+            return tell
+        log = access_log
+        line = Line(
+            "request",
+            "info",
+            "",
+            log.pid,
+            "",
+            printable(request.method),
+            printable(request.rel_url.raw_path),
+            route,
+            response.status,
+            0,
+            sent,
+            0.0,
+            principal.id,
+        )
+        # A quotation mark inside a value is escaped, so these are found where they are names.
+        before, _, rest = _encode(line).decode().partition('"timestamp":""')
+        between, _, rest = rest.partition('"request_id":""')
+        then, _, after = rest.partition('"milliseconds":0.0')
+
+        def tell_and_log(id: str, seconds: float) -> None:
+            counted.add(seconds)
+            metrics.sent += sent
+            log.add(
+                f'{before}"timestamp":"{log.stamp()}"{between}"request_id":"{id}"{then}'
+                f'"milliseconds":{round(seconds * 1000, 3)}{after}'.encode()
+            )
+
+        return tell_and_log
+
+    return teller
 
 
 def canonical(request: web.Request) -> str:

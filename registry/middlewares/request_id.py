@@ -39,9 +39,8 @@ class RequestIds:
         return f"{self._prefix}{next(self._counter):08x}"
 
 
-def request_id_middleware() -> Middleware:
+def request_id_middleware(ids: RequestIds) -> Middleware:
     """Give each request its id, before anything can fail."""
-    ids = RequestIds()
 
     @web.middleware
     async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 from multidict import istr
 
 from registry.http.draining import Drain
+from registry.http.repeating import Repeats
 from registry.keys import ORIGIN, REQUEST_ID, SPENT, STANDING
 from registry.middlewares.request_id import HEADER
 
@@ -51,7 +52,7 @@ EXPOSED: Final = ", ".join(
 
 
 def response_headers(
-    drain: Drain,
+    drain: Drain, repeats: Repeats | None = None
 ) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     """The signal handler for ``app.on_response_prepare``."""
 
@@ -67,6 +68,8 @@ def response_headers(
             headers.update(request[STANDING].headers)
         if ORIGIN in request:
             allow_reading(request[ORIGIN], response)
+        if repeats is not None:
+            repeats.consider(request, response)
 
     return finish
 

@@ -109,10 +109,14 @@ class Identities:
         if known.expires_at is not None and known.expires_at <= self._store.clock():
             raise Unauthenticated
         if known.principal.session:
-            self._note(known.principal.session)
+            self.note_use(known.principal.session)
         return known.principal
 
-    def _note(self, id: str) -> None:
+    def known_token(self, text: str) -> Known | None:
+        """What is remembered of an API token; None for nothing."""
+        return self._known.get(hash_of(text.strip()))
+
+    def note_use(self, id: str) -> None:
         """Remember that a token or session was used, if that is news of more than a minute."""
         now = self._store.clock()
         if now - self._noted.get(id, 0) < MINUTE:

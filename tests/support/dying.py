@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
-from registry.app import create_app, runner_settings
+from registry.app import create_app, runner_of
 from registry.catalog import once
 from registry.catalog.migrations import CHAINS
 from registry.config import Config
@@ -47,7 +47,7 @@ async def serve(root: Path) -> None:
         once.keep_answer = die_instead
     store = await open_store(settings, observer=die_once_kept if is_after else None)
     config = Config()
-    runner = web.AppRunner(create_app(config, store), **runner_settings(config))
+    runner = runner_of(create_app(config, store))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     print(runner.addresses[0][1], flush=True)

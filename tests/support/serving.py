@@ -14,10 +14,11 @@ import msgspec
 from aiohttp import ClientResponse, ClientSession, web
 from multidict import CIMultiDictProxy
 
-from registry.app import create_app, runner_settings
+from registry.app import create_app, runner_of
 from registry.catalog.migrations import CHAINS
 from registry.config import Config
 from store.clock import Clock, system_clock
+from store.durable import Disk
 from store.opening import Store, StoreSettings, open_store
 from tests.support.fresh import initialize_like_new
 
@@ -103,7 +104,7 @@ async def serving(store: Store, config: Config | None = None) -> AsyncIterator[S
     """Serve `store` until the end of the block; the store stays open."""
     config = config or Config()
     app = create_app(config, store)
-    runner = web.AppRunner(app, **runner_settings(config))
+    runner = runner_of(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -117,14 +118,14 @@ async def serving(store: Store, config: Config | None = None) -> AsyncIterator[S
 
 @asynccontextmanager
 async def opened(
-    root: Path | None, *, clock: Clock = system_clock, **settings: Any
+    root: Path | None, *, clock: Clock = system_clock, disk: Disk | None = None, **settings: Any
 ) -> AsyncIterator[Store]:
     """A fresh store in `root`, or in memory; without a reserve, so that any disk will do."""
     if root is not None:
         root.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(initialize_like_new, root, CHAINS)
     choices = {"reserve_bytes": 0, "reserve_share": 0.0, "chains": CHAINS, **settings}
-    store = await open_store(StoreSettings(root=root, **choices), clock=clock)
+    store = await open_store(StoreSettings(root=root, **choices), clock=clock, disk=disk)
     try:
         yield store
     finally:
