@@ -10,7 +10,8 @@ from aiohttp import hdrs, web
 from registry.api.errors import ADAPTER
 from registry.api.models import model_in_path
 from registry.api.wire import Urls
-from registry.api.wire_models import ModelAnswer, Name, model_answer
+from registry.api.wire_models import ModelAnswer, model_answer
+from registry.api.wire_words import Name
 from registry.auth.policy import allows
 from registry.domain.names import parse_model_name
 from registry.domain.references import parse_reference

@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from registry.api.errors import ADAPTER
 from registry.api.wire import Urls
-from registry.api.wire_models import (
+from registry.api.wire_namespaces import (
     NamespaceAnswer,
     NamespaceCreate,
     NamespaceUpdate,

@@ -30,6 +30,7 @@ module                                  addresses
 `registry.api.downloads`                ``…/downloads`` under a model and a version
 `registry.api.documentation`            ``/openapi.json`` ``/docs`` ``/redoc``
 `registry.api.models`                   ``/api/v1/models``
+`registry.api.former_names`             ``/api/v1/models/{model}/former-names``
 `registry.api.cards`                    ``/api/v1/models/{model}/card``
 `registry.api.exports`                  ``/api/v1/models/{model}/export`` ``/api/v1/imports``
 `registry.api.search`                   ``/api/v1/search``
@@ -82,6 +83,7 @@ from registry.api import (
     experiments,
     exports,
     files,
+    former_names,
     grants,
     guards,
     health,
@@ -125,6 +127,7 @@ ROUTES: Final[list[Route]] = [
     *pins.ROUTES,
     *files.ROUTES,
     *models.ROUTES,
+    *former_names.ROUTES,
     *cards.ROUTES,
     *exports.ROUTES,
     *registering.ROUTES,

@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from registry.api.errors import ADAPTER
-from registry.api.wire_models import (
+from registry.api.wire_tags import (
     TagAnswer,
     TagAssigned,
     TagPut,

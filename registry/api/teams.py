@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 
 from registry.api.errors import ADAPTER
 from registry.api.wire import Urls
-from registry.api.wire_models import TeamAnswer, TeamCreate, TeamsQuery, TeamUpdate, team_answer
+from registry.api.wire_teams import TeamAnswer, TeamCreate, TeamsQuery, TeamUpdate, team_answer
 from registry.domain.models import Team
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json

@@ -11,8 +11,8 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from registry.api.wire_models import Name, Text
 from registry.api.wire_runs import Moment
+from registry.api.wire_words import Name, Text
 from registry.auth.passwords import MOST_CHARACTERS
 from registry.catalog.grants import NamedGrant
 from registry.catalog.memberships import Member, TeamOfUser

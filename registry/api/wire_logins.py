@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from registry.api.wire_accounts import Email, MyTeam, Password, SessionAnswer, session_answer
-from registry.api.wire_models import Name
+from registry.api.wire_words import Name
 from registry.domain.principals import Kind
 from registry.services.logins import SignedIn
 

@@ -11,7 +11,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from registry.api.wire import DraftAnswer, Urls, VersionAnswer, draft_answer, version_facts
 from registry.api.wire_lineage import Lineage, edges_said
-from registry.api.wire_models import Kind, TagOfModel, Tags
+from registry.api.wire_models import TagOfModel
+from registry.api.wire_words import Kind, Tags
 from registry.catalog.version_lists import Latest, VersionFilter
 from registry.domain.facts import FRAMEWORKS, OBJECTS, Facts, require_numbers
 from registry.domain.models import Source
