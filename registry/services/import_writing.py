@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import quote
 
 import msgspec
 
@@ -40,23 +39,23 @@ from registry.catalog.versions import (
     set_purged,
 )
 from registry.domain import exports
-from registry.domain.exports import EdgeDocument, ModelDocument, ParentDocument, VersionDocument
+from registry.domain.exports import EdgeDocument, ModelDocument, VersionDocument
 from registry.domain.facts import Facts
 from registry.domain.ids import LINEAGE, MODEL, new_id
 from registry.domain.models import Card, Model, Namespace, Source, Version
-from registry.domain.names import ModelName, fold, parse_model_name
+from registry.domain.names import ModelName, fold
 from registry.domain.principals import Principal
-from registry.domain.references import ById, ByNumber, ModelId
+from registry.domain.references import ModelId
 from registry.domain.roles import Place, Words
 from registry.domain.times import microseconds, rfc3339
-from registry.errors import ContentMissing, Denied, Invalid, NotFound
+from registry.errors import ContentMissing, Denied
 from registry.services.import_documents import Archived, tree_of
-from registry.services.lineage import EdgeWish, NamedUri, NamedVersion, Parent, add_edges
+from registry.services.import_parents import parent_told
+from registry.services.lineage import EdgeWish, NamedUri, add_edges
 from registry.services.models import FullModel, ModelWish, full_model, make_model
 from registry.services.moves import move_alias, replay_move
 from registry.services.namespaces import require_creation
 from registry.services.publish import Ids, Stated, let_aliases_follow, write_version
-from registry.services.resolve import DraftFiles, follow, require_model
 from registry.services.tags import Holder, TagWish, assign
 from store.digest import Digest
 from store.errors import Unavailable
@@ -305,7 +304,9 @@ async def _say_more(
     document = one.document
     edges = []
     for edge, id in one.edges:
-        found = await _parent(tx, principal, model, wish, edge)
+        found = await parent_told(
+            tx, principal, edge, former=wish.archived.model.name, now=ModelId(model.id)
+        )
         if edge.parent is not None and isinstance(found, NamedUri):
             left_out["parents"] += 1
         edges.append(EdgeWish(id, edge.relation, found, edge.description))
@@ -345,48 +346,6 @@ def _metrics(
         )
         for one in document.metrics
     ]
-
-
-async def _parent(
-    tx: Tx, principal: Principal, model: Model, wish: ImportWish, edge: EdgeDocument
-) -> Parent:
-    if edge.parent is None:
-        assert edge.uri is not None, "the documents were checked"
-        return NamedUri(edge.uri, edge.kind or "external")
-    told = edge.parent
-    found = None
-    if told.model == wish.archived.model.name:
-        found = await _living(tx, principal, ModelId(model.id), told)
-    if found is None:
-        found = await _elsewhere(tx, principal, told)
-    return found or NamedUri(_uri(told), "dataset" if told.kind == "dataset" else "external")
-
-
-async def _elsewhere(tx: Tx, principal: Principal, told: ParentDocument) -> NamedVersion | None:
-    try:
-        name = parse_model_name(told.model)
-    except Invalid:
-        return None  # a name that is reserved here and was not there
-    return await _living(tx, principal, name, told)
-
-
-async def _living(
-    tx: Tx, principal: Principal, model: ModelId | ModelName, told: ParentDocument
-) -> NamedVersion | None:
-    """The version that is meant, if it is here, holds the same and may be seen."""
-    try:
-        found = await require_model(tx, principal, model)
-        place = await follow(tx, found, ByNumber(told.number))
-    except (NotFound, Denied):
-        return None
-    if isinstance(place, DraftFiles) or place.version is None or str(place.digest) != told.tree:
-        return None
-    return NamedVersion(ModelId(found.id), ById(place.version.id))
-
-
-def _uri(told: ParentDocument) -> str:
-    named = quote(told.label or str(told.number))
-    return f"urn:digestry:elsewhere:{quote(told.model, safe='/')}:{named}:{told.tree}"
 
 
 # Aliases, card, audit.
