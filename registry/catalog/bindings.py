@@ -2,7 +2,8 @@
 
 A binding is there as long as its row is; it shows only while its version and its model live, which
 every statement that finds one for somebody asks. Lists are newest first, along the index of the
-filter that leaves the fewest.
+filter that leaves the fewest; for a reader who sees few models they are merged from the lists of
+those (`registry.catalog.visible`).
 """
 
 from __future__ import annotations
@@ -11,14 +12,21 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Text, bindparam, delete, func, insert, select, update
+from sqlalchemy import Select, Text, bindparam, delete, func, insert, select, update
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.observations import COLUMNS as STATISTICS
 from registry.catalog.observations import statistics_of
 from registry.catalog.schema import binding_statistics, bindings, models, versions
-from registry.catalog.visible import sees_model_of
+from registry.catalog.visible import (
+    counted,
+    few_lead,
+    few_seen,
+    of_few,
+    page_of_few,
+    sees_model_of,
+)
 from registry.domain.bindings import Binding
 from registry.domain.observations import Statistics
 from store.index.transactions import Row, Statement, Tx
@@ -211,7 +219,7 @@ async def bindings_before(
     tx: Tx, filters: BindingFilters, place: str | None, limit: int
 ) -> list[FullBinding]:
     """A page, the newest first, behind the binding with this id."""
-    given = filters.bound()
+    given = await _narrowed(tx, filters)
     statement = _page(tuple(given), has_place=place is not None)
     if place is not None:
         given["after"] = place
@@ -220,37 +228,59 @@ async def bindings_before(
 
 async def count_bindings(tx: Tx, filters: BindingFilters, most: int) -> int:
     """How many there are, up to `most`."""
-    given = filters.bound()
+    given = await _narrowed(tx, filters)
     row = await tx.one(_count(tuple(given)), limit=most, **given)
     assert row is not None, "a count"
     return int(row[0])
 
 
+async def _narrowed(tx: Tx, filters: BindingFilters) -> dict[str, Any]:
+    """What a statement binds: the few models that are seen, if those are to lead."""
+    given = filters.bound()
+    if filters.seen is None or filters.version is not None or filters.model is not None:
+        return given  # nothing of a model is hidden from who sees it
+    few = await few_seen(tx, filters.seen)
+    others = _others(next((name for name in _EQUAL if name in given), None))
+    if few is not None and await few_lead(tx, few, bindings.c.model, others, **given):
+        del given["seen"]
+        given["few"] = few
+    return given
+
+
+@cache
+def _others(filter: str | None) -> Statement | None:
+    """How many entries the index has that would lead."""
+    return None if filter is None else counted(_EQUAL[filter] == bindparam(filter))
+
+
 @cache
 def _page(given: tuple[str, ...], *, has_place: bool) -> Statement:
-    found = _FULL.where(*_lives, *_tests(given))
+    tests = [*_lives, *_tests(given)]
     if has_place:
-        found = found.where(bindings.c.id < bindparam("after"))
+        tests.append(bindings.c.id < bindparam("after"))
+    if "few" in given:
+        tests = [page_of_few(bindings.c.model, (bindings.c.id,), tests, source=_joined)]
+    found = _FULL.where(*tests)
     return Statement(found.order_by(bindings.c.id.desc()).limit(bindparam("limit")))
 
 
 @cache
 def _count(given: tuple[str, ...]) -> Statement:
-    counted = (
-        select(literal("1"))
-        .select_from(_joined)
-        .where(*_lives, *_tests(given))
-        .limit(bindparam("limit"))
-        .subquery("counted")
-    )
+    tests = [*_lives, *_tests(given)]
+    if "few" in given:
+        tests.append(of_few(bindings.c.model))
+    some: Select[Any] = select(literal("1")).select_from(_joined).where(*tests)
+    counted = some.limit(bindparam("limit")).subquery("counted")
     return Statement(select(func.count()).select_from(counted))
 
 
 def _tests(given: tuple[str, ...]) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
+    is_led = "few" in given
     for name, column in _EQUAL.items():
         if name in given:
-            found.append((_tested(column) if found else column) == bindparam(name))
+            found.append((_tested(column) if is_led else column) == bindparam(name))
+            is_led = True
     if "min_success_rate" in given:
         found.append(binding_statistics.c.success_rate >= bindparam("min_success_rate"))
     if "seen" in given:

@@ -16,7 +16,7 @@ from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.schema import models, runs, teams
-from registry.catalog.visible import sees_owner
+from registry.catalog.visible import few_owners, of_few, sees_owner
 from store.index.transactions import Row, Statement, Tx
 
 Group: TypeAlias = Literal["model", "team"]
@@ -55,17 +55,22 @@ class CostFilters(msgspec.Struct, frozen=True, kw_only=True):
     until: int | None = None
     seen: str | None = None
 
-    def bound(self) -> dict[str, Any]:
-        return {
+    async def bound(self, tx: Tx) -> dict[str, Any]:
+        """The values of what is asked; of few owners of runs, their ids."""
+        found = {
             name: value
             for name in ("since", "until", "seen")
             if (value := getattr(self, name)) is not None
         }
+        if self.seen is not None and (few := await few_owners(tx, self.seen)) is not None:
+            del found["seen"]
+            found["few"] = few
+        return found
 
 
 async def spent_in_all(tx: Tx, filters: CostFilters) -> Spent:
     """What all runs took."""
-    given = filters.bound()
+    given = await filters.bound(tx)
     row = await tx.one(_in_all(tuple(given)), **given)
     assert row is not None, "sums without groups are one row"
     return _spent(row)
@@ -73,7 +78,7 @@ async def spent_in_all(tx: Tx, filters: CostFilters) -> Spent:
 
 async def spent_by(tx: Tx, group: Group, filters: CostFilters, limit: int) -> Spending:
     """What the runs of each model or team took, at most `limit` of them."""
-    given = filters.bound()
+    given = await filters.bound(tx)
     rows = await tx.all(_by(group, tuple(given)), limit=limit, **given)
     found = [GroupSpent(row[0], row[1], _spent(row[2:7])) for row in rows]
     if not rows:
@@ -94,6 +99,8 @@ def _tests(given: tuple[str, ...]) -> list[ColumnElement[bool]]:
         found.append(runs.c.started_at < bindparam("until"))
     if "seen" in given:
         found.append(sees_owner(runs.c.owner))
+    if "few" in given:
+        found.append(of_few(runs.c.owner))
     return found
 
 

@@ -2,7 +2,8 @@
 
 Every list is newest first, along one index that is in that order already: that of the filter that
 leaves the fewest, of what runs alone where only that is asked for. What else is asked is tested row
-by row, in words for which no index can be taken (`_tested`).
+by row, in words for which no index can be taken (`_tested`). For a reader who sees few models it is
+merged from the lists of those (`registry.catalog.visible`).
 """
 
 from __future__ import annotations
@@ -11,13 +12,20 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, func, select, tuple_
+from sqlalchemy import Select, bindparam, func, select, tuple_
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.deployments import EVENT_FIELDS, FIELDS, deployment_of, event_of
 from registry.catalog.schema import deployment_events, deployments, environments, models, versions
-from registry.catalog.visible import sees_model_of
+from registry.catalog.visible import (
+    counted,
+    few_ever,
+    few_lead,
+    of_few,
+    page_of_few,
+    sees_model_of,
+)
 from registry.domain.deployments import TERMINATED, Deployment, DeploymentEvent
 from store.index.transactions import Statement, Tx
 
@@ -114,7 +122,7 @@ async def deployments_before(
     """A page, the last made first, behind a place: its time and its id."""
     if filters.is_contradiction:
         return []
-    given = filters.bound()
+    given = await _narrowed(tx, filters)
     statement = _page(tuple(given), runs=filters.runs, has_place=place is not None)
     if place is not None:
         given["after"], given["id"] = place
@@ -134,39 +142,63 @@ async def count_deployments(tx: Tx, filters: DeploymentFilters, most: int) -> in
     """How many there are, up to `most`."""
     if filters.is_contradiction:
         return 0
-    given = filters.bound()
+    given = await _narrowed(tx, filters)
     row = await tx.one(_count(tuple(given), runs=filters.runs), limit=most, **given)
     assert row is not None, "a count"
     return int(row[0])
 
 
+async def _narrowed(tx: Tx, filters: DeploymentFilters) -> dict[str, Any]:
+    """What a statement binds: the few models that are seen, if those are to lead."""
+    given = filters.bound()
+    if filters.seen is None or filters.version is not None or filters.model is not None:
+        return given  # nothing of a model is hidden from who sees it
+    few = await few_ever(tx, filters.seen)
+    others = _others(next((name for name in _EQUAL if name in given), None), runs=filters.runs)
+    if few is not None and await few_lead(tx, few, deployments.c.model, others, **given):
+        del given["seen"]
+        given["few"] = few
+    return given
+
+
+@cache
+def _others(filter: str | None, *, runs: bool) -> Statement | None:
+    """How many entries the index has that would lead."""
+    asked = [] if filter is None else [_EQUAL[filter] == bindparam(filter)]
+    if runs and filter != "status":
+        asked.append(deployments.c.terminated_at.is_(None))
+    return counted(*asked) if asked else None
+
+
 @cache
 def _page(given: tuple[str, ...], *, runs: bool, has_place: bool) -> Statement:
-    question = _LISTED.where(*_tests(given, runs=runs))
+    order = (deployments.c.created_at, deployments.c.id)
+    tests = _tests(given, runs=runs)
     if has_place:
-        place = tuple_(deployments.c.created_at, deployments.c.id)
-        question = question.where(place < tuple_(bindparam("after"), bindparam("id")))
-    question = question.order_by(deployments.c.created_at.desc(), deployments.c.id.desc())
+        tests.append(tuple_(*order) < tuple_(bindparam("after"), bindparam("id")))
+    if "few" in given:
+        tests = [page_of_few(deployments.c.model, order, tests)]
+    question = _LISTED.where(*tests).order_by(*(column.desc() for column in order))
     return Statement(question.limit(bindparam("limit")))
 
 
 @cache
 def _count(given: tuple[str, ...], *, runs: bool) -> Statement:
-    counted = (
-        select(literal("1"))
-        .select_from(deployments)
-        .where(*_tests(given, runs=runs))
-        .limit(bindparam("limit"))
-        .subquery("counted")
-    )
+    tests = _tests(given, runs=runs)
+    if "few" in given:
+        tests.append(of_few(deployments.c.model))
+    some: Select[Any] = select(literal("1")).select_from(deployments).where(*tests)
+    counted = some.limit(bindparam("limit")).subquery("counted")
     return Statement(select(func.count()).select_from(counted))
 
 
 def _tests(given: tuple[str, ...], *, runs: bool) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
+    is_led = "few" in given
     for name, column in _EQUAL.items():
         if name in given:
-            found.append((_tested(column) if found else column) == bindparam(name))
+            found.append((_tested(column) if is_led else column) == bindparam(name))
+            is_led = True
     # A status says whether it runs; where another filter comes first, this one takes the index of
     # what runs.
     if runs and next(iter(given), None) != "status":
@@ -243,18 +275,19 @@ async def deployments_standing(tx: Tx, seen: str | None) -> list[Standing]:
     `seen` says of which models, None of all.
     """
     given = {} if seen is None else {"seen": seen}
-    return [
-        Standing(*row) for row in await tx.all(_standing(is_restricted=seen is not None), **given)
-    ]
+    if seen is not None and (few := await few_ever(tx, seen)) is not None:
+        given = {"few": few}
+    return [Standing(*row) for row in await tx.all(_standing("".join(given)), **given)]
 
 
 @cache
-def _standing(*, is_restricted: bool) -> Statement:
+def _standing(restriction: str) -> Statement:
     each = select(
         deployments.c.environment, deployments.c.status, func.count().label("count")
     ).group_by(deployments.c.environment, deployments.c.status)
-    if is_restricted:
-        each = each.where(sees_model_of(deployments.c.model))
+    if restriction:
+        is_few = restriction == "few"
+        each = each.where((of_few if is_few else sees_model_of)(deployments.c.model))
     counted = each.subquery("counted")
     return Statement(
         select(

@@ -6,13 +6,20 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import Select, bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.namespaces import count_held, held
 from registry.catalog.schema import experiments, runs
-from registry.catalog.visible import sees_namespace
+from registry.catalog.visible import (
+    counted,
+    few_lead,
+    few_namespaces,
+    of_few,
+    page_of_few,
+    sees_namespace,
+)
 from registry.domain.runs import Experiment
 from store.index.transactions import Row, Statement, Tx
 
@@ -117,7 +124,7 @@ async def experiments_before(
     tx: Tx, filters: ExperimentFilters, place: tuple[int, str] | None, limit: int
 ) -> list[Experiment]:
     """A page, the latest made (or deleted) first, behind a place: its time and its id."""
-    statement, values = _question(filters, has_place=place is not None, is_count=False)
+    statement, values = await _question(tx, filters, has_place=place is not None, is_count=False)
     if place is not None:
         values["after"], values["id"] = place
     return [_experiment(row) for row in await tx.all(statement, limit=limit, **values)]
@@ -125,24 +132,33 @@ async def experiments_before(
 
 async def count_experiments(tx: Tx, filters: ExperimentFilters, most: int) -> int:
     """How many there are, up to `most`."""
-    statement, values = _question(filters, has_place=False, is_count=True)
+    statement, values = await _question(tx, filters, has_place=False, is_count=True)
     row = await tx.one(statement, limit=most, **values)
     assert row is not None, "a count"
     return int(row[0])
 
 
-def _question(
-    filters: ExperimentFilters, *, has_place: bool, is_count: bool
+async def _question(
+    tx: Tx, filters: ExperimentFilters, *, has_place: bool, is_count: bool
 ) -> tuple[Statement, dict[str, Any]]:
     given = {
         name: value
         for name in ("namespace_id", "folded", "tag", "tag_value", "seen")
         if (value := getattr(filters, name)) is not None
     }
+    if filters.seen is not None and filters.namespace_id is None:
+        few = await few_namespaces(tx, filters.seen)
+        others = _DELETED if filters.is_deleted else None
+        if few is not None and await few_lead(tx, few, experiments.c.namespace, others):
+            del given["seen"]
+            given["few"] = few
     statement = _page(
         tuple(given), is_deleted=filters.is_deleted, has_place=has_place, is_count=is_count
     )
     return statement, given
+
+
+_DELETED = counted(experiments.c.deleted_at.is_not(None))
 
 
 @cache
@@ -153,17 +169,20 @@ def _page(
     state = (
         experiments.c.deleted_at.is_not(None) if is_deleted else experiments.c.deleted_at.is_(None)
     )
-    question = select(literal("1")) if is_count else _SELECT
-    question = question.select_from(experiments).where(state, *(_test(name) for name in given))
+    tests = [state, *(_test(name) for name in given if name != "few")]
     if is_count:
-        counted = question.limit(bindparam("limit")).subquery("counted")
+        if "few" in given:
+            tests.append(of_few(experiments.c.namespace))
+        some: Select[Any] = select(literal("1")).select_from(experiments).where(*tests)
+        counted = some.limit(bindparam("limit")).subquery("counted")
         return Statement(select(func.count()).select_from(counted))
+    order = (at, experiments.c.id)
     if has_place:
-        place = tuple_(at, experiments.c.id)
-        question = question.where(place < tuple_(bindparam("after"), bindparam("id")))
-    return Statement(
-        question.order_by(at.desc(), experiments.c.id.desc()).limit(bindparam("limit"))
-    )
+        tests.append(tuple_(*order) < tuple_(bindparam("after"), bindparam("id")))
+    if "few" in given:
+        tests = [page_of_few(experiments.c.namespace, order, tests)]
+    question = _SELECT.where(*tests).order_by(*(column.desc() for column in order))
+    return Statement(question.limit(bindparam("limit")))
 
 
 def _test(name: str) -> ColumnElement[bool]:

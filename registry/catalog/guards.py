@@ -6,11 +6,11 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 from sqlalchemy import literal_column as literal
 
 from registry.catalog.schema import guards, models, namespaces
-from registry.catalog.visible import sees_model_of, sees_namespace
+from registry.catalog.visible import few_owners, newest_of_few, sees_model_of, sees_namespace
 from registry.domain.guards import Guard, Rules
 from store.index.transactions import Row, Statement, Tx
 
@@ -117,6 +117,11 @@ async def guards_before(
     """A page, the latest made first, behind the id `before`; `seen`: `catalog.visible`."""
     given = {"model": model_id, "namespace": namespace_id, "seen": seen, "before": before}
     values = {name: value for name, value in given.items() if value is not None}
+    if seen is not None and model_id is None and namespace_id is None:
+        few = await few_owners(tx, seen)
+        if few is not None:
+            del values["seen"]
+            values["few"] = few
     rows = await tx.all(_page(tuple(values)), limit=limit, **values)
     return [ListedGuard(_guard(row[:-1]), row[-1] or "") for row in rows]
 
@@ -137,10 +142,10 @@ def _page(given: tuple[str, ...]) -> Statement:
         "seen": or_(sees_namespace(guards.c.namespace), sees_model_of(guards.c.model)),
         "before": guards.c.id < bindparam("before"),
     }
-    asked = [conditions[name] for name in given]
-    if asked:
-        question = question.where(and_(*asked))
-    return Statement(question.order_by(guards.c.id.desc()).limit(bindparam("limit")))
+    asked = [conditions[name] for name in given if name != "few"]
+    if "few" in given:
+        asked = [newest_of_few((guards.c.model, guards.c.namespace), asked)]
+    return Statement(question.where(*asked).order_by(guards.c.id.desc()).limit(bindparam("limit")))
 
 
 async def insert_guard(tx: Tx, guard: Guard) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import Table, bindparam, delete, func, insert, select, update
 from sqlalchemy import literal_column as literal
 
 from registry.catalog.schema import models, namespaces
-from registry.catalog.visible import shows_namespace
+from registry.catalog.visible import few_shown_namespaces, of_few, shows_namespace
 from registry.domain.models import Namespace
 from store.index.transactions import Row, Statement, Tx
 
@@ -41,6 +41,7 @@ _AFTER = (
 )
 _PAGE = Statement(_AFTER)
 _PAGE_SEEN = Statement(_AFTER.where(shows_namespace()))
+_PAGE_OF_FEW = Statement(_AFTER.where(of_few(namespaces.c.id)))
 _SHOWN = Statement(
     select(namespaces.c.id).where(namespaces.c.id == bindparam("id"), shows_namespace())
 )
@@ -98,6 +99,8 @@ async def namespaces_after(tx: Tx, after: str, limit: int, *, seen: str | None) 
     """A page in order of folded slug; `seen`: `registry.catalog.visible`."""
     if seen is None:
         rows = await tx.all(_PAGE, after=after, limit=limit)
+    elif (few := await few_shown_namespaces(tx, seen)) is not None:
+        rows = await tx.all(_PAGE_OF_FEW, after=after, limit=limit, few=few)
     else:
         rows = await tx.all(_PAGE_SEEN, after=after, limit=limit, seen=seen)
     return [_namespace(row) for row in rows]

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import bindparam, delete, func, insert, select, union_all, update
 from sqlalchemy import literal_column as literal
 from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.schema import (
     models,
@@ -17,7 +18,7 @@ from registry.catalog.schema import (
     retention_policies,
     retention_returns,
 )
-from registry.catalog.visible import sees_model_of, sees_namespace
+from registry.catalog.visible import few_owners, newest_of_few, sees_model_of, sees_namespace
 from registry.domain.models import Model
 from registry.domain.retention import DAY, Policy
 from registry.domain.statuses import Status
@@ -211,6 +212,11 @@ async def policies_before(
     """A page, the latest made first, behind the id `before`; `seen`: `catalog.visible`."""
     given = {"scope": scope, "seen": seen, "before": before}
     values = {name: value for name, value in given.items() if value is not None}
+    if seen is not None:
+        few = await few_owners(tx, seen)
+        if few is not None:
+            del values["seen"]
+            values["few"] = few
     rows = await tx.all(_page(tuple(values)), limit=limit, **values)
     return [ListedPolicy(_policy(row[:-1]), row[-1] or "") for row in rows]
 
@@ -226,15 +232,18 @@ def _page(given: tuple[str, ...]) -> Statement:
             namespaces, namespaces.c.id == table.c.namespace
         )
     )
+    tests: list[ColumnElement[bool]] = []
     if "id" in given:
-        question = question.where(table.c.id == bindparam("id"))
+        tests.append(table.c.id == bindparam("id"))
     if "scope" in given:
-        question = question.where(table.c.scope == bindparam("scope"))
+        tests.append(table.c.scope == bindparam("scope"))
     if "seen" in given:
-        is_seen = sees_namespace(table.c.namespace) | sees_model_of(table.c.model)
-        question = question.where(is_seen)
+        tests.append(sees_namespace(table.c.namespace) | sees_model_of(table.c.model))
     if "before" in given:
-        question = question.where(table.c.id < bindparam("before"))
+        tests.append(table.c.id < bindparam("before"))
+    if "few" in given:
+        tests = [newest_of_few((table.c.model, table.c.namespace), tests)]
+    question = question.where(*tests)
     return Statement(question.order_by(table.c.id.desc()).limit(bindparam("limit")))
 
 

@@ -19,7 +19,7 @@ from registry.catalog.schema import (
     tree_files,
     versions,
 )
-from registry.catalog.visible import sees_model
+from registry.catalog.visible import few_seen, of_few, sees_model
 from registry.domain.models import Model
 from registry.domain.retention import Action, Outcome, PlanState, Rule, Scope
 from store.index.schema import refs
@@ -342,6 +342,11 @@ async def models_after(
     """A page of living models in order of folded name; start with ``""``."""
     given = {"namespace": namespace_id, "seen": seen}
     values = {name: value for name, value in given.items() if value is not None}
+    if seen is not None and namespace_id is None:
+        few = await few_seen(tx, seen)
+        if few is not None:
+            del values["seen"]
+            values["few"] = few
     rows = await tx.all(_models(tuple(values)), after=after, limit=limit, **values)
     return [model_of(row) for row in rows]
 
@@ -355,4 +360,6 @@ def _models(given: tuple[str, ...]) -> Statement:
         question = question.where(models.c.namespace == bindparam("namespace"))
     if "seen" in given:
         question = question.where(sees_model())
+    if "few" in given:
+        question = question.where(of_few(models.c.id))
     return Statement(question.order_by(models.c.folded).limit(bindparam("limit")))

@@ -23,7 +23,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.schema import models, runs, teams, versions
 from registry.catalog.summaries import RUN_LIVES
-from registry.catalog.visible import sees_model
+from registry.catalog.visible import few_seen, of_few, sees_model
 from store.index.transactions import Statement, Tx
 
 _kinds: Final = models.alias("kinds")
@@ -54,14 +54,24 @@ async def aged_models(
     bound: dict[str, Any] = {"before": before, "limit": limit}
     if place is not None:
         bound["after"], bound["id"] = place
+    restriction = ""
     if seen is not None:
-        bound["seen"] = seen
-    rows = await tx.all(_page(place is not None, seen is not None), **bound)
+        few = await few_seen(tx, seen)
+        restriction = "seen" if few is None else "few"
+        bound[restriction] = seen if few is None else few
+    rows = await tx.all(_page(place is not None, restriction), **bound)
     return [Aged(*row) for row in rows]
 
 
 @cache
-def _page(has_place: bool, is_restricted: bool) -> Statement:
+def _page(has_place: bool, restriction: str) -> Statement:
+    active: ColumnElement[Any] = models.c.active
+    kind: ColumnElement[bool] = models.c.id.not_in(_OTHERS)  # the index of active models is enough
+    restricted: list[ColumnElement[bool]] = [sees_model()] if restriction == "seen" else []
+    if restriction == "few":
+        active = func.coalesce(active, literal("NULL"))
+        kind = func.coalesce(models.c.kind, literal("NULL")) == literal("'model'")
+        restricted = [of_few(models.c.id)]
     started = (
         select(runs.c.started_at)
         .where(
@@ -86,13 +96,7 @@ def _page(has_place: bool, is_restricted: bool) -> Statement:
             func.coalesce(started, _NEVER).label("started"),
             func.coalesce(published, _NEVER).label("published"),
         )
-        .where(
-            models.c.active == literal("1"),
-            models.c.deleted_at.is_(None),
-            # So put, the index of active models is enough.
-            models.c.id.not_in(_OTHERS),
-            *([sees_model()] if is_restricted else []),
-        )
+        .where(active == literal("1"), models.c.deleted_at.is_(None), kind, *restricted)
         .cte("dated")
         .prefix_with("MATERIALIZED", dialect="sqlite")
     )

@@ -24,7 +24,7 @@ from sqlalchemy import literal_column as literal
 from registry.catalog.claims import FOLDER, TREE
 from registry.catalog.schema import folder_files, folders, models, tree_files, versions
 from registry.catalog.usage import IN_ALL_LEVELS
-from registry.catalog.visible import sees_model
+from registry.catalog.visible import few_ever, of_few, sees_model
 from store.digest import Digest
 from store.index.schema import blobs, leases, refs, uploads
 from store.index.transactions import Statement, Tx
@@ -124,6 +124,7 @@ _owning = (
 )
 _OWNING = Statement(_owning)
 _OWNING_SEEN = Statement(_owning.where(sees_model()))
+_OWNING_OF_FEW = Statement(_owning.where(of_few(refs.c.owner)))
 
 _newest = (
     select(versions.c.tree, versions.c.number, versions.c.label, versions.c.deleted_at)
@@ -196,6 +197,8 @@ async def models_owning(
     """Models that refer to a blob, by id; `seen`: `registry.catalog.visible`."""
     if seen is None:
         rows = await tx.all(_OWNING, digest=digest.raw, limit=limit)
+    elif (few := await few_ever(tx, seen)) is not None:
+        rows = await tx.all(_OWNING_OF_FEW, digest=digest.raw, limit=limit, few=few)
     else:
         rows = await tx.all(_OWNING_SEEN, digest=digest.raw, limit=limit, seen=seen)
     return [ModelOwning(id, name, deleted is not None) for id, name, deleted in rows]

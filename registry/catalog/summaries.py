@@ -28,7 +28,7 @@ from registry.catalog.schema import (
     tree_files,
     versions,
 )
-from registry.catalog.visible import sees_model
+from registry.catalog.visible import few_seen, of_few, sees_model
 from registry.domain.names import ModelName, fold
 from registry.domain.references import ModelReference
 from store.index.transactions import Row, Statement, Tx
@@ -240,19 +240,24 @@ async def summarize_team(
 ) -> TeamSummary | None:
     """A living team by its folded name or its id; `seen` says which models count."""
     by, value = ("folded", folded) if folded is not None else ("id", id)
-    bound: dict[str, Any] = {by: value}
-    if seen is not None:
-        bound["seen"] = seen
-    found = _team_summaries(await tx.all(_teams(by, seen is not None), **bound))
+    sight = await _sight(tx, seen)
+    found = _team_summaries(await tx.all(_teams(by, "".join(sight)), **{by: value}, **sight))
     return found[0] if found else None
 
 
 async def summarize_teams(tx: Tx, after: str, limit: int, *, seen: str | None) -> list[TeamSummary]:
     """A page of living teams in order of folded name; start with ``""``."""
-    bound: dict[str, Any] = {"after": after, "limit": limit}
-    if seen is not None:
-        bound["seen"] = seen
-    return _team_summaries(await tx.all(_teams("page", seen is not None), **bound))
+    sight = await _sight(tx, seen)
+    statement = _teams("page", "".join(sight))
+    return _team_summaries(await tx.all(statement, after=after, limit=limit, **sight))
+
+
+async def _sight(tx: Tx, seen: str | None) -> dict[str, str]:
+    """What is bound to restrict models: the few that are seen, or what opens many."""
+    if seen is None:
+        return {}
+    few = await few_seen(tx, seen)
+    return {"seen": seen} if few is None else {"few": few}
 
 
 def _team_summaries(rows: Iterable[Row]) -> list[TeamSummary]:
@@ -276,14 +281,18 @@ def _team_summaries(rows: Iterable[Row]) -> list[TeamSummary]:
 
 
 @cache
-def _teams(by: str, is_restricted: bool) -> Statement:
+def _teams(by: str, restriction: str) -> Statement:
     chosen = _chosen_teams(by)
+    restricted = {"": [], "few": [of_few(models.c.id)], "seen": [sees_model()]}[restriction]
+    team: ColumnElement[Any] = models.c.team
+    if restriction == "few":
+        team = func.coalesce(team, literal("NULL"))  # so that the few lead
     mine = (
         select(models.c.id, models.c.team, models.c.active, models.c.version_count)
         .where(
-            models.c.team.in_(select(chosen.c.id)),
+            team.in_(select(chosen.c.id)),
             models.c.deleted_at.is_(None),
-            *([sees_model()] if is_restricted else []),
+            *restricted,
         )
         .cte("mine")
         .prefix_with("MATERIALIZED", dialect="sqlite")

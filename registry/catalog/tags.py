@@ -4,7 +4,7 @@ A tag stays while something has it or somebody described it; one without either 
 use (`sweep_tag`).
 
 **Seeing.** Who may not see every model sees the tags that somebody described, and those of what
-they see.
+they see. Where that is little, its tags are listed and counted, however many others there are.
 
 **Counting.** A tag's row says how many living models and how many living versions of living models
 have it, so that a list of tags reads no more than its own rows. Whoever puts a tag somewhere, takes
@@ -16,7 +16,7 @@ every model are uses counted one by one, up to a limit.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from sqlalchemy import (
@@ -28,14 +28,15 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    union,
     update,
 )
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import BindParameter, ColumnElement
-from sqlalchemy.sql.selectable import ScalarSelect, Select
+from sqlalchemy.sql.selectable import ScalarSelect, Select, Subquery
 
 from registry.catalog.schema import model_tags, models, tags, version_tags, versions
-from registry.catalog.visible import sees_model, sees_model_of
+from registry.catalog.visible import few_seen, of_few, own_little, sees_model, sees_model_of
 from registry.domain.models import Tag, Tagging
 from registry.domain.names import fold
 from store.index.transactions import Row, Statement, Tx
@@ -141,15 +142,23 @@ def _counts(*, restricted: bool) -> tuple[ColumnElement[int], ColumnElement[int]
     )
 
 
+Sight: TypeAlias = Literal["", "few", "seen"]
+"""What restricts a statement: nothing, the few models that are seen, or what opens many."""
+
+
+def _in_range(folded: ColumnElement[Any]) -> tuple[ColumnElement[bool], ...]:
+    return (
+        folded > bindparam("after"),
+        folded >= bindparam("first"),
+        folded < bindparam("behind"),
+    )
+
+
 def _page(*, restricted: bool) -> Statement:
     of_models, of_versions = _counts(restricted=restricted)
     found = select(
         *_FIELDS.values(), of_models.label("of_models"), of_versions.label("of_versions")
-    ).where(
-        tags.c.folded > bindparam("after"),
-        tags.c.folded >= bindparam("first"),
-        tags.c.folded < bindparam("behind"),
-    )
+    ).where(*_in_range(tags.c.folded))
     if restricted:
         # One that is only on what is hidden is hidden too, unless it is said what it means.
         counted = found.subquery("counted")
@@ -172,8 +181,79 @@ def _one(*, restricted: bool) -> Statement:
     )
 
 
-_PAGE = {restricted: _page(restricted=restricted) for restricted in (False, True)}
-_ONE = {restricted: _one(restricted=restricted) for restricted in (False, True)}
+def _of_few() -> tuple[Subquery, Subquery]:
+    """How many models, and how many versions, of the few have each tag."""
+    of_models = (
+        select(model_tags.c.tag, func.count().label("count"))
+        .where(of_few(model_tags.c.model))
+        .group_by(model_tags.c.tag)
+        .subquery("of_models")
+    )
+    of_versions = (
+        select(version_tags.c.tag, func.count().label("count"))
+        .select_from(versions.join(version_tags, version_tags.c.version == versions.c.id))
+        .where(
+            of_few(versions.c.model),
+            func.coalesce(versions.c.deleted_at, literal("NULL")).is_(None),
+        )
+        .group_by(version_tags.c.tag)
+        .subquery("of_versions")
+    )
+    return of_models, of_versions
+
+
+def _page_of_few() -> Statement:
+    of_models, of_versions = _of_few()
+    described = (
+        select(tags.c.id)
+        .where(tags.c.description != literal("''"), *_in_range(tags.c.folded))
+        .order_by(tags.c.folded)
+        .limit(bindparam("limit"))
+        .subquery("described")
+    )
+    shown = union(select(described.c.id), select(of_models.c.tag), select(of_versions.c.tag))
+    counts = (func.coalesce(one.c.count, literal("0")) for one in (of_models, of_versions))
+    return Statement(
+        select(*_FIELDS.values(), *counts)
+        .select_from(
+            tags.outerjoin(of_models, of_models.c.tag == tags.c.id).outerjoin(
+                of_versions, of_versions.c.tag == tags.c.id
+            )
+        )
+        .where(tags.c.id.in_(shown), *_in_range(func.coalesce(tags.c.folded, literal("NULL"))))
+        .order_by(tags.c.folded)
+        .limit(bindparam("limit"))
+    )
+
+
+def _one_of_few() -> Statement:
+    """One tag with how often the few and their versions have it."""
+    of_models: Select[Any] = select(func.count()).where(
+        of_few(model_tags.c.model), func.coalesce(model_tags.c.tag, literal("NULL")) == tags.c.id
+    )
+    of_versions: Select[Any] = (
+        select(func.count())
+        .select_from(versions.join(version_tags, version_tags.c.version == versions.c.id))
+        .where(
+            of_few(versions.c.model),
+            func.coalesce(versions.c.deleted_at, literal("NULL")).is_(None),
+            func.coalesce(version_tags.c.tag, literal("NULL")) == tags.c.id,
+        )
+    )
+    counts = (one.correlate(tags).scalar_subquery() for one in (of_models, of_versions))
+    return Statement(select(*_FIELDS.values(), *counts).where(tags.c.id == bindparam("id")))
+
+
+_PAGE: Final[dict[Sight, Statement]] = {
+    "": _page(restricted=False),
+    "few": _page_of_few(),
+    "seen": _page(restricted=True),
+}
+_ONE: Final[dict[Sight, Statement]] = {
+    "": _one(restricted=False),
+    "few": _one_of_few(),
+    "seen": _one(restricted=True),
+}
 
 
 class _On:
@@ -259,8 +339,8 @@ async def find_tag_by_id(tx: Tx, id: str) -> Tag | None:
 
 async def count_tag(tx: Tx, id: str, *, seen: str | None) -> CountedTag:
     """A tag that is there with its uses, counting what is `seen`."""
-    bound = {} if seen is None else {"seen": seen}
-    row = await tx.one(_ONE[seen is not None], id=id, **bound)
+    sight, bound = await _sight(tx, seen)
+    row = await tx.one(_ONE[sight], id=id, **bound)
     assert row is not None, "the tag was read in this transaction"
     return _counted(row, is_restricted=seen is not None)
 
@@ -269,9 +349,9 @@ async def tags_after(
     tx: Tx, prefix: str, after: str, limit: int, *, seen: str | None
 ) -> list[CountedTag]:
     """A page of the tags that begin with a folded prefix, in order of folded key and value."""
-    bound = {} if seen is None else {"seen": seen}
+    sight, bound = await _sight(tx, seen)
     rows = await tx.all(
-        _PAGE[seen is not None],
+        _PAGE[sight],
         first=prefix,
         behind=prefix + LAST_CHARACTER,
         after=after,
@@ -279,6 +359,15 @@ async def tags_after(
         **bound,
     )
     return [_counted(row, is_restricted=seen is not None) for row in rows]
+
+
+async def _sight(tx: Tx, seen: str | None) -> tuple[Sight, dict[str, str]]:
+    if seen is None:
+        return "", {}
+    few = await few_seen(tx, seen)
+    if few is None or not await own_little(tx, few, versions.c.model):
+        return "seen", {"seen": seen}
+    return "few", {"few": few}
 
 
 async def insert_tag(tx: Tx, tag: Tag) -> None:

@@ -179,8 +179,9 @@ def _everywhere(
         tests.append(sees_model_of(versions.c.model))
     if is_counted:
         # Without a join: the few deleted models are left out by what the index itself holds.
-        statement = select(versions.c.id).where(versions.c.model.not_in(_OF_DELETED_MODELS))
-        return Statement(statement.where(*tests).limit(bindparam("limit")))
+        if sight != "few":
+            tests.append(versions.c.model.not_in(_OF_DELETED_MODELS))
+        return Statement(select(versions.c.id).where(*tests).limit(bindparam("limit")))
     is_rising = order == "cost"
     if sight == "few":
         # None of the few is deleted.

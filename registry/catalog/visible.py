@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Column, Text, bindparam, func, or_, select, union
+from sqlalchemy import Column, Text, bindparam, func, or_, select, text, union
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.selectable import FromClause, Select
@@ -105,7 +105,7 @@ async def seen_of(tx: Tx, seen: str | None, ids: Collection[str]) -> frozenset[s
     """Which of these models are seen, in whatever state."""
     if seen is None:
         return frozenset(ids)
-    rows = await tx.all(_SEEN_OF, seen=seen, ids=msgspec.json.encode(sorted(ids)).decode())
+    rows = await tx.all(_SEEN_OF, seen=seen, ids=_listed(ids))
     return frozenset(row[0] for row in rows)
 
 
@@ -148,6 +148,32 @@ async def few_namespaces(tx: Tx, seen: str) -> str | None:
     return await _few(tx, _FEW_NAMESPACES, seen)
 
 
+_SHOWN: Final = (
+    select(namespaces.c.id, namespaces.c.id).where(namespaces.c.id.in_(_seen())),
+    select(namespaces.c.id, namespaces.c.id).where(namespaces.c.visibility.in_(_seen())),
+    select(models.c.id, models.c.namespace).where(models.c.id.in_(_seen()), _LIVES),
+    select(models.c.id, models.c.namespace).where(models.c.visibility.in_(_seen()), _LIVES),
+)
+_FEW_SHOWN = Statement(
+    union(
+        *(
+            select(text("*")).select_from(one.limit(bindparam("limit")).subquery("some"))
+            for one in _SHOWN
+        )
+    )
+)
+
+
+async def few_shown_namespaces(tx: Tx, seen: str) -> str | None:
+    """JSON of the ids of the namespaces of `shows_namespace`; None where too much shows them."""
+    rows = await tx.all(_FEW_SHOWN, seen=seen, limit=FEW + 1)
+    return None if len(rows) > FEW else _listed({row[1] for row in rows})
+
+
+def _listed(ids: Collection[str]) -> str:
+    return msgspec.json.encode(sorted(ids)).decode()
+
+
 async def few_owners(tx: Tx, seen: str) -> str | None:
     """The same of whatever a column of `sees_owner` may name."""
     return await _few(tx, _FEW_OWNERS, seen)
@@ -155,9 +181,7 @@ async def few_owners(tx: Tx, seen: str) -> str | None:
 
 async def _few(tx: Tx, statement: Statement, seen: str) -> str | None:
     rows = await tx.all(statement, seen=seen, limit=FEW + 1)
-    if len(rows) > FEW:
-        return None
-    return msgspec.json.encode([row[0] for row in rows]).decode()
+    return None if len(rows) > FEW else _listed([row[0] for row in rows])
 
 
 FEW_ROWS: Final = 10_000
@@ -184,6 +208,27 @@ def page_of_few(
     what they need beside its table. Only so many owners are listed as the page has rows: those
     whose first row comes first. So it costs a search for each of the few, and what the page holds.
     """
+    page = _page_of_few(owner, order, tests, source, is_rising=is_rising)
+    return owner.table.c.id.in_(page.correlate(None))
+
+
+def newest_of_few(
+    owners: Sequence[Column[str]], tests: Sequence[ColumnElement[bool]]
+) -> ColumnElement[bool]:
+    """The same of what is in the order of ids backwards and has one of several kinds of owners."""
+    id = owners[0].table.c.id
+    pages = (_page_of_few(owner, (id,), tests).correlate(None).subquery() for owner in owners)
+    return id.in_(union(*(select(page.c.id) for page in pages)))
+
+
+def _page_of_few(
+    owner: Column[str],
+    order: Sequence[Column[Any]],
+    tests: Sequence[ColumnElement[bool]],
+    source: FromClause | None = None,
+    *,
+    is_rising: bool = False,
+) -> Select[Any]:
     table = owner.table
     ordered = [column.asc() if is_rising else column.desc() for column in order]
     few = func.json_each(bindparam("few", type_=Text)).table_valued("value", name="few_owners")
@@ -203,8 +248,7 @@ def page_of_few(
     )
     theirs = listed(leaders.c.id).limit(bindparam("limit")).correlate(leaders)
     found = select(table.c.id).select_from(leaders.join(table, table.c.id.in_(theirs)))
-    page = found.order_by(*ordered).limit(bindparam("limit"))
-    return table.c.id.in_(page.correlate(None))
+    return found.order_by(*ordered).limit(bindparam("limit"))
 
 
 async def few_lead(
@@ -215,9 +259,14 @@ async def few_lead(
     `others` counts up to `most` the entries of that index: where what they own is much and those
     are not, the index leads.
     """
-    if others is None or await _count(tx, _rows_of(owner), few=few) <= FEW_ROWS:
+    if others is None or await own_little(tx, few, owner):
         return True
     return await _count(tx, others, **bound) > FEW_ROWS
+
+
+async def own_little(tx: Tx, few: str, owner: Column[str]) -> bool:
+    """Whether the few own no more than `FEW_ROWS`."""
+    return await _count(tx, _rows_of(owner), few=few) <= FEW_ROWS
 
 
 async def _count(tx: Tx, statement: Statement, **bound: Any) -> int:

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import msgspec
 from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.schema import audit, deliveries, namespaces, webhooks
-from registry.catalog.visible import sees_namespace
+from registry.catalog.visible import few_namespaces, newest_of_few, sees_namespace
 from registry.domain.webhooks import Webhook
 from store.index.transactions import Row, Statement, Tx
 
@@ -136,6 +137,11 @@ async def webhooks_before(
     """A page, the latest made first, behind the id `before`; `seen`: `catalog.visible`."""
     given = {"namespace": namespace_id, "seen": seen, "before": before}
     values = {name: value for name, value in given.items() if value is not None}
+    if seen is not None and namespace_id is None:
+        few = await few_namespaces(tx, seen)
+        if few is not None:
+            del values["seen"]
+            values["few"] = few
     rows = await tx.all(_page(tuple(values)), limit=limit, **values)
     return [ListedWebhook(_webhook(row[:-1]), row[-1]) for row in rows]
 
@@ -146,13 +152,18 @@ def _page(given: tuple[str, ...]) -> Statement:
     question = select(*_FIELDS.values(), namespaces.c.slug).join(
         namespaces, namespaces.c.id == webhooks.c.namespace
     )
+    tests: list[ColumnElement[bool]] = []
     if "namespace" in given:
-        question = question.where(webhooks.c.namespace == bindparam("namespace"))
+        tests.append(webhooks.c.namespace == bindparam("namespace"))
     if "seen" in given:
-        question = question.where(sees_namespace(webhooks.c.namespace))
+        tests.append(sees_namespace(webhooks.c.namespace))
     if "before" in given:
-        question = question.where(webhooks.c.id < bindparam("before"))
-    return Statement(question.order_by(webhooks.c.id.desc()).limit(bindparam("limit")))
+        tests.append(webhooks.c.id < bindparam("before"))
+    if "few" in given:
+        tests = [newest_of_few((webhooks.c.namespace,), tests)]
+    return Statement(
+        question.where(*tests).order_by(webhooks.c.id.desc()).limit(bindparam("limit"))
+    )
 
 
 async def remove_some_deleted(tx: Tx) -> bool:

@@ -121,7 +121,7 @@ async def test_the_other_lists_read_an_index_and_sort_nothing(index: Database) -
         "teams": teams._PAGE,
         "teams by activity": teams._PAGE_BY_ACTIVITY,
         "teams deleted": teams._PAGE_DELETED,
-        "tags": tags._PAGE[False],
+        "tags": tags._PAGE[""],
         "tags of a model": tags._ON_MODEL.page,
         "tags of a version": tags._ON_VERSION.page,
     }

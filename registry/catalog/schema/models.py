@@ -14,6 +14,7 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
+    literal_column,
 )
 
 from registry.catalog.schema.base import (
@@ -229,6 +230,15 @@ tags = Table(
     CheckConstraint("models >= 0", name="tag_models"),
     CheckConstraint("versions >= 0", name="tag_versions"),
     sqlite_with_rowid=False,
+)
+
+# Everybody sees these, so a list need not pass over the others.
+_is_described = tags.c.description != literal_column("''")
+Index(
+    "tags_described",
+    tags.c.folded,
+    sqlite_where=_is_described,
+    postgresql_where=_is_described,
 )
 
 model_tags = Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0012"
@@ -21,4 +22,12 @@ def upgrade() -> None:
     )
     op.create_index(
         "namespaces_by_visibility", "namespaces", ["visibility", "folded"], unique=False
+    )
+    op.create_index(
+        "tags_described",
+        "tags",
+        ["folded"],
+        unique=False,
+        sqlite_where=sa.text("description != ''"),
+        postgresql_where=sa.text("description != ''"),
     )
