@@ -23,7 +23,7 @@ from registry.catalog.migrations import CHAINS
 from registry.config import Config, StoreConfig
 from store.opening import Store, StoreSettings, open_store
 from tests.support.clock import ManualClock
-from tests.support.fresh import initialize_like_new
+from tests.support.fresh import initialize_like_new, start_from_copies
 from tests.support.secrecy import leaks
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -33,6 +33,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Compiling our modules is most of what a short process does, and the tests start hundreds.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+start_from_copies()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -28,7 +28,7 @@ from registry.errors import (
     UnsupportedMedia,
 )
 from registry.http.adapters import Adapter
-from registry.http.rates import RateClass, Rates
+from registry.http.rates import RateClass
 from registry.keys import ADDRESSES, PRINCIPAL, RATES, REQUEST_ID, STANDING
 from store.errors import BlobNotFound, UploadNotFound
 
@@ -107,7 +107,7 @@ def rate_class(route: Route) -> RateClass:
     return "login" if route.is_login else "write"
 
 
-def guard(route: Route, rates: Rates | None = None) -> Handler:
+def guard(route: Route, *, is_counted: bool = False) -> Handler:
     """The handler of `route` behind the check of its permission and of its body's headers.
 
     The principal that the handler finds acts by this request and by the word of this route.
@@ -116,13 +116,11 @@ def guard(route: Route, rates: Rates | None = None) -> Handler:
         raise ValueError(f"{route.method} {route.path} needs a word of registry.domain.permissions")
     handler, word, reads = route.handler, route.permission, route.body
     rate = rate_class(route)
-    if rates is not None and not rates.counts(rate):
-        rates = None
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         principal = request[PRINCIPAL]
-        if rates is not None:
-            check_rate(request, rates, rate)
+        if is_counted:
+            check_rate(request, rate)
         is_nobody = principal.kind == "anonymous"
         if not allows(principal, word):
             raise Unauthenticated if is_nobody else Denied(word, request.path)
@@ -140,12 +138,12 @@ def guard(route: Route, rates: Rates | None = None) -> Handler:
     return guarded
 
 
-def check_rate(request: web.Request, rates: Rates, rate: RateClass) -> None:
+def check_rate(request: web.Request, rate: RateClass) -> None:
     """Count a request; raise `Throttled` for one too many."""
     principal = request[PRINCIPAL]
     by_address = rate == "login" or principal.kind in ("local", "anonymous")
     who = request.app[ADDRESSES].client(request) if by_address else principal.id
-    standing = request[STANDING] = rates.take(who, rate)
+    standing = request[STANDING] = request.app[RATES].take(who, rate)
     if standing.retry_seconds:
         raise Throttled(standing.retry_seconds)
 
@@ -183,8 +181,12 @@ def register(app: web.Application, routes: Iterable[Route]) -> None:
     """Add routes in order; among paths that both match, the first one added wins."""
     rates = app.get(RATES)
     for route in routes:
+        is_counted = rates is not None and rates.counts(rate_class(route))
         app.router.add_route(
-            route.method, route.path, guard(route, rates), expect_handler=_leave_expect_to_handler
+            route.method,
+            route.path,
+            guard(route, is_counted=is_counted),
+            expect_handler=_leave_expect_to_handler,
         )
 
 

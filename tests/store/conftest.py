@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from store.clock import SECOND
-from store.opening import Store, StoreSettings, initialize, open_store
+from store.index.upgrade import STORE
+from store.opening import Store, StoreSettings, open_store
+from tests.support.fresh import initialize_like_new
 
 
 class ManualClock:
@@ -34,7 +36,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> StoreSettings:
     root = tmp_path / "data" if request.param == "local" else None
     if root is not None:
         root.mkdir()
-        initialize(root)
+        initialize_like_new(root, (STORE,))
     return StoreSettings(root=root, reserve_bytes=0, reserve_share=0, max_share=1.0)
 
 
