@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Text, bindparam, delete, func, insert, or_, select
+from sqlalchemy import Select, Text, bindparam, delete, func, insert, or_, select, union
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -31,6 +31,7 @@ from registry.catalog.schema import (
     runs,
     webhooks,
 )
+from registry.catalog.visible import counted, few_lead, newest_of_few
 from registry.domain.masking import masked
 from registry.domain.principals import Principal
 from store.clock import SECOND
@@ -217,6 +218,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """JSON of the namespaces and models whose entries may be read; None for all entries."""
 
 
+MOST_SUBJECTS: Final = 10_000
+"""So many things of a reader's places are looked up one by one; a page of theirs takes 0.1 s."""
+
 _EQUAL: Final = ("entity", "model", "kind", "action", "actor")
 """What can be asked for, the most selective first: the index of the first one asked is used."""
 
@@ -228,44 +232,84 @@ async def find_entries(
     equal = tuple(name for name in _EQUAL if getattr(wanted, name) is not None)
     low, high = await _ids_between(tx, wanted.since, wanted.until)
     bound = {name: getattr(wanted, name) for name in equal}
-    if wanted.places is not None:
-        bound["places"] = wanted.places
+    sight = await _sight(tx, wanted.places, equal, bound)
     rows = await tx.all(
-        _search(equal, is_restricted=wanted.places is not None),
+        _search(equal, next(iter(sight), "")),
         **bound,
+        **sight,
         low=low,
         high=high if before is None else min(high, before - 1),
         since=-(2**62) if wanted.since is None else wanted.since,
         until=2**62 if wanted.until is None else wanted.until,
-        most=limit,
+        limit=limit,
     )
     return [_entry(row) for row in rows]
 
 
+async def _sight(
+    tx: Tx, places: str | None, equal: tuple[str, ...], bound: dict[str, Any]
+) -> dict[str, str]:
+    """What a search binds for its reader, first what leads: the few subjects of their places."""
+    if places is None:
+        return {}
+    rows = await tx.all(_SUBJECTS, places=places, limit=MOST_SUBJECTS + 1)
+    if len(rows) <= MOST_SUBJECTS:
+        few = msgspec.json.encode([row[0] for row in rows]).decode()
+        others = _entries_of(equal[0]) if equal else None
+        if await few_lead(tx, few, audit.c.model, others, **bound):
+            return {"few": few, "places": places}
+    return {"places": places}
+
+
 @cache
-def _search(equal: tuple[str, ...], *, is_restricted: bool) -> Statement:
+def _entries_of(name: str) -> Statement:
+    return counted(audit.c[name] == bindparam(name))
+
+
+@cache
+def _search(equal: tuple[str, ...], restriction: str) -> Statement:
     # Without statistics SQLite takes any index of several; an expression keeps it from the others.
-    others = (func.coalesce(audit.c[name], audit.c[name]) == bindparam(name) for name in equal[1:])
-    restriction = [_lies_in_places()] if is_restricted else []
-    return Statement(
-        select(*_COLUMNS)
-        .where(
-            *(audit.c[name] == bindparam(name) for name in equal[:1]),
-            *others,
-            *restriction,
-            audit.c.id.between(bindparam("low"), bindparam("high")),
-            audit.c.created_at >= bindparam("since"),
-            audit.c.created_at < bindparam("until"),
-        )
-        .order_by(audit.c.id.desc())
-        .limit(bindparam("most"))
+    led = 0 if restriction == "few" else 1
+    tests: list[ColumnElement[bool]] = [
+        *(audit.c[name] == bindparam(name) for name in equal[:led]),
+        *(func.coalesce(audit.c[name], audit.c[name]) == bindparam(name) for name in equal[led:]),
+        audit.c.id.between(bindparam("low"), bindparam("high")),
+        audit.c.created_at >= bindparam("since"),
+        audit.c.created_at < bindparam("until"),
+    ]
+    if restriction == "places":
+        tests.append(_lies_in_places())
+    if restriction == "few":
+        # What a model among the subjects owns lies in the reader's places.
+        tests = [newest_of_few({audit.c.model: tests, audit.c.entity: [*tests, _lies_in_places()]})]
+    question = select(*_COLUMNS).where(*tests).order_by(audit.c.id.desc())
+    return Statement(question.limit(bindparam("limit")))
+
+
+_places: Final = func.json_each(bindparam("places", type_=Text)).table_valued("value", name="place")
+
+
+def _subjects() -> Statement:
+    """Of what entries in the bound places speak: those, and what lies there now."""
+    here = select(_places.c.value)
+    found: list[Select[Any]] = [
+        select(table.c.id).where(table.c.namespace.in_(here)).limit(bindparam("limit"))
+        for table in (models, experiments, guards, webhooks, retention_policies)
+    ]
+    of_no_model = func.coalesce(runs.c.model, literal("NULL")).is_(None)
+    found.append(
+        select(runs.c.id).where(runs.c.owner.in_(here), of_no_model).limit(bindparam("limit"))
     )
+    parts = [select(one.subquery("some").c.id) for one in found]
+    return Statement(union(select(_places.c.value), *parts))
+
+
+_SUBJECTS: Final = _subjects()
 
 
 def _lies_in_places() -> ColumnElement[bool]:
     """Whether an entry is of a model or a namespace in the bound places, or of what lies there."""
-    places = func.json_each(bindparam("places", type_=Text)).table_valued("value", name="place")
-    here = select(places.c.value)
+    here = select(_places.c.value)
     of_model = select(models.c.id).where(models.c.id == audit.c.model, models.c.namespace.in_(here))
     of_others = (
         select(table.c.id).where(

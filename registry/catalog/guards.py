@@ -144,7 +144,7 @@ def _page(given: tuple[str, ...]) -> Statement:
     }
     asked = [conditions[name] for name in given if name != "few"]
     if "few" in given:
-        asked = [newest_of_few((guards.c.model, guards.c.namespace), asked)]
+        asked = [newest_of_few(dict.fromkeys((guards.c.model, guards.c.namespace), asked))]
     return Statement(question.where(*asked).order_by(guards.c.id.desc()).limit(bindparam("limit")))
 
 

@@ -242,7 +242,7 @@ def _page(given: tuple[str, ...]) -> Statement:
     if "before" in given:
         tests.append(table.c.id < bindparam("before"))
     if "few" in given:
-        tests = [newest_of_few((table.c.model, table.c.namespace), tests)]
+        tests = [newest_of_few(dict.fromkeys((table.c.model, table.c.namespace), tests))]
     question = question.where(*tests)
     return Statement(question.order_by(table.c.id.desc()).limit(bindparam("limit")))
 

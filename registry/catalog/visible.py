@@ -12,7 +12,7 @@ many would pass over most rows that way, so lists ask `few_seen` first and run a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -213,12 +213,15 @@ def page_of_few(
 
 
 def newest_of_few(
-    owners: Sequence[Column[str]], tests: Sequence[ColumnElement[bool]]
+    tests: Mapping[Column[str], Sequence[ColumnElement[bool]]],
 ) -> ColumnElement[bool]:
-    """The same of what is in the order of ids backwards and has one of several kinds of owners."""
-    id = owners[0].table.c.id
-    pages = (_page_of_few(owner, (id,), tests).correlate(None).subquery() for owner in owners)
-    return id.in_(union(*(select(page.c.id) for page in pages)))
+    """The same of what is in the order of ids backwards and may be owned by several columns."""
+    pages = [
+        _page_of_few(owner, (owner.table.c.id,), asked).correlate(None).subquery()
+        for owner, asked in tests.items()
+    ]
+    [table] = {owner.table for owner in tests}
+    return table.c.id.in_(union(*(select(page.c.id) for page in pages)))
 
 
 def _page_of_few(

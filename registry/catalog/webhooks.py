@@ -160,7 +160,7 @@ def _page(given: tuple[str, ...]) -> Statement:
     if "before" in given:
         tests.append(webhooks.c.id < bindparam("before"))
     if "few" in given:
-        tests = [newest_of_few((webhooks.c.namespace,), tests)]
+        tests = [newest_of_few({webhooks.c.namespace: tests})]
     return Statement(
         question.where(*tests).order_by(webhooks.c.id.desc()).limit(bindparam("limit"))
     )

@@ -437,8 +437,8 @@ async def test_every_question_is_answered_from_one_index_in_order(
     store: Store, equal: tuple[str, ...], index: str
 ) -> None:
     """Newest first without sorting, and by what fits fewest entries, however long the log is."""
-    explain = Statement(text(f"EXPLAIN QUERY PLAN {_search(equal, is_restricted=False).sqlite}"))
-    bounds = {"low": 1, "high": 9, "since": 0, "until": 9, "most": 1}
+    explain = Statement(text(f"EXPLAIN QUERY PLAN {_search(equal, '').sqlite}"))
+    bounds = {"low": 1, "high": 9, "since": 0, "until": 9, "limit": 1}
 
     async def unit(tx: Tx) -> list[str]:
         return [str(row[3]) for row in await tx.all(explain, **dict.fromkeys(equal, "x"), **bounds)]

@@ -13,7 +13,9 @@ from unittest.mock import AsyncMock
 import pytest
 from sqlalchemy import Table, Text
 
+from registry.catalog import audit as audit_rows
 from registry.catalog import visible
+from registry.catalog.audit import Wanted, find_entries
 from registry.catalog.bindings import BindingFilters, bindings_before, count_bindings
 from registry.catalog.costs import CostFilters, spent_by, spent_in_all
 from registry.catalog.deployment_lists import (
@@ -35,6 +37,7 @@ from registry.catalog.retention_plans import models_after as planned_models_afte
 from registry.catalog.retraining import aged_models
 from registry.catalog.runs import RunFilters, count_runs, runs_before
 from registry.catalog.schema import (
+    audit,
     bindings,
     deployments,
     environments,
@@ -146,6 +149,9 @@ def fill(tx: CountedTx, number: int, space: str, at: int) -> None:
     put(tx, tags, id=tag, folded=f"{at:09d}", description="", **common)
     for one in (tag, "tag_common"):
         put(tx, model_tags, model=model, key=one, tag=one, name=f"{at:09d}")
+    for place, kind, entity in ((model, "model", model), (None, "experiment", f"exp_{number:06d}")):
+        entry = {"kind": kind, "entity": entity, "model": place, "created_at": at}
+        put(tx, audit, id=2 * at + (place is None), action="create", **entry)
     put(tx, refs, digest=BLOB.raw, owner=model, kind="tree", count=1, realm=space, level="private")
 
 
@@ -173,6 +179,7 @@ def worlds() -> Iterator[tuple[CountedTx, CountedTx]]:
 
 Question: TypeAlias = Callable[[CountedTx], Awaitable[Any]]
 PAGE: Final = 3
+PLACES: Final = '["nsp_seen", "nsp_000002"]'
 
 QUESTIONS: Final[dict[str, Question]] = {
     "models": lambda tx: models_after(tx, ModelFilters(seen=WORDS), "name", None, PAGE),
@@ -231,6 +238,16 @@ QUESTIONS: Final[dict[str, Question]] = {
         tx, model_id=None, namespace_id=None, seen=WORDS, before="grd_900000", limit=PAGE
     ),
     "policies": lambda tx: policies_before(tx, scope=None, seen=WORDS, before=None, limit=PAGE),
+    "audit log": lambda tx: find_entries(tx, Wanted(places=PLACES), before=None, limit=PAGE),
+    "audit log behind": lambda tx: find_entries(
+        tx, Wanted(places=PLACES), before=800_004, limit=PAGE
+    ),
+    "audit log by kind": lambda tx: find_entries(
+        tx, Wanted(places=PLACES, kind="experiment"), before=None, limit=PAGE
+    ),
+    "audit log by action": lambda tx: find_entries(
+        tx, Wanted(places=PLACES, action="create", actor="x"), before=None, limit=2 * SEEN
+    ),
     "tags": lambda tx: tags_after(tx, "", "", PAGE, seen=WORDS),
     "one tag": lambda tx: count_tag(tx, "tag_common", seen=WORDS),
     "owners of a blob": lambda tx: models_owning(tx, BLOB, PAGE, seen=WORDS),
@@ -268,6 +285,7 @@ async def test_whatever_leads_a_list_its_rows_are_the_same(
     monkeypatch.setattr(visible, "own_little", AsyncMock(return_value=False))
     along_filter = await question(much)
     monkeypatch.setattr(visible, "FEW", -1)
+    monkeypatch.setattr(audit_rows, "MOST_SUBJECTS", -1)
     one_by_one = await question(much)
 
     assert along_few == along_filter == one_by_one
