@@ -403,6 +403,7 @@ class Reading:
         for index in unknown:
             known.mark(index)
         if known.is_whole:
+            self._known.resized(known)
             self._in_background(self._remember(blob.row, segments))
 
     async def _read(self, blob: OpenBlob, start: int, stop: int) -> bytes:
@@ -426,7 +427,7 @@ class Reading:
         async with known.lock:
             if known.segments is None:
                 known.segments = await self._load_segments(blob)
-                self._known.fit()
+                self._known.resized(known)
             return known.segments
 
     async def _load_segments(self, blob: OpenBlob) -> Segments:

@@ -18,6 +18,8 @@ _ENTRY_BYTES: Final = 512
 """What an entry takes besides its bytes; without it half a million tiny ones would fit."""
 
 _KNOWN_TOTAL_BYTES: Final = 16 << 20
+_KNOWN_ENTRY_BYTES: Final = 640
+"""What an entry takes with its key and its place, besides its marks and digests."""
 
 
 class SmallBlobs:
@@ -52,7 +54,7 @@ class SmallBlobs:
 class Known:
     """Which segments of one blob were found good, and the digests to find out about the others."""
 
-    __slots__ = ("good", "is_whole", "lock", "missing", "segments", "since")
+    __slots__ = ("_lock", "counted_bytes", "good", "is_whole", "missing", "segments", "since")
 
     def __init__(self, size_bytes: int, *, is_whole: bool, since: int) -> None:
         self.is_whole = is_whole
@@ -60,12 +62,21 @@ class Known:
         self.good = bytearray(0 if is_whole else self.missing)
         self.segments: Segments | None = None
         self.since = since
-        self.lock = asyncio.Lock()
+        self.counted_bytes = 0
+        """What `KnownBlobs` counts it for; 0 when it is not there."""
+        self._lock: asyncio.Lock | None = None
+
+    @property
+    def lock(self) -> asyncio.Lock:
         """Held while the segment digests are loaded or rebuilt, so that this happens once."""
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+        return self._lock
 
     @property
     def cost_bytes(self) -> int:
-        return 256 + len(self.good) + (0 if self.segments is None else len(self.segments.digests))
+        digests = 0 if self.segments is None else len(self.segments.digests)
+        return _KNOWN_ENTRY_BYTES + len(self.good) + digests
 
     def mark(self, index: int) -> None:
         if not self.is_whole and not self.good[index]:
@@ -75,6 +86,7 @@ class Known:
                 self.is_whole = True
                 self.good = bytearray()
                 self.segments = None
+                self._lock = None
 
 
 class KnownBlobs:
@@ -82,6 +94,7 @@ class KnownBlobs:
 
     def __init__(self) -> None:
         self._known: OrderedDict[Key, Known] = OrderedDict()
+        self._bytes = 0
 
     def get(self, key: Key, *, after: int) -> Known | None:
         """What is known since a time later than `after`; what is older is dropped."""
@@ -89,23 +102,37 @@ class KnownBlobs:
         if known is None:
             return None
         if known.since <= after:
-            del self._known[key]
+            self._drop(key)
             return None
         self._known.move_to_end(key)
         return known
 
     def keep(self, key: Key, known: Known) -> None:
         """Remember what is known of a blob."""
+        if key in self._known:
+            self._drop(key)
         self._known[key] = known
-        self.fit()
+        known.counted_bytes = known.cost_bytes
+        self._bytes += known.counted_bytes
+        self._fit()
 
-    def fit(self) -> None:
-        """Keep within the bound; few entries change size, so count afresh."""
-        total = sum(known.cost_bytes for known in self._known.values())
-        while total > _KNOWN_TOTAL_BYTES and len(self._known) > 1:
-            total -= self._known.popitem(last=False)[1].cost_bytes
+    def resized(self, known: Known) -> None:
+        """Count anew what is known of a blob: its digests were loaded, or are needed no more."""
+        if known.counted_bytes:
+            self._bytes += known.cost_bytes - known.counted_bytes
+            known.counted_bytes = known.cost_bytes
+            self._fit()
 
     def forget(self, digest: Digest) -> None:
         """Drop every generation of a blob."""
         for key in [key for key in self._known if key[0] == digest]:
-            del self._known[key]
+            self._drop(key)
+
+    def _fit(self) -> None:
+        while self._bytes > _KNOWN_TOTAL_BYTES and len(self._known) > 1:
+            self._drop(next(iter(self._known)))
+
+    def _drop(self, key: Key) -> None:
+        known = self._known.pop(key)
+        self._bytes -= known.counted_bytes
+        known.counted_bytes = 0

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import tracemalloc
 
+import pytest
+
+from store import remembered
 from store.digest import Digest
-from store.remembered import SmallBlobs
+from store.remembered import Known, KnownBlobs, SmallBlobs
+from store.segments import SEGMENT_BYTES, Segments
 
 BOUND = 16 << 20
 
@@ -35,3 +39,63 @@ def test_what_is_forgotten_makes_room() -> None:
         small.keep((digest, 2), bytes(1 << 19))
 
     assert small.get((digests[0], 2)) is not None
+
+
+@pytest.mark.parametrize("is_whole", [False, True], ids=["by segment", "whole"])
+def test_what_is_known_takes_no_more_memory_than_its_bound(
+    is_whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered, "_KNOWN_TOTAL_BYTES", 1 << 20)
+    tracemalloc.start()
+    try:
+        blobs = KnownBlobs()
+        for number in range(3000):
+            known = Known(40 * SEGMENT_BYTES, is_whole=is_whole, since=10**15 + number)
+            blobs.keep(key(number), known)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+    assert blobs.get(key(2999), after=0) is known
+    assert blobs.get(key(0), after=0) is None
+    assert (1 << 19) < taken < (1 << 20)
+
+
+def test_digests_count_from_when_they_are_loaded_until_they_are_needed_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blobs = KnownBlobs()
+    known = [Known(SEGMENT_BYTES, is_whole=False, since=1) for _ in range(3)]
+    bound = 3 * known[0].cost_bytes + 32
+    monkeypatch.setattr(remembered, "_KNOWN_TOTAL_BYTES", bound)
+    for number, one in enumerate(known):
+        blobs.keep(key(number), one)
+    load(blobs, known[1])
+    known[1].mark(0)
+    blobs.resized(known[1])
+    load(blobs, known[2])
+    had_room = blobs.get(key(0), after=0)
+    blobs.get(key(1), after=0)
+    load(blobs, known[0])
+
+    assert had_room is known[0]
+    assert [blobs.get(key(number), after=0) for number in range(3)] == [known[0], known[1], None]
+
+
+def load(blobs: KnownBlobs, known: Known) -> None:
+    known.segments = Segments(SEGMENT_BYTES, bytes(32))
+    blobs.resized(known)
+
+
+def test_what_is_forgotten_while_it_is_used_is_not_counted_again() -> None:
+    blobs = KnownBlobs()
+    known = Known(SEGMENT_BYTES, is_whole=False, since=1)
+    blobs.keep(key(1), known)
+    blobs.forget(key(1)[0])
+    load(blobs, known)
+
+    assert blobs._bytes == 0
+
+
+def key(number: int) -> tuple[Digest, int]:
+    return Digest(f"{number:064x}"), number + 1000
