@@ -180,6 +180,14 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def seize(self, session: str) -> StagedWriter | None:
+        """Open a staging file that nobody writes and keep writers out until it is closed.
+
+        None if it is gone, or if somebody writes: who began it and has not closed it yet, who
+        appends a batch, or who promotes it. So what nobody names and can be seized, nobody needs.
+        """
+        ...
+
     def list_staged(self) -> AsyncIterator[StagedInfo]:
         """Every staging file."""
         ...

@@ -229,9 +229,8 @@ class Disk:
         *,
         fresh: str | None = None,
         mode: int = 0o644,
-        sync: bool = True,
     ) -> None:
-        """Replace a small file as a whole; with `sync` it is durable.
+        """Replace a small file as a whole, durably.
 
         It is written as `fresh` and renamed. Two writers of one file need two fresh names.
         """
@@ -241,13 +240,11 @@ class Disk:
         try:
             os.fchmod(descriptor, mode)
             self.write(descriptor, fresh, [content], 0)
-            if sync:
-                self.sync_data(descriptor, fresh)
+            self.sync_data(descriptor, fresh)
         finally:
             os.close(descriptor)
         self.rename(fresh, path)
-        if sync:
-            self.sync_directory(os.path.dirname(path))
+        self.sync_directory(os.path.dirname(path))
 
 
 def _rest(pieces: Sequence[bytes | memoryview], done: int) -> list[bytes | memoryview]:

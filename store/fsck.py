@@ -9,7 +9,7 @@ missing             a present row without a whole file                the row sa
                                                                       short file is set aside
 orphan              a whole file without a row                        a row, and a pin of its own
 damaged orphan      a file without a row, not matching its name       set aside
-stray upload        a staging file that no session names              removed
+stray upload        a staging file without a session or a writer      removed
 lost upload         a session whose staging file is gone              the session is forgotten
 stray quarantine    a quarantined file without a row                  a row, so that it is purged
 lost quarantine     a quarantine row without a file                   the row is forgotten
@@ -22,7 +22,8 @@ dangling            a reference to an absent or damaged blob          none: uplo
 unsettled           a move that a crash interrupted                   finished or reverted
 =================== ================================================= ==========================
 
-Files younger than the grace period are left alone: somebody may be at work on them.
+Files younger than the grace period are left alone: somebody may be at work on them. So are staging
+files that somebody writes, however old they are or short the period is.
 Adopted orphans are pinned for `RECOVERED`, so that the next collection does not take them again.
 """
 
@@ -45,7 +46,7 @@ from store.index import claims
 from store.index.archived import lose, spare_archived
 from store.index.blobs import BlobRow
 from store.index.transactions import Index, Tx
-from store.index.uploads import FINISHED, UploadRow, delete_upload, find_upload, uploads_after
+from store.index.uploads import FINISHED, uploads_after
 from store.orphans import RECOVERED, Orphans
 from store.quarantine import (
     DAMAGED,
@@ -57,6 +58,7 @@ from store.quarantine import (
     insert_aside,
 )
 from store.scrub import Finding, Scrub
+from store.strays import is_lost, is_stray
 
 PAGE: Final = 500
 LAST: Final = b"\xff" * 33
@@ -207,13 +209,12 @@ class Fsck:
         staged = set()
         async for info in self._blobs.list_staged():
             staged.add(info.session)
-            row, now = await self._index.look(partial(_upload_with_time, session=info.session))
-            is_running = row is not None and row.state != FINISHED
-            if is_running or info.modified_at > now - self._grace:
+            is_young = partial(_is_recent, at=info.modified_at, grace=self._grace)
+            if await self._index.look(is_young) or not await is_stray(
+                self._blobs, self._index, info.session, remove=repair
+            ):
                 yield None
                 continue
-            if repair:
-                await (await self._blobs.reopen(info.session)).discard()
             yield Finding(
                 info.session, f"stray upload of {info.size_bytes} bytes", _action(repair, "removed")
             )
@@ -222,11 +223,11 @@ class Fsck:
             for upload in page:
                 if upload.state == FINISHED or upload.id in staged:
                     continue
-                if await self._index.look(partial(_is_young, upload=upload, grace=self._grace)):
-                    continue
-                if repair:
-                    await self._index.run(partial(delete_upload, session=upload.id))
-                yield Finding(upload.id, "lost upload", _action(repair, "forgotten"))
+                is_young = partial(_is_recent, at=upload.created_at, grace=self._grace)
+                if not await self._index.look(is_young) and await is_lost(
+                    self._blobs, self._index, upload.id, forget=repair
+                ):
+                    yield Finding(upload.id, "lost upload", _action(repair, "forgotten"))
             after = page[-1].id
 
     async def _check_quarantine(self, repair: bool) -> AsyncIterator[Finding | None]:
@@ -356,14 +357,6 @@ def _agree(row: BlobRow, info: BlobInfo | None) -> bool:
 
 async def _rows_with_time(tx: Tx, after: bytes, last: bytes) -> tuple[list[BlobRow], int]:
     return await rows.blobs_between(tx, after, last, PAGE), tx.now
-
-
-async def _upload_with_time(tx: Tx, session: str) -> tuple[UploadRow | None, int]:
-    return await find_upload(tx, session), tx.now
-
-
-async def _is_young(tx: Tx, upload: UploadRow, grace: int) -> bool:
-    return upload.created_at > tx.now - grace
 
 
 async def _is_recent(tx: Tx, at: int, grace: int) -> bool:

@@ -155,12 +155,6 @@ class Uploads:
         """
         await self._ingest.intake.admit(length)
         session = f"upl_{secrets.token_hex(16)}"
-        writer = await self._blobs.stage(session)
-        try:
-            await writer.sync()
-            await writer.sync_name()
-        finally:
-            await writer.close()
 
         async def unit(tx: Tx) -> UploadRow:
             return await insert_upload(
@@ -174,7 +168,14 @@ class Uploads:
                 expires_at=tx.now + self._lifetime,
             )
 
-        return _upload(await self._index.run(unit), 0)
+        writer = await self._blobs.stage(session)
+        try:
+            await writer.sync()
+            await writer.sync_name()
+            # Before the file is let go of: what nobody holds and no row names is swept.
+            return _upload(await self._index.run(unit), 0)
+        finally:
+            await writer.close()
 
     async def get(self, session: str) -> Upload:
         """The session with the offset a client may continue from, unless somebody holds it.

@@ -30,8 +30,8 @@ from store.errors import BlobNotFound, Corrupt, StoreError
 from store.index import blobs as rows
 from store.index import claims
 from store.index.transactions import Tx
-from store.index.uploads import FINISHED, UploadRow, find_upload
 from store.opening import Store
+from store.strays import is_stray
 
 LOOK_SECONDS: Final = 1.0
 """How long a store may be without housekeeping after its leader died."""
@@ -196,22 +196,18 @@ def jobs(store: Store) -> list[Job]:
 async def sweep_staging(store: Store) -> int:
     """Remove staging files that no session names and nobody has written to for long.
 
-    They are what a kill leaves of uploads in one request. The age must exceed any pause within one
-    request: a directory that arrives as one tar keeps its first file staged until its last.
+    They are what a kill leaves of uploads in one request. Whoever is still at one holds its lock.
     """
     removed = 0
+    now = await store.index.look(_now)
     async for info in store.blobs.list_staged():
-        row, now = await store.index.look(partial(_session, session=info.session))
-        is_running = row is not None and row.state != FINISHED
-        if is_running or info.modified_at > now - STALE_SECONDS * SECOND:
-            continue
-        await (await store.blobs.reopen(info.session)).discard()
-        removed += 1
+        if info.modified_at <= now - STALE_SECONDS * SECOND:
+            removed += await is_stray(store.blobs, store.index, info.session, remove=True)
     return removed
 
 
-async def _session(tx: Tx, session: str) -> tuple[UploadRow | None, int]:
-    return await find_upload(tx, session), tx.now
+async def _now(tx: Tx) -> int:
+    return tx.now
 
 
 async def renew_segments(store: Store) -> int:

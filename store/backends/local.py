@@ -41,6 +41,7 @@ from store.threads import Threads, hop
 
 LOCK_POLL_SECONDS: Final = 0.005
 READ_ONLY: Final = 0o444
+REPLACEABLE: Final = 0o644
 
 
 class LocalBlobStore:
@@ -103,6 +104,10 @@ class LocalBlobStore:
         writer = LocalStagedWriter(self, session, is_new=False)
         await hop(self._threads.files, writer.open_blocking)
         return writer
+
+    async def seize(self, session: str) -> StagedWriter | None:
+        writer = LocalStagedWriter(self, session, is_new=False)
+        return writer if await hop(self._threads.files, writer.seize_blocking) else None
 
     async def list_staged(self) -> AsyncIterator[StagedInfo]:
         for info in await hop(self._threads.files, self._list_staged):
@@ -167,10 +172,14 @@ class LocalBlobStore:
         def write() -> None:
             path = self._segments(digest)
             # Where a crash leaves it to the sweeper of staging files.
-            fresh = f"{self.root}/{layout.upload_key(f'seg_{secrets.token_hex(16)}')}"
-            with translated("write segments"):
-                self._disk.make_directory(os.path.dirname(path), below=self.root)
-                self._disk.write_file(path, content, fresh=fresh, sync=False)
+            writer = LocalStagedWriter(self, f"seg_{secrets.token_hex(16)}", is_new=True)
+            try:
+                writer.append_blocking(0, [content])
+                with translated("write segments"):
+                    self._disk.make_directory(os.path.dirname(path), below=self.root)
+                    writer.replace_blocking(path)
+            finally:
+                writer.discard_blocking()
 
         await hop(self._threads.files, write)
 
@@ -254,7 +263,10 @@ class LocalBlobStore:
 
 
 class LocalStagedWriter:
-    """A staging file. A new one is locked as long as it is open, a reopened one batch by batch."""
+    """A staging file. A new one is locked as long as it is open, a reopened one batch by batch.
+
+    A lock that is held is what tells `seize` that somebody is at work, however old the file is.
+    """
 
     def __init__(self, store: LocalBlobStore, session: str, *, is_new: bool) -> None:
         self.session = session
@@ -263,6 +275,7 @@ class LocalStagedWriter:
         self._threads = store._threads
         self._path = f"{store.root}/{layout.upload_key(session)}"
         self._is_new = is_new
+        self._is_locked = False
         self._descriptor: int | None = None
         self._end = 0
         self._held: Sequence[bytes] | None = None
@@ -276,14 +289,42 @@ class LocalStagedWriter:
         if self._descriptor is None:
             try:
                 with translated("stage"):
-                    create = self._disk.create if self._is_new else self._disk.open
-                    self._descriptor = create(self._path)
                     if self._is_new:
-                        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    self._end = os.fstat(self._descriptor).st_size
+                        self._create_blocking()
+                    else:
+                        self._descriptor = self._disk.open(self._path)
+                        self._end = os.fstat(self._descriptor).st_size
             except FileNotFoundError:
                 raise UploadNotFound(self.session) from None
+        assert self._descriptor is not None
         return self._descriptor
+
+    def _create_blocking(self) -> None:
+        """Make the file and lock it; again, if somebody took it for nobody's in between."""
+        while not self._is_locked:
+            self.close_blocking()
+            self._descriptor = self._disk.create(self._path)
+            self._lock_blocking(self._descriptor)
+            self._is_locked = os.fstat(self._descriptor).st_nlink > 0
+
+    def seize_blocking(self) -> bool:
+        """Lock the file as long as it is open, unless somebody else has; say whether it is so."""
+        try:
+            descriptor = self.open_blocking()
+        except UploadNotFound:
+            return False
+        try:
+            with translated("locking a staging file"):
+                self._is_locked = _try_lock(descriptor) and os.fstat(descriptor).st_nlink > 0
+        finally:
+            if not self._is_locked:
+                self.close_blocking()
+        return self._is_locked
+
+    def replace_blocking(self, path: str) -> None:
+        """Give the file this name instead of its own, over whatever has it; not durably."""
+        os.fchmod(self.open_blocking(), REPLACEABLE)
+        self._disk.rename(self._path, path)
 
     def append_blocking(
         self,
@@ -356,7 +397,8 @@ class LocalStagedWriter:
         if self._write_held_blocking():
             with translated("sync"):
                 self._disk.sync_data(descriptor, self._path)
-        with translated("promote"):
+        # Promoting over a file makes a name that no session has.
+        with self._locked(descriptor), translated("promote"):
             os.fchmod(descriptor, READ_ONLY)
             self._disk.make_directory(os.path.dirname(target), below=self._store.root)
             return self._disk.promote(self._path, target)
@@ -369,9 +411,11 @@ class LocalStagedWriter:
         await hop(self._threads.files, self.discard_blocking)
 
     def discard_blocking(self) -> None:
-        with translated("discard"):
-            self._disk.unlink_if_there(self._path)
-        self.close_blocking()
+        try:
+            with translated("discard"):
+                self._disk.unlink_if_there(self._path)
+        finally:
+            self.close_blocking()  # whatever stays must be left to be swept
 
     async def close(self) -> None:
         await hop(self._threads.files, self.close_blocking)
@@ -379,31 +423,29 @@ class LocalStagedWriter:
     def close_blocking(self) -> None:
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
+            self._is_locked = False
             os.close(descriptor)
 
     @contextmanager
     def _locked(self, descriptor: int) -> Iterator[None]:
         """Hold the file against other writers; they hold it for one batch at a time."""
-        if self._is_new:
+        if self._is_locked:
             yield
             return
-        deadline = time.monotonic() + 2.0
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    with translated("locking a staging file"):
-                        raise
-                if time.monotonic() > deadline:
-                    raise UploadLocked(self.session) from None
-                time.sleep(LOCK_POLL_SECONDS)
+        self._lock_blocking(descriptor)
         try:
             yield
         finally:
             with translated("unlocking a staging file"):
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def _lock_blocking(self, descriptor: int) -> None:
+        deadline = time.monotonic() + 2.0
+        with translated("locking a staging file"):
+            while not _try_lock(descriptor):
+                if time.monotonic() > deadline:
+                    raise UploadLocked(self.session)
+                time.sleep(LOCK_POLL_SECONDS)
 
 
 def prepare(root: Path, disk: Disk) -> None:
@@ -419,6 +461,16 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
             return list(entries)
     except FileNotFoundError:
         return []
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        return False
+    return True
 
 
 def _directory_names(path: str) -> list[str]:

@@ -61,13 +61,21 @@ class MemoryBlobStore:
         if session in self.staged:
             raise Unavailable(f"stage {session}")
         self.staged[session] = Staging(self.clock())
-        return MemoryStagedWriter(self, session, self.staged[session])
+        self.staged[session].is_held = True
+        return MemoryStagedWriter(self, session, self.staged[session], is_holder=True)
 
     async def reopen(self, session: str) -> StagedWriter:
         staging = self.staged.get(session)
         if staging is None:
             raise UploadNotFound(session)
         return MemoryStagedWriter(self, session, staging)
+
+    async def seize(self, session: str) -> StagedWriter | None:
+        staging = self.staged.get(session)
+        if staging is None or staging.is_held or staging.lock.locked():
+            return None
+        staging.is_held = True
+        return MemoryStagedWriter(self, session, staging, is_holder=True)
 
     async def list_staged(self) -> AsyncIterator[StagedInfo]:
         for session, staging in list(self.staged.items()):
@@ -132,15 +140,20 @@ class Staging:
         self.content = bytearray()
         self.modified_at = now
         self.lock = threading.Lock()
+        self.is_held = False
+        """Whether somebody began or seized it and has not closed it yet."""
 
 
 class MemoryStagedWriter:
     """A staging buffer."""
 
-    def __init__(self, store: MemoryBlobStore, session: str, staging: Staging) -> None:
+    def __init__(
+        self, store: MemoryBlobStore, session: str, staging: Staging, *, is_holder: bool = False
+    ) -> None:
         self.session = session
         self._store = store
         self._staging = staging
+        self._is_holder = is_holder
 
     @property
     def size_bytes(self) -> int:
@@ -194,9 +207,14 @@ class MemoryStagedWriter:
 
     def discard_blocking(self) -> None:
         self._store.staged.pop(self.session, None)
+        self._let_go()
 
     async def close(self) -> None:
-        """Nothing is held."""
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._is_holder:
+            self._is_holder = self._staging.is_held = False
 
 
 class MemoryColdStore:

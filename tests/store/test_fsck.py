@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from store.backends import local
+from store.blobs import StagedInfo, StagedWriter
 from store.digest import Digest
-from store.fsck import FsckReport
+from store.fsck import Fsck, FsckReport
 from store.index import claims, state
 from store.index.blobs import BlobRow
-from store.opening import Store
+from store.opening import Store, StoreSettings, initialize, open_store
 from store.orphans import RECOVERED
 from store.quarantine import asides_after
 from store.scrub import Finding
 from tests.store.conftest import ManualClock
-from tests.support.storing import body, content_of, damage, lose, put, row_of
+from tests.support.storing import OWNER, body, content_of, damage, lose, pinned, put, row_of
 
 CONTENT = b"some weights"
 DIGEST = Digest.of(CONTENT)
@@ -34,6 +38,12 @@ async def orphan(store: Store, content: bytes, name: Digest | None = None) -> No
     await writer.sync()
     await writer.promote(name or Digest.of(content))
     await writer.discard()
+
+
+def hasty(store: Store) -> Fsck:
+    """A check that gives nobody time: all there is is old enough."""
+    parts = (store.blobs, store.index, store.scrub, store.quarantine, store.archive)
+    return Fsck(*parts, grace_seconds=0)
 
 
 async def twice(store: Store) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
@@ -186,6 +196,140 @@ async def test_stray_staging_files_are_removed(store: Store, clock: ManualClock)
     )
 
     assert [info async for info in store.blobs.list_staged()] == []
+
+
+async def test_a_staging_file_that_somebody_writes_is_left_alone(store: Store) -> None:
+    """However old it is: without grace, the lock alone says so."""
+    writer = await store.blobs.stage("put_under_way")
+    writer.append_blocking(0, [CONTENT])
+
+    assert problems(await hasty(store).run(repair=False)) == []
+    assert problems(await hasty(store).run(repair=True)) == []
+
+    await writer.sync()
+    await writer.promote(DIGEST)
+    await writer.close()
+    assert ("stray upload of 12 bytes", "removed") in problems(await hasty(store).run(repair=True))
+    assert await content_of(store, DIGEST) == CONTENT
+
+
+async def test_a_session_about_to_be_recorded_is_left_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, found = store.index.run, []
+
+    async def late(unit: Any) -> Any:
+        monkeypatch.undo()
+        found.append(await hasty(store).run(repair=True))
+        return await run(unit)
+
+    monkeypatch.setattr(store.index, "run", late)
+
+    upload = await store.uploads.create("usr_a", length=3, expected=None)
+
+    assert [problems(report) for report in found] == [[]]
+    assert (await store.uploads.append(upload.id, 0, body(b"abc"))).is_finished
+
+
+async def test_a_session_begun_while_files_are_listed_is_not_lost(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row is younger than the list of files that it is compared with."""
+    begun = []
+    list_staged = store.blobs.list_staged
+
+    async def before() -> AsyncIterator[StagedInfo]:
+        async for info in list_staged():
+            yield info
+        begun.append(await store.uploads.create("usr_a", length=3, expected=None))
+
+    monkeypatch.setattr(store.blobs, "list_staged", before)
+
+    assert problems(await hasty(store).run(repair=True)) == []
+    assert (await store.uploads.append(begun[0].id, 0, body(b"abc"))).is_finished
+
+
+async def test_a_session_finished_while_it_is_compared_is_not_forgotten(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer can be asked for again, though its staging file is gone as it should."""
+    upload = await store.uploads.create("usr_a", length=3, expected=None)
+    reopen, list_staged = store.blobs.reopen, store.blobs.list_staged
+
+    async def nothing() -> AsyncIterator[StagedInfo]:
+        for info in [info async for info in list_staged() if info.session != upload.id]:
+            yield info
+
+    async def finished(session: str) -> StagedWriter:
+        monkeypatch.setattr(store.blobs, "reopen", reopen)
+        await store.uploads.append(session, 0, body(b"abc"))
+        return await reopen(session)
+
+    monkeypatch.setattr(store.blobs, "list_staged", nothing)
+    monkeypatch.setattr(store.blobs, "reopen", finished)
+
+    assert problems(await hasty(store).run(repair=True)) == []
+    assert (await store.uploads.get(upload.id)).is_finished
+
+
+async def test_uploads_beside_repairs_without_grace_all_arrive(store: Store) -> None:
+    """In one request, in memory until they are promoted, in sessions, and over a file."""
+    large = b"l" * ((1 << 20) + 1)
+    contents = [b"%d" % number * 9 for number in range(8)] + [large]
+    sessions: set[str] = set()
+    stop = asyncio.Event()
+
+    async def repair() -> list[Finding]:
+        found: list[Finding] = []
+        while not stop.is_set():
+            found += (await hasty(store).run(repair=True)).findings
+        return found
+
+    async def arrive(content: bytes) -> None:
+        await put(store, content)
+        await store.ingest.receive(body(content), pinned(), size_bytes=len(content))
+        upload = await store.uploads.create(OWNER, length=len(content), expected=None)
+        sessions.add(upload.id)
+        await store.uploads.append(upload.id, 0, body(content))
+        await store.blobs.discard_segments(Digest.of(content))
+
+    repairs = [asyncio.create_task(repair()) for _ in range(2)]
+    try:
+        await asyncio.gather(*(arrive(content) for content in contents))
+    finally:
+        stop.set()
+    found = [each for repaired in repairs for each in await repaired]
+
+    # What is promoted is an orphan until it is recorded; what is finished may have its file yet.
+    strays = {each.digest[:36] for each in found if each.problem != "orphan"}
+    assert strays <= sessions
+    for content in contents:
+        assert await content_of(store, Digest.of(content)) == content
+    assert problems(await hasty(store).run(repair=False)) == []
+
+
+async def test_a_file_taken_for_a_stray_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(initialize, tmp_path)
+    store = await open_store(StoreSettings(root=tmp_path))
+    try_lock, seized = local._try_lock, []
+
+    def late(descriptor: int) -> bool:
+        monkeypatch.undo()
+        path = tmp_path / "uploads" / "put_slow"
+        seized.append(path.stat().st_ino)
+        path.unlink()
+        return try_lock(descriptor)
+
+    monkeypatch.setattr(local, "_try_lock", late)
+    writer = await store.blobs.stage("put_slow")
+    writer.append_blocking(0, [CONTENT])
+
+    assert [info.size_bytes async for info in store.blobs.list_staged()] == [len(CONTENT)]
+    assert seized
+    await writer.discard()
+    await store.close()
 
 
 async def test_sessions_without_bytes_are_forgotten(store: Store, clock: ManualClock) -> None:

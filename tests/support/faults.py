@@ -91,6 +91,9 @@ class FaultyBlobStore:
         writer = await self.faults.around("reopen", lambda: self.inner.reopen(session))
         return FaultyStagedWriter(writer, self.faults)
 
+    async def seize(self, session: str) -> StagedWriter | None:
+        return await self.inner.seize(session)
+
     def list_staged(self) -> AsyncIterator[StagedInfo]:
         return self.inner.list_staged()
 
