@@ -36,7 +36,7 @@ from registry.catalog.models import COLUMNS, model_of
 from registry.catalog.schema import model_grams, model_tags, models, search_documents
 from registry.catalog.substrings import TEXT_COLUMNS, Look, Text
 from registry.catalog.visible import FEW as FEW_SEEN
-from registry.catalog.visible import few_seen, sees_model
+from registry.catalog.visible import few_ever, few_seen, sees_model
 from registry.domain.models import Model
 from store.index.transactions import Statement, Tx
 
@@ -111,7 +111,7 @@ class ModelFilters(msgspec.Struct, frozen=True, kw_only=True):
     seen: str | None = None
     """Which models are seen (`registry.catalog.visible`); None for all."""
     few: str | None = None
-    """JSON of the ids of all living models that are seen, where they are few."""
+    """JSON of the ids of all models that are seen, where they are few."""
 
 
 class _Shape(msgspec.Struct, frozen=True):
@@ -172,9 +172,10 @@ async def models_after(
 
 
 async def _narrowed(tx: Tx, filters: ModelFilters) -> ModelFilters:
-    if filters.seen is None or filters.is_deleted:
+    if filters.seen is None:
         return filters
-    return msgspec.structs.replace(filters, few=await few_seen(tx, filters.seen))
+    few = await (few_ever if filters.is_deleted else few_seen)(tx, filters.seen)
+    return msgspec.structs.replace(filters, few=few)
 
 
 async def _looked_through(
@@ -438,7 +439,8 @@ def _few() -> Select[Any]:
 def _in_order(question: Select[Any], shape: _Shape, name: ColumnElement[Any]) -> Select[Any]:
     if shape.order == "deleted":
         at = models.c.deleted_at
-        question = question.where(at.is_not(None), models.c.purged_at.is_(None))
+        is_deleted = (_Aside(at) if shape.restriction == "few" else at).is_not(None)
+        question = question.where(is_deleted, models.c.purged_at.is_(None))
     else:
         at = models.c.created_at
         question = question.where(models.c.deleted_at.is_(None))

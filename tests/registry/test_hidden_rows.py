@@ -114,16 +114,9 @@ def fill(tx: CountedTx, number: int, space: str, at: int) -> None:
     is_seen = space == "nsp_seen"
     level = "public" if is_seen else "private"
     put(tx, namespaces, id=own, slug=own, folded=f"{at:09d}", visibility=level, **common)
-    put(
-        tx,
-        models,
-        id=model,
-        name=model,
-        folded=f"{at:09d}",
-        namespace=space,
-        team="tem_a",
-        **common,
-    )
+    called = {"folded": f"{at:09d}", "namespace": space, "team": "tem_a", **common}
+    put(tx, models, id=model, name=model, **called)
+    put(tx, models, id=f"mdl_gone{number:06d}", deleted_at=at, deleted_by="x", **called)
     put(
         tx,
         versions,
@@ -184,6 +177,12 @@ PLACES: Final = '["nsp_seen", "nsp_000002"]'
 QUESTIONS: Final[dict[str, Question]] = {
     "models": lambda tx: models_after(tx, ModelFilters(seen=WORDS), "name", None, PAGE),
     "models made": lambda tx: models_after(tx, ModelFilters(seen=WORDS), "created", None, PAGE),
+    "models deleted": lambda tx: models_after(
+        tx, ModelFilters(seen=WORDS, is_deleted=True), "deleted", None, PAGE
+    ),
+    "models deleted counted": lambda tx: count_models(
+        tx, ModelFilters(seen=WORDS, is_deleted=True)
+    ),
     "models counted": lambda tx: count_models(tx, ModelFilters(seen=WORDS)),
     "versions": lambda tx: versions_everywhere(tx, READER, VersionFilter(), None, PAGE),
     "versions behind": lambda tx: versions_everywhere(

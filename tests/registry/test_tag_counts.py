@@ -271,7 +271,7 @@ async def test_who_may_not_see_all_is_told_of_what_they_may_see(registry: Regist
 
 
 async def test_a_page_of_tags_reads_nothing_but_its_rows(registry: Registry) -> None:
-    plan = await plan_of(registry.store.index, rows._PAGE[False])
+    plan = await plan_of(registry.store.index, rows._PAGE[""])
 
     assert len(plan) == 1, plan
     assert plan[0].startswith("SEARCH tags USING INDEX"), plan
