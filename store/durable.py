@@ -32,6 +32,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from store.errors import StorageFull, StorageReadOnly, StoreError, TooManyOpenFiles, Unavailable
+from store.folders import Folders
 
 IOV_MAX = 1024
 COPY_BYTES = 1 << 20
@@ -73,7 +74,7 @@ class Disk:
 
     def __init__(self, *, relaxed: bool = False) -> None:
         self._relaxed = relaxed
-        self._made: set[str] = set()
+        self._made = Folders()
 
     # Primitives.
 
