@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from registry.api.errors import ADAPTER
+from registry.domain.principals import Principal
 from registry.http.cookies import CSRF, TICKET
 from registry.http.routing import Route
 from registry.keys import ADDRESSES, BROWSERS, PRINCIPAL, STORE
@@ -20,9 +21,15 @@ async def put_cookie(request: web.Request) -> web.Response:
     `digestry_session` is for the server alone. `digestry_csrf` is for scripts of its pages: what
     changes something must repeat it as `X-CSRF-Token`, else it is 403 `csrf_token_missing`.
     """
-    kept = await request.app[BROWSERS].keep(request[PRINCIPAL], request.app[STORE].clock())
-    is_secure = request.app[ADDRESSES].scheme(request) == "https"
     answer = web.Response(status=204, headers={hdrs.CACHE_CONTROL: "no-store"})
+    await keep_login(request, request[PRINCIPAL], answer)
+    return answer
+
+
+async def keep_login(request: web.Request, principal: Principal, answer: web.Response) -> None:
+    """Let the browser that gets an answer keep the session by which the principal came."""
+    kept = await request.app[BROWSERS].keep(principal, request.app[STORE].clock())
+    is_secure = request.app[ADDRESSES].scheme(request) == "https"
     for name, value in ((TICKET, kept.ticket), (CSRF, kept.csrf)):
         answer.set_cookie(
             name,
@@ -33,7 +40,6 @@ async def put_cookie(request: web.Request) -> web.Response:
             httponly=name == TICKET,
             samesite="Lax",
         )
-    return answer
 
 
 async def delete_cookie(request: web.Request) -> web.Response:

@@ -84,12 +84,21 @@ def is_unmodified(request: web.Request, etag: str) -> bool:
 
 def prefers_plain(request: web.Request) -> bool:
     """Whether ``Accept`` names plain text (or a page, as browsers do) before JSON."""
+    return _prefers(request, "text/plain", "text/html")
+
+
+def prefers_page(request: web.Request) -> bool:
+    """Whether ``Accept`` names a page before JSON, as browsers do."""
+    return _prefers(request, "text/html")
+
+
+def _prefers(request: web.Request, *medias: str) -> bool:
     wishes = {
         media.partition(";")[0].strip().lower(): _quality(media)
         for media in request.headers.get(hdrs.ACCEPT, "").split(",")
     }
-    plain = max(wishes.get("text/plain", 0.0), wishes.get("text/html", 0.0))
-    return plain > wishes.get("application/json", 0.0)
+    wished = max(wishes.get(media, 0.0) for media in medias)
+    return wished > wishes.get("application/json", 0.0)
 
 
 def _quality(media: str) -> float:

@@ -91,6 +91,13 @@ class Returned(msgspec.Struct, frozen=True, kw_only=True):
         return "Returned(…)"
 
 
+class Arrived(msgspec.Struct, frozen=True):
+    """Somebody who is let in, and where here they began."""
+
+    signed_in: SignedIn
+    began_at: str
+
+
 class OidcLogins:
     """Sends people to the provider and takes them in; one per application."""
 
@@ -110,8 +117,11 @@ class OidcLogins:
         self._logins = logins
         self._settings = settings
 
-    async def depart(self, redirect_uri: str) -> Departure:
-        """Send somebody away; raises `Unavailable` where the provider cannot be asked."""
+    async def depart(self, redirect_uri: str, *, began_at: str) -> Departure:
+        """Send somebody away; raises `Unavailable` where the provider cannot be asked.
+
+        `began_at` is a path of this server, and whoever calls has made sure of that.
+        """
         id = secrets.token_hex(32)
         verifier = await self._derived("verifier", id)
         digest = hashlib.sha256(verifier.encode()).digest()
@@ -122,16 +132,18 @@ class OidcLogins:
             challenge=_base64(digest),
         )
         ends = self._store.clock() + AWAY_SECONDS * SECOND
-        return Departure(url, await self._tickets.issue("oidc", id, expires_at=ends))
+        ticket = await self._tickets.issue("oidc", id, expires_at=ends, began_at=began_at)
+        return Departure(url, ticket)
 
     async def arrive(
         self, principal: Principal, returned: Returned, redirect_uri: str, origin: Origin
-    ) -> SignedIn:
+    ) -> Arrived:
         """Take somebody in; raises `LoginFailed`, code ``oidc_refused``."""
         try:
-            id = str((await self._tickets.read("oidc", returned.ticket))["sub"])
+            ticket = await self._tickets.read("oidc", returned.ticket)
         except TicketRefused as refused:
             raise refusal("you were away for too long, or never sent; begin again") from refused
+        id = str(ticket["sub"])
         expected = await self._derived("state", id)
         if not hmac.compare_digest(expected.encode(), returned.state.encode()):
             raise refusal("you come back from another journey; begin again")
@@ -147,7 +159,8 @@ class OidcLogins:
             nonce=await self._derived("nonce", id),
         )
         user = await self._known(principal, claims)
-        return await self._logins.begin(principal, user, "oidc", origin)
+        signed_in = await self._logins.begin(principal, user, "oidc", origin)
+        return Arrived(signed_in, str(ticket.get("began_at", "/")))
 
     async def _derived(self, what: str, id: str) -> str:
         key = (await self._root()).sub_key(LABEL)

@@ -107,16 +107,16 @@ class Browser:
     async def __aexit__(self, *_: object) -> None:
         await self.session.close()
 
-    async def get(self, url: str) -> Answer:
+    async def get(self, url: str, **headers: str) -> Answer:
         """Ask the registry, whatever name the address has."""
         target = URL(self.url + url.removeprefix(f"http://{HOST}"), encoded=True)
-        headers = {"Host": HOST}
+        headers = {"Host": HOST, **headers}
         async with self.session.get(target, headers=headers, allow_redirects=False) as answer:
             return Answer(answer.status, answer.headers, await answer.read())
 
-    async def leave(self) -> str:
+    async def leave(self, query: str = "") -> str:
         """Where the server sends them to sign in."""
-        answer = await self.get("/api/v1/login/oidc")
+        answer = await self.get(f"/api/v1/login/oidc{query}")
         assert answer.status == 303, answer.body
         return answer.headers["Location"]
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jwt
 import msgspec
@@ -115,6 +116,81 @@ async def test_somebody_is_sent_there_and_let_in(
     assert await people.count("users") == 1
     kinds = [entry for entry in await people.entries() if entry[0] in ("user", "session")]
     assert kinds == [("user", "create"), ("session", "create"), ("session", "create")]
+
+
+PAGE = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+"""What a browser accepts that goes to an address."""
+
+
+async def test_a_browser_keeps_the_login_and_is_sent_to_where_it_began(
+    people: People, browser: Browser, provider: IdentityProvider
+) -> None:
+    provider.has("4715", preferred_username="eve")
+    begun = "/api/v1/models?text=a%2Fb&after=c#d"
+    back = await browser.be("4715", await browser.leave(f"?to={quote(begun, safe='')}"))
+
+    answer = await browser.get(back, Accept=PAGE)
+
+    assert (answer.status, answer.headers["Location"]) == (303, begun)
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert not answer.body
+    headers: Any = answer.headers
+    cookies: Any = SimpleCookie("; ".join(headers.getall("Set-Cookie")))
+    assert cookies["digestry_session"]["httponly"]
+    assert not cookies["digestry_csrf"]["httponly"]
+    assert cookies["digestry_oidc"].value == "", "what it was sent with is gone"
+    me = await browser.get("/api/v1/me")
+    assert (me.json["username"], me.json["came_by"]) == ("eve", "session")
+    word = cookies["digestry_csrf"].value
+    wish = {"name": "eve/one"}
+    for headers, status in (({}, 403), ({"X-CSRF-Token": word}, 201)):
+        async with browser.session.post(
+            f"{people.url}/api/v1/models", json=wish, headers={"Host": HOST, **headers}
+        ) as made:
+            assert made.status == status
+
+
+async def test_without_a_word_about_it_a_browser_is_sent_to_the_beginning(
+    browser: Browser,
+) -> None:
+    back = await browser.be("4711", await browser.leave())
+    assert (await browser.get(back, Accept=PAGE)).headers["Location"] == "/"
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/json, text/html;q=0.5"])
+async def test_who_asks_for_json_gets_it_and_no_cookie(browser: Browser, accept: str) -> None:
+    answer = await browser.get(await browser.be("4711", await browser.leave()), Accept=accept)
+
+    assert (answer.status, answer.json["session"]["method"]) == (200, "oidc")
+    assert "digestry_session" not in str(answer.headers)
+
+
+ELSEWHERE = (
+    "https://evil.example/",
+    "//evil.example/",
+    "/\\evil.example/",
+    "/\t/evil.example",
+    "\t//evil.example",
+    "/models\r\nLocation: //evil.example",
+    "javascript:alert(1)",
+    "evil.example",
+    "",
+    "/ /evil.example",
+    "/models/ä",
+    "/a\\b",
+    "/a\n",
+    "/" + 1024 * "a",
+)
+
+
+async def test_nobody_is_led_to_somewhere_else(browser: Browser) -> None:
+    for number, to in enumerate(ELSEWHERE):
+        answer = await browser.get(f"/api/v1/login/oidc?to={quote(to, safe='')}")
+        assert (answer.status, answer.code) == (400, "invalid"), number
+        assert "Location" not in answer.headers
+    for to in ("/", "/models//x", "/@x", "/?next=https://x.example/", "/a#b"):
+        answer = await browser.get(f"/api/v1/login/oidc?to={quote(to, safe='')}")
+        assert answer.status == 303, to
 
 
 async def test_what_is_sent_along(browser: Browser, provider: IdentityProvider) -> None:
