@@ -45,8 +45,10 @@ SCENARIO = Scenario(
     measure=measure,
     speaks=("digestry", "nginx", "nginx-1m", "docker-registry"),
     goals=(
-        Goal(case="Content-Length", figure="mib_per_s", against="nginx", at_least=0.8),
+        Goal(case="Content-Length", figure="mib_per_s", against="nginx", at_least=0.95),
+        Goal(case="chunked", figure="mib_per_s", against="nginx", at_least=0.95),
         Goal(case="Content-Length", figure="mib_per_s", against="nginx-1m"),
-        Goal(case="Content-Length", figure="mib_per_s", against="docker-registry", at_least=2.5),
+        Goal(case="Content-Length", figure="mib_per_s", against="docker-registry", at_least=3),
+        Goal(case="chunked", figure="mib_per_s", against="docker-registry", at_least=3),
     ),
 )

@@ -30,13 +30,21 @@ Source: TypeAlias = AsyncIterable[bytes]
 class BlockingReader(Protocol):
     """The rest of a body, read in a worker thread; made, asked and closed on the event loop."""
 
-    left: int
-    """How many bytes are still to come."""
     is_fast: bool
     """Whether it is worth the thread that reads it."""
 
-    def read_blocking(self, into: memoryview) -> int:
-        """Fill `into` or a part of it; 0 if nothing came in time. Raises to abort."""
+    @property
+    def left(self) -> int:
+        """How many bytes are still to come, at least."""
+        ...
+
+    @property
+    def is_done(self) -> bool:
+        """Whether none is."""
+        ...
+
+    def read_blocking(self, into: memoryview) -> Sequence[memoryview]:
+        """The next bytes, as parts of `into`; none if nothing came in time. Raises to abort."""
         ...
 
     def close(self) -> None:
@@ -49,7 +57,10 @@ class SupportsDirect(Protocol):
     """A source whose bytes a thread can read by itself."""
 
     def begin_direct(self) -> tuple[bytes, BlockingReader] | None:
-        """What has arrived already and a reader for the rest, or None if it is not worth it."""
+        """What has arrived already and a reader for the rest, or None if it is not worth it.
+
+        It is asked before the first piece and now and then between pieces.
+        """
         ...
 
 
@@ -165,6 +176,8 @@ class BatchStream:
         self._fence = fence
         self._pending: list[Future[None]] = []
         self._batches = 0
+        self._begun = offset
+        self._bound: int | None = None
 
     def write_blocking(self, pieces: list[bytes]) -> None:
         self.offset = self._writer.append_blocking(self.offset, pieces, self._fence)
@@ -188,7 +201,9 @@ class BatchStream:
         """Write all of `source`; raises `SizeMismatch` as soon as more than `bound` bytes came."""
         batch: list[bytes] = []
         filled = 0
-        total = await self._drain_directly(source, bound)
+        direct = source if isinstance(source, SupportsDirect) else None
+        self._begun, self._bound = self.offset, bound
+        total = await self._drain_directly(direct)
         try:
             async for piece in source:
                 batch.append(piece)
@@ -199,6 +214,7 @@ class BatchStream:
                         raise SizeMismatch(bound, total)
                     await self._write(batch)
                     batch, filled = [], 0
+                    total += await self._drain_directly(direct)
             total += filled
             if bound is not None and total > bound:
                 raise SizeMismatch(bound, total)
@@ -212,14 +228,15 @@ class BatchStream:
             await self._write(batch)
         await self.settle()
 
-    async def _drain_directly(self, source: Source, bound: int | None) -> int:
+    async def _drain_directly(self, source: SupportsDirect | None) -> int:
         """Let threads read, write and hash as long as that is possible; return how much they did.
 
-        The rest, if any, is for the caller to iterate. `bound` must not be below what is left.
+        The rest, if any, is for the caller to iterate.
         """
         threads = self._intake.threads
-        if not isinstance(source, SupportsDirect) or not threads.direct_free:
+        if source is None or not threads.direct_free:
             return 0
+        await self.settle()
         begun = source.begin_direct()
         if begun is None:
             return 0
@@ -227,8 +244,7 @@ class BatchStream:
         start = self.offset
         threads.direct_free -= 1
         try:
-            if bound is not None and len(prefix) + reader.left > bound:
-                raise SizeMismatch(bound, len(prefix) + reader.left)
+            self._check_bound(len(prefix) + reader.left)
             await self._write([prefix])
             await self.settle()
             await self._pump(reader)
@@ -236,6 +252,11 @@ class BatchStream:
             threads.direct_free += 1
             reader.close()
         return self.offset - start
+
+    def _check_bound(self, more_bytes: int) -> None:
+        size_bytes = self.offset - self._begun + more_bytes
+        if self._bound is not None and size_bytes > self._bound:
+            raise SizeMismatch(self._bound, size_bytes)
 
     async def _pump(self, reader: BlockingReader) -> None:
         """Wait for the threads; a cancellation tells them to stop and waits until they have."""
@@ -255,15 +276,15 @@ class BatchStream:
     def _pump_blocking(self, reader: BlockingReader, loop: asyncio.AbstractEventLoop) -> None:
         """Read and write here what comes, and hash it in a second thread."""
         free: SimpleQueue[memoryview] = SimpleQueue()
-        full: SimpleQueue[tuple[memoryview, int] | None] = SimpleQueue()
+        full: SimpleQueue[tuple[memoryview, Sequence[memoryview]] | None] = SimpleQueue()
         for _ in range(DIRECT_BUFFERS):
             free.put(memoryview(bytearray(BATCH_BYTES)))
 
         def hash_blocking() -> None:
-            while (piece := full.get()) is not None:
-                buffer, size_bytes = piece
+            while (filled := full.get()) is not None:
+                buffer, pieces = filled
                 try:
-                    self.hash.update([buffer[:size_bytes]])
+                    self.hash.update(pieces)
                 except BaseException:
                     # Whoever fills the buffers would wait for ever for those that stay here.
                     reader.is_fast = False
@@ -273,16 +294,16 @@ class BatchStream:
 
         hashing = self._intake.threads.direct.submit(hash_blocking)
         try:
-            while reader.left and reader.is_fast:
+            while not reader.is_done and reader.is_fast:
                 self._batches += 1
                 if self._batches % RECHECK_BATCHES == 0:
                     asyncio.run_coroutine_threadsafe(self._intake.admit(None), loop).result()
                 buffer = free.get()
-                size_bytes = reader.read_blocking(buffer)
-                if size_bytes:
-                    pieces = [buffer[:size_bytes]]
+                pieces = reader.read_blocking(buffer)
+                if pieces:
+                    self._check_bound(sum(map(len, pieces)))
                     self.offset = self._writer.append_blocking(self.offset, pieces, self._fence)
-                    full.put((buffer, size_bytes))
+                    full.put((buffer, pieces))
                 else:
                     free.put(buffer)
         finally:

@@ -27,6 +27,7 @@ from aiohttp import StreamReader, hdrs, web
 
 from registry.config import ServerConfig
 from registry.errors import BodyMalformed, ClientGone, Stalled
+from registry.http import chunked
 from registry.http.direct import DirectBody, begin
 from registry.keys import CONFIG, DRAIN
 
@@ -185,22 +186,48 @@ class Body:
     def __init__(self, request: web.Request) -> None:
         self._request = request
         self._direct: DirectBody | None = None
+        self._is_iterated = False
+        self._watch: chunked.Watch | None = None
+        self._ahead: list[bytes] = []
 
     def begin_direct(self) -> tuple[bytes, DirectBody] | None:
         """What has arrived and a reader for threads, if this body is worth one and can have it.
 
+        Asked before the first piece and between pieces: a chunked body shows its worth on the way.
         What that reader leaves over is still to be had by iterating.
         """
+        if self._direct is not None:
+            return None
+        if self._is_iterated:
+            return self._begin_chunked()
         send_continue(self._request)
         begun = begin(self._request)
         if begun is not None:
             self._direct = begun[1]
         return begun
 
+    def _begin_chunked(self) -> tuple[bytes, DirectBody] | None:
+        if self._watch is None:
+            self._watch = chunked.follow(self._request)
+            return None
+        taken, reader = chunked.begin(self._request, self._watch)
+        if reader is None:
+            self._ahead = taken
+            return None
+        self._direct = reader
+        return b"".join(taken), reader
+
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         if self._direct is None:
-            async for piece in _pieces(self._request):
-                yield piece
+            self._is_iterated = True
+            try:
+                async for piece in _pieces(self._request):
+                    yield piece
+                    while self._ahead:
+                        yield self._ahead.pop(0)
+            finally:
+                if self._watch is not None:
+                    self._watch.close()
             return
         left = self._direct.left
         if left:
