@@ -14,7 +14,7 @@ next request, as it was without this.
 
 **Which requests may be answered so**: plain ones. A method GET, no query, no body, and no header
 beyond those that change nothing (`PLAIN`); one that names a range, a condition, a cookie, an origin
-or a proxy goes the whole way. The first request of a connection does, too.
+or a proxy goes the whole way.
 
 **What happens all the same**: the request gets its id, is counted, measured and logged, and the use
 of its token is noted. Limits of requests and tracing need the whole way: with them nothing is kept.

@@ -187,7 +187,7 @@ def telling_again(access_log: AccessLog | None, metrics: Metrics) -> Teller:
     """Makes what counts, measures and logs answers that are given again without a handler."""
 
     def teller(request: web.Request, response: web.Response, principal: Principal) -> Tell:
-        route, sent = canonical(request), bytes_out(request, response)
+        route, sent = canonical(request), int(response.content_length or 0)
         counted = metrics.counted(route, request.method, response.status)
         if access_log is None:
 
