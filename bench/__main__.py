@@ -17,6 +17,7 @@ from pathlib import Path
 
 import bench
 from bench import peers, report
+from bench.clients import CannotRun
 from bench.data import GIB
 from bench.harness import Scenario, Settings, run_all
 from bench.peers import Contender
@@ -38,7 +39,12 @@ def scenarios() -> dict[str, Scenario]:
 def main(arguments: Sequence[str] | None = None) -> int:
     known = scenarios()
     options = _parser(known).parse_args(arguments)
-    contenders, skipped = present(() if options.only_peers else (OURS,), options.peers)
+    chosen = _chosen(known, options.scenario)
+    speaking = {name for scenario in chosen for name in scenario.speaks}
+    theirs = [name for name in options.peers if name in speaking]
+    refused = {} if options.no_install else obtain(theirs)
+    contenders, skipped = present(() if options.only_peers else (OURS,), theirs)
+    skipped |= refused
     settings = Settings(
         root=options.root,
         disk=options.disk,
@@ -60,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print(["", f"{scenario.name}: skipped, {why}"])
 
     runs = run_all(
-        _chosen(known, options.scenario),
+        chosen,
         settings,
         contenders,
         progress=_progress,
@@ -88,6 +94,19 @@ def present(ours: Sequence[str], theirs: Sequence[str]) -> tuple[list[Contender]
         else:
             skipped[contender.name] = why
     return able, skipped
+
+
+def obtain(names: Sequence[str]) -> dict[str, str]:
+    """Install the named peers that can be; why the others could not."""
+    refused = {}
+    for contender in peers.ALL:
+        if contender.name in names and contender.absent():
+            _progress(f"installing {contender.name}")
+            try:
+                contender.obtain()
+            except CannotRun as error:
+                refused[contender.name] = str(error)
+    return refused
 
 
 def describe(
@@ -126,6 +145,9 @@ def _parser(known: dict[str, Scenario]) -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=4, help="for cases that count requests")
     parser.add_argument(
         "--peers", type=_names, default=peers.PEERS, help="beside Digestry, comma-separated"
+    )
+    parser.add_argument(
+        "--no-install", action="store_true", help="never make an environment for a peer"
     )
     parser.add_argument("--only-peers", action="store_true", help="leave Digestry out")
     parser.add_argument("--root", type=_directory, default=_default_root(), help="where files go")

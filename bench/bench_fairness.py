@@ -8,21 +8,17 @@ sees is the server. Latencies are corrected for requests that could not be sent 
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.clients import CannotRun, Connection, WrkResult, download, wrk_command, wrk_result
-from bench.data import MIB, Body
+from bench.clients import Connection, WrkResult, wrk_command, wrk_result
+from bench.data import MIB
 from bench.harness import Bench, Figures, Measured, Scenario
 from bench.peers import Contender
 from bench.processes import Server
 from bench.records import Goal
+from bench.transfers import Moved, transfers
 
 _PAUSE_MILLISECONDS = 4
 _PROBED_BYTES = 4096
@@ -34,12 +30,13 @@ def measure(bench: Bench, contender: Contender, _: Any) -> Measured:
         with bench.fresh(contender) as loaded, bench.fresh(contender) as idle:
             targets = bench.new_directory() / "targets"
             targets.write_text(_store_probed(bench, contender, (loaded, idle)))
-            with _transfers(bench, contender, loaded, count) as moved:
+            size = bench.settings.size_bytes
+            with transfers(bench, contender, loaded, count, size) as moved:
                 busy, calm = _probe(bench, (loaded.port, idle.port), targets)
-            yield f"{count} up, {count} down", _figures(busy, calm, moved, bench)
+            yield f"{count} up, {count} down", _figures(busy, calm, moved)
 
 
-def _figures(busy: WrkResult, calm: WrkResult, moved: list[int], bench: Bench) -> Figures:
+def _figures(busy: WrkResult, calm: WrkResult, moved: Moved) -> Figures:
     limit_ms = max(_FLOOR_MS, 2 * calm.p99_us / 1000)
     return {
         "p50_ms": busy.p50_us / 1000,
@@ -47,7 +44,7 @@ def _figures(busy: WrkResult, calm: WrkResult, moved: list[int], bench: Bench) -
         "idle_p50_ms": calm.p50_us / 1000,
         "idle_p99_ms": calm.p99_us / 1000,
         "p99_of_limit": busy.p99_us / 1000 / limit_ms,
-        "mib_per_s": sum(moved) / MIB / busy.seconds,
+        "mib_per_s": (moved.up.total_bytes + moved.down.total_bytes) / MIB / busy.seconds,
     }
 
 
@@ -75,54 +72,6 @@ def _probe(bench: Bench, ports: tuple[int, int], targets: Path) -> tuple[WrkResu
     probers = [subprocess.Popen(each, stdout=subprocess.PIPE) for each in commands]
     outputs = [each.communicate()[0] for each in probers]
     return wrk_result(outputs[0]), wrk_result(outputs[1])
-
-
-@contextmanager
-def _transfers(
-    bench: Bench, contender: Contender, server: Server, count: int
-) -> Iterator[list[int]]:
-    """Keep that many uploads and downloads running; yields the list of bytes moved so far."""
-    served = bench.data.fresh(bench.settings.size_bytes)
-    with Connection(server.port) as connection:
-        contender.upload(connection, served)
-    moved: list[int] = []
-    enough = threading.Event()
-    up, down = _upload(bench, contender, server), _download(contender, server, served)
-    with ThreadPoolExecutor(2 * count) as pool:
-        loops = [pool.submit(_repeat, each, moved, enough) for each in [up, down] * count]
-        try:
-            yield moved
-        finally:
-            enough.set()
-        for each in loops:
-            each.result()
-
-
-def _repeat(transfer: Callable[[], int], moved: list[int], enough: threading.Event) -> None:
-    while not enough.is_set():
-        moved.append(transfer())
-
-
-def _upload(bench: Bench, contender: Contender, server: Server) -> Callable[[], int]:
-    """Each time another blob, as long as there is room for it."""
-
-    def upload() -> int:
-        size = bench.settings.size_bytes
-        if shutil.disk_usage(bench.settings.root).free < 8 * size:
-            raise CannotRun(f"{bench.settings.root} is too small to upload for so long")
-        with Connection(server.port) as connection:
-            contender.upload(connection, bench.data.fresh(size))
-        return size
-
-    return upload
-
-
-def _download(contender: Contender, server: Server, body: Body) -> Callable[[], int]:
-    def fetch() -> int:
-        download(server.port, contender.target(body.sha256), body.size_bytes)
-        return body.size_bytes
-
-    return fetch
 
 
 SCENARIO = Scenario(

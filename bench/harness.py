@@ -35,6 +35,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate_seconds: float = 4.0
     """How long a case that counts requests runs."""
     settle_seconds: float = 0.3
+    connections: tuple[int, ...] = (1, 16, 256)
+    """At how many connections `small` is measured."""
     parallel: int = 32
     pair_seconds: float | None = None
     """How long a case of `catalog` runs, of which there are many; None: half of `rate_seconds`."""

@@ -8,6 +8,7 @@ docker-registry the file; nginx nothing.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -16,13 +17,16 @@ import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from bench.clients import Connection
+from bench import environments
+from bench.clients import CannotRun, Connection
 from bench.data import Body
 from bench.processes import HOST, Server, free_port
 from bench.records import OURS
 
 _REPOSITORY = Path(__file__).parent.parent
 _OCI_NAME = "bench/blobs"
+_CONNECTIONS = 8192
+"""That nginx may hold: the scenario of idle ones opens thousands."""
 
 
 class Contender(ABC):
@@ -39,6 +43,10 @@ class Contender(ABC):
     @abstractmethod
     def absent(self) -> str | None:
         """Why it cannot run here, or None."""
+
+    def obtain(self) -> None:
+        """Install what can be installed without touching this environment; raises CannotRun."""
+        raise CannotRun(self.absent() or "it is there")
 
     @abstractmethod
     def version(self) -> str: ...
@@ -210,7 +218,98 @@ class DockerRegistry(Contender):
         return f"{target_of(opened.headers['location'])}&digest=sha256:{sha256}"
 
 
-ALL: tuple[Contender, ...] = (Digestry(), Nginx(), NginxLargeBuffer(), DockerRegistry())
+class Bare(Contender):
+    """What aiohttp can do at all: see `bench/bare.py`."""
+
+    name = "bare"
+    put_target = "/blobs/sha256:%s"
+
+    def absent(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        return f"aiohttp {importlib.metadata.version('aiohttp')}, answers from memory"
+
+    def start(self, directory: Path, settle_seconds: float) -> Server:
+        directory.mkdir(parents=True, exist_ok=True)
+        port = free_port()
+        return Server(
+            self.name,
+            [sys.executable, "-m", "bench.bare", str(port)],
+            port=port,
+            ready_path="/ready",
+            log=directory / "log",
+            working_directory=_REPOSITORY,
+            environment=os.environ,
+            settle_seconds=settle_seconds,
+        )
+
+    def target(self, sha256: str) -> str:
+        return self.put_target % sha256
+
+    def stored(self, directory: Path, sha256: str) -> Path:
+        raise NotImplementedError("the bare handler keeps no files")
+
+
+class Mlflow(Contender):
+    """MLflow's server with one worker, an SQLite file, and artifacts passed on to a directory."""
+
+    name = "mlflow"
+    put_target = "/api/2.0/mlflow-artifacts/artifacts/bench/%s"
+    requirement = "mlflow>=3,<4"
+
+    @property
+    def environment(self) -> Path:
+        return environments.cache_directory() / "mlflow-3"
+
+    def absent(self) -> str | None:
+        return None if environments.is_made(self.environment) else "mlflow is not installed"
+
+    def obtain(self) -> None:
+        if not environments.is_made(self.environment):
+            environments.make(self.environment, self.requirement)
+
+    def version(self) -> str:
+        return environments.version_of(self.environment, "mlflow")
+
+    def start(self, directory: Path, settle_seconds: float) -> Server:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "tmp").mkdir(exist_ok=True)
+        port = free_port()
+        options = ["--host", HOST, "--port", str(port), "--workers", "1"]
+        options += ["--backend-store-uri", f"sqlite:///{directory}/index.sqlite3"]
+        options += ["--artifacts-destination", str(directory / "artifacts")]
+        options += ["--uvicorn-opts", "--no-access-log --log-level warning"]
+        # what it stages lies where all files do; its runner of jobs is a process that no case uses
+        own = {"TMPDIR": str(directory / "tmp"), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        own |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+        return Server(
+            self.name,
+            [str(environments.python_of(self.environment)), "-m", "mlflow", "server", *options],
+            port=port,
+            ready_path="/health",
+            log=directory / "log",
+            working_directory=directory,
+            environment=os.environ | own,
+            settle_seconds=settle_seconds,
+            ready_within_seconds=300,
+        )
+
+    def target(self, sha256: str) -> str:
+        return self.put_target % sha256
+
+    def stored(self, directory: Path, sha256: str) -> Path:
+        return directory / "artifacts" / "bench" / sha256
+
+
+ALL: tuple[Contender, ...] = (
+    Digestry(),
+    Nginx(),
+    NginxLargeBuffer(),
+    DockerRegistry(),
+    Mlflow(),
+    Bare(),
+)
 PEERS = tuple(each.name for each in ALL if each.name != OURS)
 
 
@@ -243,7 +342,8 @@ def _nginx_configuration(directory: Path, port: int, body_buffer: str) -> str:
         daemon off; worker_processes 1; {user}
         pid {directory}/nginx.pid;
         error_log stderr crit;
-        events {{ worker_connections 1024; }}
+        worker_rlimit_nofile {_CONNECTIONS * 2};
+        events {{ worker_connections {_CONNECTIONS}; }}
         http {{
             access_log off;
             sendfile on;

@@ -59,6 +59,7 @@ class Server:
         working_directory: Path,
         environment: Mapping[str, str],
         settle_seconds: float,
+        ready_within_seconds: float = 60,
     ) -> None:
         self.name = name
         self.port = port
@@ -76,7 +77,7 @@ class Server:
                 start_new_session=True,
             )
         try:
-            self.ready_seconds = self._wait_until_ready(ready_path)
+            self.ready_seconds = self._wait_until_ready(ready_path, ready_within_seconds)
         except BaseException:
             self.stop()
             raise
@@ -116,15 +117,15 @@ class Server:
         if self._process.poll() is None:
             self.kill()
 
-    def _wait_until_ready(self, path: str) -> float:
-        deadline = self._started + 60
+    def _wait_until_ready(self, path: str, seconds: float) -> float:
+        deadline = self._started + seconds
         while time.perf_counter() < deadline:
             if self._process.poll() is not None:
                 raise ServerFailed(self.name, f"ended with {self._process.returncode}", self._log)
             if _answers(self.port, path):
                 return time.perf_counter() - self._started
             time.sleep(0.002)
-        raise ServerFailed(self.name, "was not ready within 60 s", self._log)
+        raise ServerFailed(self.name, f"was not ready within {seconds:.0f} s", self._log)
 
     def _idle_cpu_seconds(self) -> float:
         """Poll until the tree uses less than two ticks per settling time."""
@@ -179,13 +180,18 @@ def cpu_seconds(pid: int) -> float:
 
 
 def peak_bytes(pid: int) -> int:
-    return max(_high_water_bytes(each) for each in (pid, *descendants(pid)))
+    return max(_memory_bytes(each, "VmHWM:") for each in (pid, *descendants(pid)))
 
 
-def _high_water_bytes(pid: int) -> int:
+def resident_bytes(pid: int) -> int:
+    """What the whole tree holds now; pages that two of its processes share count twice."""
+    return sum(_memory_bytes(each, "VmRSS:") for each in (pid, *descendants(pid)))
+
+
+def _memory_bytes(pid: int, which: str) -> int:
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(which):
                 return int(line.split()[1]) * 1024
     return 0
 

@@ -7,23 +7,31 @@ dialects of the peers, names of cases in goals, figures that no table knows.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from bench import peers, report
-from bench.__main__ import main, present, scenarios
+from bench.__main__ import main, obtain, present, scenarios
 from bench.clients import CannotRun
 from bench.data import MIB, Data
-from bench.harness import Bench, Settings, run_scenario, scratch
+from bench.harness import Bench, Scenario, Settings, run_scenario, scratch
+from bench.metadata import DIALECTS, POINTS
 from bench.processes import Server, cpu_seconds, free_port, peak_bytes
 from bench.records import FIGURES, OURS, Environment, Goal, Run, judge, read_lines, write_lines
 
 COMPLETE = os.environ.get("DIGESTRY_TESTS_COMPLETE") == "1"
+WITH_MLFLOW = os.environ.get("DIGESTRY_TESTS_MLFLOW") == "1"
+"""Its environment is 850 MB, and starting it takes ten processor seconds."""
+
+QUICK_PEERS = tuple(name for name in peers.PEERS if name != "mlflow")
 
 
 def skip_by_name(why: str) -> None:
@@ -41,6 +49,7 @@ def tiny(root: Path) -> Settings:
         rate_seconds=0.25,
         settle_seconds=0.05,
         parallel=2,
+        connections=(16,),
         models=110,
         versions=1_003,
         pair_seconds=0.05,
@@ -53,8 +62,21 @@ def run_of(contender: str, number: int, value: float, case: str = "GET") -> Run:
 
 @pytest.mark.parametrize("name", sorted(scenarios()))
 def test_a_scenario_runs_one_round_with_whoever_is_installed(name: str, tmp_path: Path) -> None:
-    scenario = scenarios()[name]
-    contenders, absent = present((OURS,), peers.PEERS)
+    run_tiny(scenarios()[name], tmp_path, QUICK_PEERS)
+
+
+@pytest.mark.parametrize("name", ["artifacts", "metadata"])
+def test_mlflow_stands_beside_digestry(name: str, tmp_path: Path) -> None:
+    if not WITH_MLFLOW:
+        pytest.skip("DIGESTRY_TESTS_MLFLOW=1 has `mlflow server` take part")
+    assert obtain(["mlflow"]) == {}
+
+    run_tiny(scenarios()[name], tmp_path, ("mlflow",))
+
+
+def run_tiny(scenario: Scenario, tmp_path: Path, theirs: Sequence[str]) -> None:
+    """One round with whoever is here; what it finds can be told and judged."""
+    contenders, absent = present((OURS,), theirs)
     taking_part = {each.name for each in contenders} & set(scenario.speaks)
     if COMPLETE:
         assert absent == {}
@@ -75,10 +97,17 @@ def test_a_scenario_runs_one_round_with_whoever_is_installed(name: str, tmp_path
     for run in runs:
         assert run.figures.keys() <= FIGURES.keys()
         assert all(math.isfinite(value) for value in run.figures.values())
+    measured = {run.case for run in runs}
     for goal in scenario.goals:
-        if {OURS, goal.against or OURS} <= expected:
+        assert counted_away(goal.case) in map(counted_away, measured)
+        if goal.case in measured and {OURS, goal.against or OURS} <= expected:
             assert judge(runs, goal) is not None
-    assert report.scenario_lines(scenario, runs)[0].startswith(f"{name}: ")
+    assert report.scenario_lines(scenario, runs)[0].startswith(f"{scenario.name}: ")
+
+
+def counted_away(case: str) -> str:
+    """What a case is called whatever the settings: how many connections is one of them."""
+    return re.sub(r"\d+", "#", case)
 
 
 def test_every_scenario_file_asks_a_question_and_names_a_decision() -> None:
@@ -227,6 +256,42 @@ def test_the_command_prints_a_table_and_writes_records(
     assert f"against {records}" in printed
     assert {run.scenario for run in read_lines(records)[1]} == {"client"}
     assert list(root.iterdir()) == []
+
+
+def test_a_peer_that_cannot_be_installed_is_left_out_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(peers.Mlflow, "requirement", str(tmp_path / "there-is-no-such-package"))
+
+    refused = obtain(["mlflow"])
+
+    assert "pip cannot install" in refused["mlflow"]
+    assert present((), ["mlflow"]) == ([], {"mlflow": "mlflow is not installed"})
+    assert list((tmp_path / "digestry-bench").iterdir()) == []
+
+
+def test_the_command_never_installs_what_no_chosen_scenario_speaks_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    main(["client", "--rounds", "1", "--size", "1M", "--root", str(tmp_path / "root")])
+
+    assert "mlflow" not in capsys.readouterr().out
+    assert not (tmp_path / "digestry-bench").exists()
+
+
+def test_both_dialects_put_the_same_points_once_each() -> None:
+    [ours, theirs] = [
+        json.loads(each.log("run").replace("@", "7").split("\t")[2])
+        for each in (DIALECTS["digestry"], DIALECTS["mlflow"])
+    ]
+    wanted = [(point["key"], point["value"], point["step"]) for point in ours["points"]]
+
+    assert wanted == [(each["key"], each["value"], each["step"]) for each in theirs["metrics"]]
+    assert len(set(wanted)) == POINTS
+    assert {step for _, _, step in wanted} == {7}
 
 
 def test_an_unknown_peer_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
