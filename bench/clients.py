@@ -103,6 +103,10 @@ class Connection:
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
+    def send(self, content: bytes) -> None:
+        """Send a piece of a body."""
+        self._socket.sendall(content)
+
     def send_body(self, body: Body, start: int = 0, stop: int | None = None) -> None:
         """Send bytes `start` to `stop` of a body."""
         end = body.size_bytes if stop is None else stop

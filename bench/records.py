@@ -25,6 +25,7 @@ FIGURES: dict[str, Unit] = {
     "mib_per_s": Unit("MiB/s", 0, more_is_better=True),
     "requests_per_s": Unit("requests/s", 0, more_is_better=True),
     "blobs_per_s": Unit("blobs/s", 0, more_is_better=True),
+    "files_per_s": Unit("files/s", 0, more_is_better=True),
     "points_per_s": Unit("points/s", 0, more_is_better=True),
     "seconds": Unit("s", 3),
     "ms": Unit("ms", 2),
