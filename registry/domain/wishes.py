@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import msgspec
 
+from registry.domain.guards import Failure
 from registry.domain.models import Model, Version
+
+
+class Together(msgspec.Struct):
+    """Aliases that move to the same revision at once: what was asked for one is known for all."""
+
+    names: tuple[str, ...]
+    failed: dict[str, list[Failure]] = {}
+    """By the ids of the guards that were asked."""
+    overridden: set[str] = set()
+    """Those of which it is recorded that they do not hold this once."""
 
 
 class AliasWish(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +31,7 @@ class AliasWish(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     is_held: bool
     is_automatic: bool = False
+    together: Together | None = None
 
 
 class StatusWish(msgspec.Struct, frozen=True, kw_only=True):

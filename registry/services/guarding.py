@@ -6,6 +6,7 @@ another namespace takes its aliases and statuses there, so it is held against th
 
 - **Automatic moves.** A version that `latest` or `main` would follow to, and must not, is passed
   over: publishing succeeds and the alias stays, because only what is published can be reviewed.
+  A guard of both is asked once, and overridden once.
 - **Taking an alias away** promotes nothing: only `movers` are asked.
 - **Override.** Who administers the namespace may say why a guard does not hold this once, in the
   header ``Digestry-Override``. It is audited with the reason and with every rule that failed.
@@ -32,7 +33,7 @@ from registry.domain.models import Model, Version
 from registry.domain.principals import Principal, place_of
 from registry.domain.references import ModelReference, VersionReference
 from registry.domain.scoring.metrics import METRICS, overall
-from registry.domain.wishes import AliasWish, StatusWish
+from registry.domain.wishes import AliasWish, StatusWish, Together
 from registry.errors import PolicyViolation
 from registry.services.resolve import require_model
 from registry.services.run_places import require_version
@@ -67,8 +68,22 @@ async def check_alias(tx: Tx, principal: Principal, wish: AliasWish) -> None:
     asked = [guard for guard in found if guard.covers_alias(wish.name)]
     if not asked or (wish.is_automatic and wish.to is None):
         return
-    failed = await _failed(tx, principal, asked, wish.to)
-    await _settle(tx, principal, wish.model, f"@{wish.name}", failed)
+    together = wish.together or Together((wish.name,))
+    unasked = [guard for guard in asked if guard.id not in together.failed]
+    if unasked:
+        together.failed |= {guard.id: [] for guard in unasked}
+        for failure in await _failed(tx, principal, unasked, wish.to):
+            together.failed[failure.guard].append(failure)
+    failed = [
+        failure
+        for guard in asked
+        if guard.id not in together.overridden
+        for failure in together.failed[guard.id]
+    ]
+    names = [name for name in together.names if any(one.covers_alias(name) for one in asked)]
+    what = ", ".join(f"@{name}" for name in names)
+    await _settle(tx, principal, wish.model, what, failed)
+    together.overridden |= {failure.guard for failure in failed}
 
 
 async def check_status(tx: Tx, principal: Principal, wish: StatusWish) -> None:
@@ -201,6 +216,7 @@ async def _settle(
     """Refuse, unless nothing failed or somebody who may says why it shall move all the same."""
     if not failed:
         return
+    failed = list(dict.fromkeys(failed))  # several aliases or versions may lack the same
     if not principal.override:
         raise GuardsFailed(what, failed)
     if not principal.may(OVERRIDE_WORD, place_of(model)):

@@ -39,6 +39,7 @@ from registry.domain.references import ModelId, ModelReference
 from registry.errors import Conflict, NotFound, RegistryError
 from registry.services.batches import BatchProblem, batch_problem, refuse_batch
 from registry.services.change import change
+from registry.services.deployment_purges import settle_running_model
 from registry.services.guarding import check_place
 from registry.services.namespaces import namespace_for, namespace_id_of
 from registry.services.quotas import within_quota
@@ -311,12 +312,13 @@ async def delete_model(
     reference: ModelReference,
     expected: Expected = ANYTHING,
 ) -> Model:
-    """Delete a model softly; raises `Conflict`, code ``legal_hold``."""
+    """Delete a model softly; raises `Conflict` under a legal hold, and while it runs anywhere."""
 
     async def unit(tx: Tx) -> Model:
         before = await require_model(tx, principal, reference)
         await _require_expected(tx, before, expected)
         refuse_held(before)
+        await settle_running_model(tx, principal, before)
         after = msgspec.structs.replace(
             before,
             deleted_at=tx.now,

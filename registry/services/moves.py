@@ -22,7 +22,7 @@ from registry.domain.models import Model, Version
 from registry.domain.names import fold
 from registry.domain.principals import Principal
 from registry.domain.statuses import allowed_after
-from registry.domain.wishes import AliasWish, StatusWish
+from registry.domain.wishes import AliasWish, StatusWish, Together
 from registry.errors import Conflict
 from registry.services.guarding import check_alias, check_status
 from store.index.transactions import Tx
@@ -48,11 +48,12 @@ async def move_alias(
     is_held: bool,
     restored: int | None = None,
     is_automatic: bool = False,
+    together: Together | None = None,
 ) -> bool:
     """Point an alias at a revision of its model, make it, or with None remove it.
 
     `restored` is the event whose target a rollback goes back to. `is_automatic` says that nobody
-    asked for it. Says whether it moved; one that is
+    asked for it, `together` which aliases move there at once. Says whether it moved; one that is
     only held, or let go, has not.
     """
     found = await find_alias(tx, model.id, fold(name))
@@ -68,6 +69,7 @@ async def move_alias(
             reason=reason,
             is_held=is_held,
             is_automatic=is_automatic,
+            together=together,
         )
         for check in ALIAS_CHECKS:
             await check(tx, principal, wish)

@@ -49,6 +49,7 @@ from registry.domain.principals import Principal
 from registry.domain.statuses import Status
 from registry.domain.trees import TreeHasher
 from registry.domain.versions import choose_latest
+from registry.domain.wishes import Together
 from registry.errors import Conflict, ContentMissing, NotFound
 from registry.services.guarding import GuardsFailed, check_return
 from registry.services.lineage import EdgeSaid
@@ -399,6 +400,7 @@ async def let_aliases_follow(
     """
     number = choose_latest(await latest_candidates(tx, model.id))
     chosen = None if number is None else await find_version_by_number(tx, model.id, number)
+    together = Together(ALIASES_THAT_FOLLOW)
     for name in ALIASES_THAT_FOLLOW:
         alias = await find_alias(tx, model.id, name)
         if alias is not None and alias.is_held and published != number:
@@ -406,7 +408,15 @@ async def let_aliases_follow(
         if alias is None and chosen is None:
             continue
         move = partial(
-            move_alias, tx, principal, model, name, reason=reason, is_held=False, is_automatic=True
+            move_alias,
+            tx,
+            principal,
+            model,
+            name,
+            reason=reason,
+            is_held=False,
+            is_automatic=True,
+            together=together,
         )
         try:
             await move(None if chosen is None else chosen.revision)

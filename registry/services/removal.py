@@ -39,7 +39,11 @@ from registry.domain.references import (
 )
 from registry.errors import Conflict, Invalid, NotFound
 from registry.services.change import change
-from registry.services.deployment_purges import forget_deployments, refuse_running_version
+from registry.services.deployment_purges import (
+    forget_deployments,
+    refuse_running_version,
+    settle_running_version,
+)
 from registry.services.guarding import check_return
 from registry.services.models import refuse_held
 from registry.services.moves import move_alias
@@ -107,7 +111,7 @@ async def delete_in(
             code="version_aliased",
             details={"aliases": others},
         )
-    await refuse_running_version(tx, model, version)
+    await settle_running_version(tx, principal, model, version)
     gone = await set_deleted(tx, version, by=principal.id)
     await record_version(tx, principal, model, version, "delete", reason=reason)
     await _let_go(tx, model, principal, pointing)

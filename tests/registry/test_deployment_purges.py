@@ -198,6 +198,33 @@ async def test_a_version_that_came_back_is_left_alone(registry: Registry) -> Non
     assert await registry.count("deployments") == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "code", "kind"),
+    [
+        ("/api/v1/models/bert", "model_deployed", "model"),
+        (f"{VERSIONS}/1.0.0", "version_deployed", "version"),
+    ],
+    ids=["model", "version"],
+)
+async def test_what_runs_is_deleted_only_by_who_may_say_why(
+    registry: Registry, path: str, code: str, kind: str
+) -> None:
+    await publish(registry, 1)
+    await make_environment(registry)
+    one = await deployed(registry, "1")
+
+    refused = await registry.send("DELETE", path)
+    overridden = await registry.send("DELETE", path, headers={"Digestry-Override": "an outage"})
+
+    assert (refused.status, refused.code) == (409, code)
+    assert [found["id"] for found in refused.json["deployments"]] == [one["id"]]
+    assert overridden.status == 204
+    [entry] = (await registry.get("/api/v1/audit?action=override")).json["items"]
+    assert (entry["kind"], entry["reason"]) == (kind, "an outage")
+    assert [found["id"] for found in entry["after"]["deployments"]] == [one["id"]]
+    assert (await registry.get(f"{DEPLOYMENTS}/{one['id']}")).status == 200
+
+
 async def test_a_model_that_runs_is_not_purged(registry: Registry) -> None:
     await publish(registry, 2)
     await publish(registry, 1, "gpt")
@@ -208,7 +235,9 @@ async def test_a_model_that_runs_is_not_purged(registry: Registry) -> None:
     await verb(registry, over, "terminate")
     other = await deployed(registry, "1", model="gpt", name="other")
 
-    refused = await purge_model(registry, one)
+    why = {"Digestry-Override": "it was never ours"}
+    await registry.send("DELETE", f"/api/v1/models/{one['model']}", headers=why)
+    refused = await registry.send("POST", f"/api/v1/models/{one['model']}/purge", headers=why)
     seen = await registry.get(f"{DEPLOYMENTS}/{one['id']}")
     rolled = await verb(registry, one, "rollback")
     ended = await verb(registry, one, "terminate")

@@ -11,6 +11,7 @@ import pytest
 
 from registry.config import Config
 from registry.domain.guards import Facts, Guard, MetricRule, Rules, failures
+from registry.services import guarding
 from tests.support.builders import Answer, Registry
 from tests.support.people import AUTHENTICATED, Person, grant, join, make_person
 from tests.support.serving import opened, serving
@@ -46,11 +47,13 @@ class Office(Registry):
         assert answer.status == 201, answer.body
         return str(answer.json["id"])
 
-    async def version(self, label: str, who: Person | None = None, **said: Any) -> Any:
+    async def version(
+        self, label: str, who: Person | None = None, *, override: str = "", **said: Any
+    ) -> Any:
         """A version that somebody published."""
-        return await self.ask(
-            who or self.anna, "POST", f"models/{MODEL}/versions", {**external(label), **said}
-        )
+        wish = {**external(label), **said}
+        headers = {"Digestry_Override": override} if override else {}
+        return await self.ask(who or self.anna, "POST", f"models/{MODEL}/versions", wish, **headers)
 
     async def move(
         self, alias: str, version: str, who: Person | None = None, **headers: str
@@ -409,6 +412,51 @@ async def test_an_override_without_need_leaves_no_trace(office: Office) -> None:
     await office.move("champion", "1.0.0", office.lead, Digestry_Override="just in case")
 
     assert await office.rows("SELECT count(*) FROM audit WHERE kind = 'guard'") == before
+
+
+async def test_publishing_asks_a_guard_of_both_aliases_once(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[list[str]]()
+
+    async def facts(tx: Any, guards: list[Guard], version: Any) -> Facts:
+        asked.append([guard.id for guard in guards])
+        return Facts()
+
+    monkeypatch.setattr(guarding, "_facts", facts)
+    both = await office.guard(aliases=["latest", "main"], rules={"approvals": 1})
+    main = await office.guard(aliases=["main"], rules={"approvals": 2})
+
+    held = await office.version("1.0.0", office.lead)
+    await office.version("2.0.0", office.lead, override="an outage")
+
+    assert held.status == 201
+    assert asked == 2 * [[both], [main]], "two were published"
+    found = await office.ask(office.lead, "GET", "audit?kind=guard&action=override")
+    told = [
+        (entry["name"], [one["guard"] for one in entry["after"]["failed"]])
+        for entry in found.json["items"]
+    ]
+    assert told == [("@main of nlp/bert", [main]), ("@latest, @main of nlp/bert", [both])]
+    assert await office.pointed_at("main") == await office.pointed_at("latest") == 2
+
+
+async def test_a_refusal_names_each_rule_once(office: Office) -> None:
+    """However many aliases and versions lack the same."""
+    await office.guard(
+        aliases=["champion", "shadow"], statuses=["validated"], rules={"approvals": 1}
+    )
+    for label in ("1.0.0", "2.0.0"):
+        wish = {**external(label), "status": "validated"}
+        await office.ask(office.anna, "POST", "models/anna~bert/versions", wish)
+    for alias in ("champion", "shadow"):
+        await office.ask(
+            office.anna, "PUT", f"models/anna~bert/aliases/{alias}", {"version": "1.0.0"}
+        )
+
+    moved = await office.ask(office.anna, "POST", "models/anna~bert/rename", {"name": "nlp/anna"})
+
+    assert failed(moved) == [("approvals", "at least 1", "0")]
 
 
 async def test_what_a_version_lacks_is_told_before_anybody_tries(office: Office) -> None:
