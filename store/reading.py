@@ -25,20 +25,21 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final, Literal, ParamSpec, TypeAlias, TypeVar
 
 from store.blobs import BlobStore, SupportsLocalPath
 from store.clock import SECOND, Clock, boot_id, system_clock
 from store.cold import Cold, ColdFile
-from store.descriptors import Descriptor, Descriptors, WrongSize
+from store.descriptors import Descriptor, Descriptors, Key, WrongSize
 from store.digest import Digest
 from store.durable import translated
 from store.errors import BlobNotFound, Corrupt, StoreError, Unavailable
 from store.index.blobs import BlobRow, find_blob, set_verified
 from store.index.transactions import Index, Tx
-from store.remembered import Known, KnownBlobs, SmallBlobs
+from store.remembered import Known, KnownBlobs, Rounds, SmallBlobs
 from store.segments import (
     SEGMENT_BYTES,
     SegmentHasher,
@@ -247,6 +248,7 @@ class Reading:
         self._boot = boot_id()
         self._small = SmallBlobs()
         self._known = KnownBlobs()
+        self._rounds = Rounds(self._small, self._known)
         self.descriptors = Descriptors(threads)
         self._background: set[asyncio.Future[object]] = set()
         self._checking: set[Digest] = set()
@@ -332,7 +334,22 @@ class Reading:
         if len(content) != row.size_bytes:
             raise self._suspect(row)
         self._small.keep((row.digest, row.generation), content)
+        self._go_round()
         return content
+
+    # What is remembered of blobs that are gone.
+
+    def _go_round(self) -> None:
+        asked = self._rounds.came()
+        if asked:
+            self._in_background(self._drop_gone(asked))
+
+    async def _drop_gone(self, asked: Sequence[Key]) -> None:
+        try:
+            self._rounds.drop(await self.index.read(partial(_gone, asked=asked)))
+        except StoreError as error:
+            # Nothing depends on it; the round comes by again.
+            _log.warning("could not ask which blobs are gone: %s", error)
 
     # Large blobs.
 
@@ -388,6 +405,7 @@ class Reading:
         since = row.verified_at if is_whole and row.verified_at is not None else now
         known = Known(row.size_bytes, is_whole=is_whole, since=since)
         self._known.keep(key, known)
+        self._go_round()
         return known
 
     async def _verify(self, blob: OpenBlob, start: int, stop: int) -> None:
@@ -509,6 +527,16 @@ class Reading:
             await check(digest)
         finally:
             self._checking.discard(digest)
+
+
+async def _gone(tx: Tx, asked: Sequence[Key]) -> list[Key]:
+    """Which of the blobs have no row of that generation any more."""
+    found = [await find_blob(tx, digest) for digest, _ in asked]
+    return [
+        key
+        for key, row in zip(asked, found, strict=True)
+        if row is None or row.generation != key[1]
+    ]
 
 
 def _is_small_intact(row: BlobRow, content: bytes) -> bool:

@@ -1,12 +1,14 @@
 """What a process remembers of blobs it has read, bounded: small ones whole, others by segment.
 
-Keys hold the generation, so what is remembered of a file is never believed of its successor.
+Keys hold the generation, so what is remembered of a file is never believed of its successor. Nobody
+tells a process that another one has collected a blob; `Rounds` says whom to ask the index about.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Final
 
 from store.descriptors import Key
@@ -16,6 +18,8 @@ from store.segments import Segments, segment_count
 _SMALL_TOTAL_BYTES: Final = 16 << 20
 _ENTRY_BYTES: Final = 512
 """What an entry takes besides its bytes; without it half a million tiny ones would fit."""
+
+_CAME: Final = 64
 
 _KNOWN_TOTAL_BYTES: Final = 16 << 20
 _KNOWN_ENTRY_BYTES: Final = 640
@@ -45,10 +49,19 @@ class SmallBlobs:
         while self._bytes > _SMALL_TOTAL_BYTES:
             self._bytes -= len(self._contents.popitem(last=False)[1]) + _ENTRY_BYTES
 
+    def keys(self) -> list[Key]:
+        return list(self._contents)
+
+    def drop(self, key: Key) -> None:
+        """Let go of the bytes, if they are here."""
+        content = self._contents.pop(key, None)
+        if content is not None:
+            self._bytes -= len(content) + _ENTRY_BYTES
+
     def forget(self, digest: Digest) -> None:
         """Drop every generation of a blob."""
         for key in [key for key in self._contents if key[0] == digest]:
-            self._bytes -= len(self._contents.pop(key)) + _ENTRY_BYTES
+            self.drop(key)
 
 
 class Known:
@@ -102,15 +115,14 @@ class KnownBlobs:
         if known is None:
             return None
         if known.since <= after:
-            self._drop(key)
+            self.drop(key)
             return None
         self._known.move_to_end(key)
         return known
 
     def keep(self, key: Key, known: Known) -> None:
         """Remember what is known of a blob."""
-        if key in self._known:
-            self._drop(key)
+        self.drop(key)
         self._known[key] = known
         known.counted_bytes = known.cost_bytes
         self._bytes += known.counted_bytes
@@ -123,16 +135,50 @@ class KnownBlobs:
             known.counted_bytes = known.cost_bytes
             self._fit()
 
+    def keys(self) -> list[Key]:
+        return list(self._known)
+
+    def drop(self, key: Key) -> None:
+        """Let go of what is known, if anything is."""
+        known = self._known.pop(key, None)
+        if known is not None:
+            self._bytes -= known.counted_bytes
+            known.counted_bytes = 0
+
     def forget(self, digest: Digest) -> None:
         """Drop every generation of a blob."""
         for key in [key for key in self._known if key[0] == digest]:
-            self._drop(key)
+            self.drop(key)
 
     def _fit(self) -> None:
         while self._bytes > _KNOWN_TOTAL_BYTES and len(self._known) > 1:
-            self._drop(next(iter(self._known)))
+            self.drop(next(iter(self._known)))
 
-    def _drop(self, key: Key) -> None:
-        known = self._known.pop(key)
-        self._bytes -= known.counted_bytes
-        known.counted_bytes = 0
+
+class Rounds:
+    """Goes round all that is remembered, some of it whenever so much was remembered anew.
+
+    Four are looked at for each that comes, so of all there is at most a third is gone for good.
+    """
+
+    def __init__(self, small: SmallBlobs, known: KnownBlobs) -> None:
+        self._small = small
+        self._known = known
+        self._came = 0
+        self._left: list[Key] = []
+
+    def came(self) -> list[Key]:
+        """Count one more; whom it is time to ask about, nobody most times."""
+        self._came += 1
+        if self._came % _CAME:
+            return []
+        if not self._left:
+            self._left = [*self._small.keys(), *self._known.keys()]
+        asked = self._left[-4 * _CAME :]
+        del self._left[-4 * _CAME :]
+        return asked
+
+    def drop(self, gone: Iterable[Key]) -> None:
+        for key in gone:
+            self._small.drop(key)
+            self._known.drop(key)

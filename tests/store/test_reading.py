@@ -151,6 +151,45 @@ async def test_memory_for_small_blobs_is_bounded(
     await reading.close()
 
 
+async def test_what_another_process_has_removed_is_let_go_of(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.remembered._CAME", 2)
+    sizes = (40, 2 * SMALL_BYTES)
+    stays, goes, anew = [
+        [await stored_row(store, secrets.token_bytes(size)) for size in sizes] for _ in range(3)
+    ]
+    reading = reading_of(store, clock, "boot")
+
+    async def remember(*opened: BlobRow) -> None:
+        for row in opened:
+            async with await reading.open(row):
+                pass
+        await reading.settle()
+
+    await remember(*stays, *goes)
+    all_of_them = remembered(reading)
+    for row in goes:
+        await release(store, row.digest)
+        await store.index.run(
+            partial(
+                rows.delete_blob,
+                digest=row.digest,
+                generation=row.generation,
+                state=rows.PRESENT,
+            )
+        )
+    await remember(*anew)
+    await reading.close()
+
+    assert all_of_them == {row.digest for row in (*stays, *goes)}
+    assert remembered(reading) == {row.digest for row in (*stays, *anew)}
+
+
+def remembered(reading: Reading) -> set[Digest]:
+    return {digest for digest, _ in (*reading._small.keys(), *reading._known.keys())}
+
+
 async def test_what_was_written_since_boot_is_not_verified_again(
     store: Store, clock: ManualClock
 ) -> None:

@@ -7,8 +7,9 @@ import tracemalloc
 import pytest
 
 from store import remembered
+from store.descriptors import Key
 from store.digest import Digest
-from store.remembered import Known, KnownBlobs, SmallBlobs
+from store.remembered import Known, KnownBlobs, Rounds, SmallBlobs
 from store.segments import SEGMENT_BYTES, Segments
 
 BOUND = 16 << 20
@@ -97,5 +98,24 @@ def test_what_is_forgotten_while_it_is_used_is_not_counted_again() -> None:
     assert blobs._bytes == 0
 
 
-def key(number: int) -> tuple[Digest, int]:
+def test_what_is_gone_stays_within_a_third_of_all() -> None:
+    """Blobs come and go as under a load: of ten that come one stays."""
+    small, known = SmallBlobs(), KnownBlobs()
+    rounds = Rounds(small, known)
+    stays = set[Key]()
+    for number in range(20_000):
+        if number % 2:
+            small.keep(key(number), b"")
+        else:
+            known.keep(key(number), Known(0, is_whole=True, since=1))
+        if number % 10 == 0 or number < 300:
+            stays.add(key(number))
+        rounds.drop([one for one in rounds.came() if one not in stays])
+    left = {*small.keys(), *known.keys()}
+
+    assert left > stays
+    assert len(left - stays) < len(left) / 3
+
+
+def key(number: int) -> Key:
     return Digest(f"{number:064x}"), number + 1000
