@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.against:
         _compare(options.against, runs)
     if options.plots:
-        _plot(options.plots, runs)
+        _plot(options.plots, runs, list(known.values()))
     return 0
 
 
@@ -187,13 +187,13 @@ def _compare(path: Path, runs: Sequence[Run]) -> None:
     _print(["", f"against {path}{when}:", *report.comparison_lines(runs, earlier)])
 
 
-def _plot(directory: Path, runs: Sequence[Run]) -> None:
+def _plot(directory: Path, runs: Sequence[Run], known: Sequence[Scenario]) -> None:
     try:
         from bench.plots import draw
     except ModuleNotFoundError as error:
         _print(["", f"plots: skipped, {error.name} is not installed"])
         return
-    _print(["", *(f"drew {path}" for path in draw(directory, runs))])
+    _print(["", *(f"drew {path}" for path in draw(directory, runs, known))])
 
 
 def _default_root() -> Path:

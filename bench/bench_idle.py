@@ -44,8 +44,9 @@ def measure(bench: Bench, contender: Contender, _: Any) -> Measured:
             grown = resident_bytes(server.pid) - before
             beside = _active(bench, server, targets)
     yield (
-        f"{count} idle",
+        "idle connections",
         {
+            "connections": count,
             "kib_per_connection": max(0, grown) / 1024 / count,
             "p50_ms": beside.p50_us / 1000,
             "p99_ms": beside.p99_us / 1000,
@@ -91,7 +92,7 @@ SCENARIO = Scenario(
     speaks=("digestry", "nginx", "docker-registry", "bare"),
     rounds=3,
     goals=tuple(
-        Goal(case=f"{_CONNECTIONS} idle", figure=figure, against=peer)
+        Goal(case="idle connections", figure=figure, against=peer)
         for figure in ("kib_per_connection", "p50_ms")
         for peer in ("docker-registry", "bare")
     ),

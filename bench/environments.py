@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
@@ -37,8 +38,9 @@ def make(environment: Path, *requirements: str) -> None:
     making = environment.with_name(f"{environment.name}.making-{os.getpid()}")
     try:
         making.parent.mkdir(parents=True, exist_ok=True)
-        venv.create(making, with_pip=True)
-        command = [str(python_of(making)), "-m", "pip", "install", "--quiet", *requirements]
+        venv.create(making)
+        ours = [sys.executable, "-m", "pip", "--python", str(python_of(making))]
+        command = [*ours, "install", "--quiet", "--disable-pip-version-check", *requirements]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=False
         )

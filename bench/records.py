@@ -39,6 +39,7 @@ FIGURES: dict[str, Unit] = {
     "idle_p99_ms": Unit("idle p99 ms", 2),
     "alone_p50_ms": Unit("alone p50 ms", 2),
     "alone_p99_ms": Unit("alone p99 ms", 2),
+    "connections": Unit("connections", 0),
     "kib_per_connection": Unit("KiB/connection", 1),
     "p99_of_limit": Unit("p99/limit", 2),
     "small_p50_ms": Unit("small p50 ms", 2),

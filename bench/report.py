@@ -47,7 +47,7 @@ def comparison_lines(runs: Sequence[Run], earlier: Sequence[Run]) -> list[str]:
                 change = 100 * (new.median / old.median - 1)
                 better = (change > 0) == FIGURES[name].more_is_better
                 label = f"{scenario}, {case}, {contender}, {FIGURES[name].label}"
-                values = f"{_number(name, old.median)} to {_number(name, new.median)}"
+                values = f"{number(name, old.median)} to {number(name, new.median)}"
                 verdict = "better" if better else "worse"
                 lines.append(f"{verdict}: {label}: {values} ({change:+.0f} %)")
     return sorted(lines) or ["nothing moved beyond the spread"]
@@ -60,15 +60,15 @@ def _figures(runs: Sequence[Run], scenario: str, case: str, contender: str) -> d
 def _case_table(case: str, runs: Sequence[Run]) -> list[str]:
     names = [name for name in FIGURES if any(name in run.figures for run in runs)]
     rows = [[case, *(FIGURES[name].label for name in names)]]
-    for contender in dict.fromkeys(run.contender for run in sorted(runs, key=_place)):
+    for contender in dict.fromkeys(run.contender for run in in_order(runs)):
         figures = figures_of(runs, case, contender)
-        rows.append([contender, *(_cell(name, figures.get(name)) for name in names)])
+        rows.append([contender, *(cell(name, figures.get(name)) for name in names)])
     return align(rows)
 
 
-def _place(run: Run) -> int:
+def in_order(runs: Sequence[Run]) -> list[Run]:
     """Ours first, then the others as they came."""
-    return 0 if run.contender == OURS else 1
+    return sorted(runs, key=lambda run: run.contender != OURS)
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -81,13 +81,13 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
-def _cell(name: str, summary: Summary | None) -> str:
+def cell(name: str, summary: Summary | None) -> str:
     if summary is None:
         return "-"
     if summary.rounds == 1:
-        return _number(name, summary.median)
-    spread = f"{_number(name, summary.low)} to {_number(name, summary.high)}"
-    return f"{_number(name, summary.median)} ({spread})"
+        return number(name, summary.median)
+    spread = f"{number(name, summary.low)} to {number(name, summary.high)}"
+    return f"{number(name, summary.median)} ({spread})"
 
 
 def _goal_line(goal: Goal, runs: Sequence[Run]) -> str | None:
@@ -104,7 +104,7 @@ def _goal_line(goal: Goal, runs: Sequence[Run]) -> str | None:
     return f"  {goal.case}: {what} = {found.median:.2f}{spread}{verdict}"
 
 
-def _number(name: str, value: float) -> str:
+def number(name: str, value: float) -> str:
     return f"{value:,.{FIGURES[name].digits}f}"
 
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,10 +27,14 @@ from bench.harness import Bench, Scenario, Settings, run_scenario, scratch
 from bench.metadata import DIALECTS, POINTS
 from bench.processes import Server, cpu_seconds, free_port, peak_bytes
 from bench.records import FIGURES, OURS, Environment, Goal, Run, judge, read_lines, write_lines
+from bench.tables import END, START, replaced, tables
 
 COMPLETE = os.environ.get("DIGESTRY_TESTS_COMPLETE") == "1"
 WITH_MLFLOW = os.environ.get("DIGESTRY_TESTS_MLFLOW") == "1"
 """Its environment is 850 MB, and starting it takes ten processor seconds."""
+
+ALONE = ("fairness", "mixed", "parallel")
+"""Ask peers nothing that the others do not."""
 
 QUICK_PEERS = tuple(name for name in peers.PEERS if name != "mlflow")
 
@@ -62,7 +67,7 @@ def run_of(contender: str, number: int, value: float, case: str = "GET") -> Run:
 
 @pytest.mark.parametrize("name", sorted(scenarios()))
 def test_a_scenario_runs_one_round_with_whoever_is_installed(name: str, tmp_path: Path) -> None:
-    run_tiny(scenarios()[name], tmp_path, QUICK_PEERS)
+    run_tiny(scenarios()[name], tmp_path, () if name in ALONE else QUICK_PEERS)
 
 
 @pytest.mark.parametrize("name", ["artifacts", "metadata"])
@@ -159,21 +164,7 @@ def test_a_comparison_is_silent_within_the_spread_and_names_what_left_it() -> No
 
 
 def test_records_survive_the_way_to_a_file_and_back(tmp_path: Path) -> None:
-    environment = Environment(
-        command="python -m bench",
-        started_at="2026-11-21T00:00:00Z",
-        commit="abc",
-        machine="a machine",
-        cores=2,
-        memory_gib=4,
-        kernel="6",
-        python="3.11",
-        root="/somewhere",
-        root_file_system="tmpfs",
-        load_average=0.1,
-        versions={"nginx": "1"},
-        skipped={"docker-registry": "docker-registry is not installed"},
-    )
+    environment = example_environment()
     runs = [run_of(OURS, 0, 1.5), run_of("nginx", 0, 2.5)]
     path = tmp_path / "records.jsonl"
 
@@ -256,6 +247,64 @@ def test_the_command_prints_a_table_and_writes_records(
     assert f"against {records}" in printed
     assert {run.scenario for run in read_lines(records)[1]} == {"client"}
     assert list(root.iterdir()) == []
+
+
+def example_environment(**changed: Any) -> Environment:
+    same: dict[str, Any] = {
+        "command": "python -m bench",
+        "started_at": "2026-11-21T00:00:00Z",
+        "commit": "abc",
+        "machine": "a machine",
+        "cores": 2,
+        "memory_gib": 4,
+        "kernel": "6",
+        "python": "3.11",
+        "root": "/somewhere",
+        "root_file_system": "tmpfs",
+        "load_average": 0.1,
+        "versions": {"nginx": "1"},
+        "skipped": {"docker-registry": "docker-registry is not installed"},
+    }
+    return Environment(**same | changed)
+
+
+def test_the_tables_of_a_document_are_those_of_the_last_run_that_measured_them() -> None:
+    case = "GET 4 KiB, 16"
+    old = [run_of(OURS, 0, 1, case), run_of("nginx", 0, 1, case)]
+    new = [run_of(OURS, 0, 3000, case), run_of("nginx", 0, 6000, case)]
+    kept = [(example_environment(), old), (example_environment(command="again"), new)]
+
+    text = "\n".join(tables(kept))
+    document = replaced(f"before\n{replaced(f'{START}old{END}', 'older')}\nafter\n", text)
+
+    assert "`again`, 2026-11-21T00:00:00Z" in text
+    assert f"| {case} | digestry | 3,000 |" in text
+    assert (
+        f"| small, {case}: requests/s / nginx | 0.50 (0.50 to 0.50) | at least 0.25: met |" in text
+    )
+    assert document.startswith("before\n")
+    assert document.endswith("\nafter\n")
+    assert "old" not in document
+    assert document.count(text) == 1
+
+
+def test_a_document_without_marks_is_left_alone() -> None:
+    with pytest.raises(ValueError, match="measured"):
+        replaced("no marks", "text")
+
+
+def test_the_picture_of_all_shows_what_is_better_to_the_right() -> None:
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
+    from bench.plots import ratios
+
+    runs = [
+        Run("idle", "idle connections", who, 0, {"p50_ms": value})
+        for who, value in ((OURS, 2.0), ("bare", 1.0))
+    ]
+
+    [found] = ratios(runs, [scenarios()["idle"]])
+
+    assert (found.peer, found.median, found.is_met) == ("bare", 0.5, True)
 
 
 def test_a_peer_that_cannot_be_installed_is_left_out_by_name(
