@@ -123,12 +123,21 @@ class StagedWriter(Protocol):
         """Make what was appended durable; return the durable size."""
         ...
 
-    async def promote(self, digest: Digest) -> bool:
+    async def promote(self, digest: Digest, stranger: str | None = None) -> bool:
         """Give the bytes, which `sync` made durable or `hold` keeps, their blob name, durably.
 
         Says whether a file was replaced.
 
-        The staged bytes stay until `discard`, so this can be repeated. May be slow.
+        The staged bytes stay until `discard`, so this can be repeated. May be slow. How long it
+        takes tells a `stranger` nothing of what was stored for others.
+        """
+        ...
+
+    async def imitate(self, digest: Digest, size_bytes: int, stranger: str) -> bool:
+        """Where the blob's file is there with that size: do what `promote` would if it were not.
+
+        The same calls, to a name that goes with the staging name; the file is not touched. False
+        if it is not there, or not whole; then it is to be promoted.
         """
         ...
 

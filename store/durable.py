@@ -159,18 +159,34 @@ class Disk:
 
     # Sums.
 
-    def make_directory(self, path: str, *, below: str) -> None:
-        """Make `path` and its parents down from `below`, and sync every parent.
+    def make_directory(self, path: str, *, below: str) -> int:
+        """Make `path` and its parents down from `below`, and sync every parent; say how many.
 
         Done once per directory and process; `below` must exist.
         """
         if path in self._made or path == below:
-            return
+            return 0
         parent = os.path.dirname(path)
-        self.make_directory(parent, below=below)
+        synced = self.make_directory(parent, below=below)
         self.mkdir(path)
         self.sync_directory(parent)
         self._made.add(path)
+        return synced + 1
+
+    def make_derived_directory(self, path: str, *, below: str) -> None:
+        """Make `path` and its parents for files that can be made again: nothing is synced.
+
+        Asked each time, so that the time it takes does not tell what was stored there before.
+        """
+        if path != below:
+            self.make_derived_directory(os.path.dirname(path), below=below)
+            self.mkdir(path)
+
+    def trust_directory(self, path: str, *, below: str) -> None:
+        """Remember a directory, and its parents down from `below`, as made and durable."""
+        while path != below:
+            self._made.add(path)
+            path = os.path.dirname(path)
 
     def promote(self, source: str, target: str) -> bool:
         """Give synced bytes their final name, replacing what is there; say whether that was so.

@@ -15,6 +15,12 @@ The order is **receive, verify, sync, promote, record**:
 The row must come after the file, or a crash would show a blob that is not there; the reference
 must come with the row, or a collection could take the blob before anybody claims it.
 
+**Bytes that are there already.** The file that has them stays: it was verified before, others may
+hold it open or share it with a backup, and removing a large one takes time. Whoever sends them may
+be a *stranger*, who must not learn that somebody has them. So the same is done as for new bytes,
+to a name that nobody looks at (`StagedWriter.imitate`), and the transaction runs as many
+statements. Only for whoever may know everything (``stranger=None``) the file is just looked at.
+
 **Racing the collector.** What was true when the file was promoted must still be true when the row
 is recorded. A row carries its generation. For a digest without a row the store's counter of moves
 is compared: if any blob was marked moving meanwhile, this digest may have been inserted, collected
@@ -61,6 +67,9 @@ T = TypeVar("T")
 
 HELD_BYTES: Final = 64 << 10
 """A body of up to so many bytes, declared beforehand, stays in memory until it is promoted."""
+
+SOMEBODY: Final = ""
+"""The stranger that callers act for who do not say for whom; see the module docstring."""
 
 MOVING_WAIT_SECONDS: Final = 2.0
 MOVING_POLL_SECONDS: Final = 0.02
@@ -138,6 +147,7 @@ class Ingest:
         expected: Digest | None = None,
         size_bytes: int | None = None,
         limit_bytes: int | None = None,
+        stranger: str | None = SOMEBODY,
     ) -> tuple[StoredBlob, T]:
         """Store one blob and run `record` in the transaction that makes it visible.
 
@@ -150,7 +160,7 @@ class Ingest:
         async def record_one(tx: Tx, stored: Sequence[StoredBlob]) -> tuple[StoredBlob, T]:
             return stored[0], await record(tx, stored[0])
 
-        return await self.commit([staged], record_one)
+        return await self.commit([staged], record_one, stranger=stranger)
 
     async def stage(
         self,
@@ -198,7 +208,13 @@ class Ingest:
         await stream.drain(source)
         return stream.hash.digest(), stream.hash.size_bytes
 
-    async def commit(self, staged: Sequence[Staged], record: RecordAll[T]) -> T:
+    async def commit(
+        self,
+        staged: Sequence[Staged],
+        record: RecordAll[T],
+        *,
+        stranger: str | None = SOMEBODY,
+    ) -> T:
         """Sync, promote and record staged blobs in one transaction; `record` gets them in order.
 
         Whatever happens, the staging files are gone afterwards. Raises `Unavailable` if a digest
@@ -212,13 +228,19 @@ class Ingest:
                 with self.around("blob sync", sum(one.size_bytes for one in staged)):
                     await _all(syncs)
             await self._write_segments(staged)
-            result = await self.record(staged, record)
+            result = await self.record(staged, record, stranger=stranger)
         finally:
-            self._remove_later(staged)
+            self.remove_later(staged)
         self.blobs_stored += len(staged)
         return result
 
-    async def record(self, staged: Sequence[Staged], record: RecordAll[T]) -> T:
+    async def record(
+        self,
+        staged: Sequence[Staged],
+        record: RecordAll[T],
+        *,
+        stranger: str | None = SOMEBODY,
+    ) -> T:
         """The promoting and recording half of `commit`; the staging files stay.
 
         `store.uploads` calls it for a session, whose staging file outlives a failure.
@@ -230,7 +252,7 @@ class Ingest:
         while True:
             seen = await self._look(list(digests))
             if not any(_moves(row) for row in seen.found.values()):
-                await self._promote_missing(digests, seen)
+                await self._promote_missing(digests, seen, stranger)
 
                 async def unit(tx: Tx, seen: _Seen = seen, drop: bool = is_leased) -> _Outcome[T]:
                     return await _record(tx, staged, seen, record, holder, drop)
@@ -278,7 +300,7 @@ class Ingest:
         for one in staged:
             await _logged_discard(one.writer)
 
-    def _remove_later(self, staged: Sequence[Staged]) -> None:
+    def remove_later(self, staged: Sequence[Staged]) -> None:
         """Discard off the request's path, together with what others leave meanwhile."""
         if not self._unwanted:
             self.later(self._remove_unwanted())
@@ -311,20 +333,26 @@ class Ingest:
 
         return await (self._index.look(unit) if len(digests) <= 4 else self._index.read(unit))
 
-    async def _promote_missing(self, digests: dict[Digest, Staged], seen: _Seen) -> None:
+    async def _promote_missing(
+        self, digests: dict[Digest, Staged], seen: _Seen, stranger: str | None
+    ) -> None:
         """Give a file to every digest that has none in the index, or none on disk after all."""
 
         async def promote(one: Staged, row: rows.BlobRow | None) -> None:
             # A cold blob becomes hot: here are its bytes, whether or not the archive is readable.
-            if row is not None and row.is_present and not row.is_cold and await self.has_file(row):
-                if one.is_held:
-                    # Whoever sends what others have stored must not learn of it by the time.
-                    await one.writer.sync()
+            has_own_file = row is not None and row.is_present and not row.is_cold
+            if row is not None and has_own_file and await self._is_there(one, row, stranger):
                 self.blobs_deduplicated += 1
                 return
-            await one.writer.promote(one.digest)
+            await one.writer.promote(one.digest, stranger)
 
         await _all(promote(digests[digest], row) for digest, row in seen.found.items())
+
+    async def _is_there(self, one: Staged, row: rows.BlobRow, stranger: str | None) -> bool:
+        """Whether a present row's file is whole; a stranger cannot tell by the time it takes."""
+        if stranger is not None and await one.writer.imitate(row.digest, row.size_bytes, stranger):
+            return True
+        return await self.has_file(row)
 
     async def has_file(self, row: rows.BlobRow) -> bool:
         """Whether a present row's file is there with its size; if not, the row says damaged.
@@ -388,7 +416,7 @@ async def _record(
         if row is not None and row.archived is not None and _is_seen(row, seen):
             row = await _make_hot(tx, row, row.archived, one.segments)
         elif row is not None and row.is_present:
-            await rows.touch(tx, digest)
+            await rows.renew_present(tx, digest)
         else:
             row = await rows.insert_present(tx, digest, one.size_bytes, one.segments.own, boot_id())
         stored[digest] = StoredBlob(digest, one.size_bytes, row.generation)
@@ -400,10 +428,7 @@ async def _record(
 
 async def _make_hot(tx: Tx, row: rows.BlobRow, number: int, segments: Segments) -> rows.BlobRow:
     """A cold blob has its own file again; the archive's becomes spare."""
-    hot = await rows.set_place(tx, row, state=rows.PRESENT, archived=None)
-    assert hot is not None, "the row was read in this transaction"
-    await rows.set_verified(tx, row.digest, hot.generation, segments.own, boot_id())
-    await rows.touch(tx, row.digest)
+    hot = await rows.set_hot(tx, row, segments.own, boot_id())
     await spare_archived(tx, row.digest, number, tx.now)
     return hot
 

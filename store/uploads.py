@@ -83,7 +83,7 @@ from store.index.uploads import (
     upload_totals,
     uploads_of,
 )
-from store.ingest import Ingest, Record, Staged, StoredBlob
+from store.ingest import SOMEBODY, Ingest, Record, Staged, StoredBlob
 from store.threads import Threads, hop
 
 log = logging.getLogger(__name__)
@@ -220,6 +220,7 @@ class Uploads:
         record: Record[Any] | None = None,
         checksum: Checksum | None = None,
         length: int | None = None,
+        stranger: str | None = SOMEBODY,
     ) -> Upload:
         """Add bytes at `offset`; return once they are durable and the row says so.
 
@@ -250,7 +251,8 @@ class Uploads:
                 if not _has_all(after.length, after.offset):
                     self._keep(row, stream.hash)
                     return _upload(after, after.offset)
-                return await self._finish(after, stream.hash, writer, record or _pin(row.owner))
+                record = record or _pin(row.owner)
+                return await self._finish(after, stream.hash, writer, record, stranger)
             except UploadTaken:
                 if stream is not None:
                     self._keep(row, stream.hash)
@@ -428,7 +430,12 @@ class Uploads:
         return after
 
     async def _finish(
-        self, row: UploadRow, running: RunningHash, writer: StagedWriter, record: Record[Any]
+        self,
+        row: UploadRow,
+        running: RunningHash,
+        writer: StagedWriter,
+        record: Record[Any],
+        stranger: str | None,
     ) -> Upload:
         """Verify, promote and commit; the session and the blob change in one transaction."""
         digest = running.digest()
@@ -449,9 +456,11 @@ class Uploads:
             assert after is not None
             return after
 
-        finished = await self._ingest.record([staged], finish)
+        finished = await self._ingest.record([staged], finish, stranger=stranger)
         self._ingest.blobs_stored += 1
-        await self._ingest.discard([staged])
+        await writer.close()
+        # Later, because bytes that were there already go with their names, which takes time.
+        self._ingest.remove_later([staged])
         return _upload(finished, finished.offset)
 
     async def _continued_hash(

@@ -113,6 +113,11 @@ class Principal(msgspec.Struct, frozen=True):
         return Visibility(everything=False, owners=frozenset((self.id,)))
 
     @property
+    def stranger(self) -> str | None:
+        """For `store.ingest`: who must not learn by the time what is stored; None: it may know."""
+        return None if self.visibility.everything else self.id
+
+    @property
     def is_anonymous(self) -> bool:
         return self.kind == "anonymous"
 

@@ -171,7 +171,7 @@ class Blobs:
                 raise BodyTooLarge(limit) from error
             raise
         fingerprint(staged.digest.raw, is_whole=True)
-        return await self._ingest.commit([staged], once_record(record))
+        return await self._ingest.commit([staged], once_record(record), stranger=principal.stranger)
 
     async def claim(
         self, principal: Principal, digest: Digest, *, size_bytes: int | None = None

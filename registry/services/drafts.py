@@ -334,6 +334,7 @@ async def _receive(store: Store, making: _Making, body: Body) -> _Recorded:
             expected=body.expected,
             size_bytes=body.size_bytes,
             limit_bytes=body.limit_bytes,
+            stranger=making.principal.stranger,
         )
     except SizeMismatch as error:
         if body.size_bytes is None and body.limit_bytes is not None:

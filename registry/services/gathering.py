@@ -38,9 +38,17 @@ SMALL_AT_ONCE: Final = 16
 class Gathering:
     """The files of one request; all of them are stored and leased to `holder` after `finish`."""
 
-    def __init__(self, store: Store, holder: str, *, limit_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        holder: str,
+        *,
+        stranger: str | None,
+        limit_bytes: int | None = None,
+    ) -> None:
         self.holder = holder
         self._store = store
+        self._stranger = stranger
         self._limit = limit_bytes
         self._staged: list[Staged] = []
         self._staged_bytes = 0
@@ -133,12 +141,17 @@ class Gathering:
             expires_at = tx.now + LEASE_SECONDS * SECOND
             await add_leases(tx, {one.digest for one in blobs}, self.holder, expires_at)
 
-        await self._store.ingest.commit(batch, record)
+        await self._store.ingest.commit(batch, record, stranger=self._stranger)
 
 
 @asynccontextmanager
 async def gathering(
-    store: Store, prefix: str, *, limit_bytes: int | None = None, name: str = ""
+    store: Store,
+    prefix: str,
+    *,
+    stranger: str | None,
+    limit_bytes: int | None = None,
+    name: str = "",
 ) -> AsyncIterator[Gathering]:
     """A gathering whose leases stay alive in the block, and go with what was staged if it fails.
 
@@ -146,7 +159,8 @@ async def gathering(
     expire, and whoever gathers under that name again has what they keep.
     """
     is_named = bool(name)
-    found = Gathering(store, f"{prefix}_{name or secrets.token_hex(12)}", limit_bytes=limit_bytes)
+    holder = f"{prefix}_{name or secrets.token_hex(12)}"
+    found = Gathering(store, holder, stranger=stranger, limit_bytes=limit_bytes)
 
     async def renew() -> None:
         while True:

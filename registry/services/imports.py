@@ -123,7 +123,8 @@ async def _take_and_write(
     entries: Entries,
     taken: _Taken,
 ) -> Imported:
-    async with gathering(store, "imp", name=taken.name_for(principal)) as taking:
+    name, stranger = taken.name_for(principal), principal.stranger
+    async with gathering(store, "imp", stranger=stranger, name=name) as taking:
         claimant = Claimant(principal.visibility, taking.holder)
         there = await _usable(store, claimant, list(taken.blobs))
         for digest, size in taken.blobs.items():

@@ -186,7 +186,8 @@ async def register_arriving(
     Raises what `register_version` raises, `DigestMismatch`, `BodyTooLarge`, and what the files and
     storing raise. Nothing has a name then, and what was stored is nobody's.
     """
-    async with gathering(store, "mul", limit_bytes=limit_bytes) as taking:
+    stranger = principal.stranger
+    async with gathering(store, "mul", stranger=stranger, limit_bytes=limit_bytes) as taking:
         seen: set[str] = set()
         async for file in files:
             require_once(file.path, seen)

@@ -54,7 +54,7 @@ async def import_archive(
     reader = TarReader(source, limits)
     if published is not None:
         return await _compare(store, *published, reader)
-    async with gathering(store, "tar") as taking:
+    async with gathering(store, "tar", stranger=principal.stranger) as taking:
         files = await _gather(taking, reader)
         tree = await asyncio.to_thread(_put_in_order, files, reader.directories)
         return await _publish(store, principal, model, label, tree, files, taking.holder)

@@ -213,6 +213,7 @@ class UploadSessions:
             checksum=arrival.checksum,
             length=length,
             record=_pinning(principal),
+            stranger=principal.stranger,
         )
         size_bytes = arrival.size_bytes
         if size_bytes is not None and await self._fits(upload.owner, size_bytes):

@@ -19,6 +19,7 @@ from typing import Final
 import aiofiles
 
 from store import layout
+from store.backends.shards import Shards
 from store.blobs import (
     CHUNK_BYTES,
     AsideInfo,
@@ -53,6 +54,7 @@ class LocalBlobStore:
         self.root = str(root)
         self._threads = threads
         self._disk = disk or Disk()
+        self.shards = Shards()
 
     def path_of(self, digest: Digest) -> Path:
         return Path(self._blob(digest))
@@ -176,7 +178,7 @@ class LocalBlobStore:
             try:
                 writer.append_blocking(0, [content])
                 with translated("write segments"):
-                    self._disk.make_directory(os.path.dirname(path), below=self.root)
+                    self._disk.make_derived_directory(os.path.dirname(path), below=self.root)
                     writer.replace_blocking(path)
             finally:
                 writer.discard_blocking()
@@ -277,6 +279,7 @@ class LocalStagedWriter:
         self._is_new = is_new
         self._is_locked = False
         self._descriptor: int | None = None
+        self._likenesses: list[str] = []
         self._end = 0
         self._held: Sequence[bytes] | None = None
 
@@ -388,10 +391,10 @@ class LocalStagedWriter:
 
         await hop(self._threads.sync, sync)
 
-    async def promote(self, digest: Digest) -> bool:
-        return await hop(self._threads.sync, self.promote_blocking, digest)
+    async def promote(self, digest: Digest, stranger: str | None = None) -> bool:
+        return await hop(self._threads.sync, self.promote_blocking, digest, stranger)
 
-    def promote_blocking(self, digest: Digest) -> bool:
+    def promote_blocking(self, digest: Digest, stranger: str | None = None) -> bool:
         target = self._store._blob(digest)
         descriptor = self.open_blocking()
         if self._write_held_blocking():
@@ -400,8 +403,41 @@ class LocalStagedWriter:
         # Promoting over a file makes a name that no session has.
         with self._locked(descriptor), translated("promote"):
             os.fchmod(descriptor, READ_ONLY)
-            self._disk.make_directory(os.path.dirname(target), below=self._store.root)
+            synced = self._disk.make_directory(os.path.dirname(target), below=self._store.root)
+            if stranger is not None:
+                _size_of(target)  # as `imitate` asks
+                self._imitate_names(self._store.shards.enter(stranger, digest) - synced)
             return self._disk.promote(self._path, target)
+
+    async def imitate(self, digest: Digest, size_bytes: int, stranger: str) -> bool:
+        return await hop(self._threads.sync, self.imitate_blocking, digest, size_bytes, stranger)
+
+    def imitate_blocking(self, digest: Digest, size_bytes: int, stranger: str) -> bool:
+        target = self._store._blob(digest)
+        descriptor = self.open_blocking()
+        if self._write_held_blocking():
+            with translated("sync"):
+                self._disk.sync_data(descriptor, self._path)
+        with self._locked(descriptor), translated("promote"):
+            os.fchmod(descriptor, READ_ONLY)
+            if _size_of(target) != size_bytes:
+                return False
+            # It is durable since a blob of it has a row.
+            self._disk.trust_directory(os.path.dirname(target), below=self._store.root)
+            self._imitate_names(self._store.shards.enter(stranger, digest) + 1)
+        return True
+
+    def _imitate_names(self, count: int) -> None:
+        """Make names, and sync their directory for each, without any use but the time it takes."""
+        for _ in range(count):
+            name = f"{self._path}_like{len(self._likenesses)}"
+            self._likenesses.append(name)
+            try:
+                self._disk.link(self._path, name)
+            except FileExistsError:  # of a process that died here
+                self._disk.unlink(name)
+                self._disk.link(self._path, name)
+            self._disk.sync_directory(os.path.dirname(name))
 
     def read_blocking(self, offset: int, size_bytes: int) -> bytes:
         with translated("read"):
@@ -413,7 +449,8 @@ class LocalStagedWriter:
     def discard_blocking(self) -> None:
         try:
             with translated("discard"):
-                self._disk.unlink_if_there(self._path)
+                for name in [*self._likenesses, self._path]:
+                    self._disk.unlink_if_there(name)
         finally:
             self.close_blocking()  # whatever stays must be left to be swept
 
@@ -453,6 +490,14 @@ def prepare(root: Path, disk: Disk) -> None:
     with translated("prepare the data directory"):
         for folder in (layout.BLOBS, layout.SEGMENTS, layout.UPLOADS, layout.QUARANTINE):
             disk.make_directory(f"{root}/{folder}", below=str(root))
+
+
+def _size_of(path: str) -> int | None:
+    """How long a file is; None if it is not there."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return None
 
 
 def _entries(path: str) -> list[os.DirEntry[str]]:

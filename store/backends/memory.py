@@ -194,10 +194,14 @@ class MemoryStagedWriter:
     async def sync(self) -> int:
         return self.size_bytes
 
-    async def promote(self, digest: Digest) -> bool:
+    async def promote(self, digest: Digest, stranger: str | None = None) -> bool:
         replaced = digest in self._store.blobs
         self._store.blobs[digest] = (bytes(self._staging.content), self._store.clock())
         return replaced
+
+    async def imitate(self, digest: Digest, size_bytes: int, stranger: str) -> bool:
+        found = self._store.blobs.get(digest)
+        return found is not None and len(found[0]) == size_bytes
 
     def read_blocking(self, offset: int, size_bytes: int) -> bytes:
         return bytes(self._staging.content[offset : offset + size_bytes])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import bindparam, delete, func, null, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from store.digest import Digest
@@ -244,6 +244,19 @@ async def insert_moving(
 
 
 _DELETE_ANY = Statement(delete(blobs).where(blobs.c.digest == bindparam("digest_")))
+_DELETE_DAMAGED = Statement(
+    delete(blobs).where(blobs.c.digest == bindparam("digest_"), blobs.c.state == DAMAGED)
+)
+
+
+async def renew_present(tx: Tx, digest: Digest) -> None:
+    """Start the grace age of a present blob anew, by as many statements as `insert_present`.
+
+    Whoever sends bytes that are there must not learn it by how long the transaction takes.
+    """
+    await next_counter(tx, "generation")
+    await tx.run(_DELETE_DAMAGED, digest_=digest.raw)
+    await touch(tx, digest)
 
 
 _RETURN = Statement(
@@ -305,6 +318,39 @@ async def set_place(tx: Tx, row: BlobRow, *, state: str, archived: int | None) -
     if changed != 1:
         return None
     return msgspec.structs.replace(row, state=state, generation=generation, archived=archived)
+
+
+_SET_HOT = Statement(
+    update(blobs)
+    .where(blobs.c.digest == bindparam("digest_"), blobs.c.generation == bindparam("generation_"))
+    .values(
+        generation=bindparam("generation"),
+        archived=null(),
+        last_claimed=bindparam("now"),
+        segments=bindparam("segments"),
+        verified_at=bindparam("now"),
+        verified_boot=bindparam("verified_boot"),
+    )
+)
+
+
+async def set_hot(tx: Tx, row: BlobRow, segments: bytes | None, boot: str) -> BlobRow:
+    """A present blob in the archive has its own verified file, as a new generation.
+
+    With the archive's row these are as many statements as `insert_present` takes.
+    """
+    generation = await next_counter(tx, "generation")
+    changed = await tx.run(
+        _SET_HOT,
+        digest_=row.digest.raw,
+        generation_=row.generation,
+        generation=generation,
+        now=tx.now,
+        segments=segments,
+        verified_boot=boot,
+    )
+    assert changed == 1, "the row was read in this transaction"
+    return msgspec.structs.replace(row, generation=generation, archived=None)
 
 
 async def touch(tx: Tx, digest: Digest) -> None:

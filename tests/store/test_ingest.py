@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from unittest import mock
 
 import pytest
 
@@ -235,21 +234,6 @@ async def test_a_small_body_of_another_length_stores_nothing(store: Store, annou
         await store.ingest.receive(body(CONTENT), pinned(), size_bytes=announced)
 
     await assert_nothing_stored(store)
-
-
-async def test_a_small_body_that_others_have_stored_is_written_all_the_same(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else the time that it takes would tell what others have."""
-    await store.ingest.receive(body(CONTENT), pinned(), size_bytes=len(CONTENT))
-    probe = await store.blobs.stage("put_probe")
-    await probe.discard()
-    written = mock.AsyncMock(return_value=len(CONTENT))
-    monkeypatch.setattr(type(probe), "sync", written)
-
-    await store.ingest.receive(body(CONTENT), pinned("usr_other"), size_bytes=len(CONTENT))
-
-    written.assert_awaited_once()
 
 
 async def test_a_declared_size_that_does_not_fit_is_refused_at_once(store: Store) -> None:

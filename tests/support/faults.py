@@ -178,8 +178,13 @@ class FaultyStagedWriter:
     async def sync(self) -> int:
         return await self._faults.around("sync", self._inner.sync)
 
-    async def promote(self, digest: Digest) -> bool:
-        return await self._faults.around("promote", lambda: self._inner.promote(digest))
+    async def promote(self, digest: Digest, stranger: str | None = None) -> bool:
+        return await self._faults.around("promote", lambda: self._inner.promote(digest, stranger))
+
+    async def imitate(self, digest: Digest, size_bytes: int, stranger: str) -> bool:
+        return await self._faults.around(
+            "imitate", lambda: self._inner.imitate(digest, size_bytes, stranger)
+        )
 
     def read_blocking(self, offset: int, size_bytes: int) -> bytes:
         return self._inner.read_blocking(offset, size_bytes)
