@@ -1,5 +1,6 @@
 -- GET the targets of a file in turn. Each line is a target, or a target, a tab and a Range value.
--- Arguments: the file, and optionally the milliseconds to wait before each request.
+-- Arguments: the file, and optionally the milliseconds to wait before each request, and the value
+-- of Authorization.
 
 dofile(debug.getinfo(1, "S").source:sub(2):match("^(.*/)") .. "common.lua")
 
@@ -10,6 +11,7 @@ function init(args)
     local target, range = line:match("^([^\t]*)\t?(.*)$")
     local headers = {}
     if range ~= "" then headers["Range"] = range end
+    if (args[3] or "") ~= "" then headers["Authorization"] = args[3] end
     prepared[#prepared + 1] = wrk.format("GET", target, headers)
   end
   wait = tonumber(args[2] or "0")

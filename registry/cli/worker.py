@@ -68,6 +68,7 @@ from registry.services.tag_lives import uncount_deleted
 from store import layout
 from store.errors import StoreError
 from store.opening import Store, open_store
+from store.turns import TurningLoop
 
 if TYPE_CHECKING:
     from registry.tracing import Tracing
@@ -143,7 +144,8 @@ def work(assignment: Assignment, end: socket.socket) -> int:
     """Run until told to end; return the exit code."""
     logs.configure(assignment.config.log.level)
     try:
-        asyncio.run(_work(assignment, end))
+        with asyncio.Runner(loop_factory=TurningLoop) as runner:
+            runner.run(_work(assignment, end))
     except (StoreError, ConfigError) as error:
         _refuse(end, str(error))
         return REFUSED

@@ -17,7 +17,8 @@ beyond those that change nothing (`PLAIN`); one that names a range, a condition,
 or a proxy goes the whole way.
 
 **What happens all the same**: the request gets its id, is counted, measured and logged, and the use
-of its token is noted. Limits of requests and tracing need the whole way: with them nothing is kept.
+of its token is noted, once a second for each connection. Limits of requests and tracing need the
+whole way: with them nothing is kept.
 """
 
 from __future__ import annotations
@@ -255,7 +256,16 @@ class RepeatingHandler(RequestHandler):
     has come, the answer may be written here, while the task of the connection sleeps on.
     """
 
-    __slots__ = ("_circumstances", "_given_id", "_headers", "_peer", "_repeats", "missed")
+    __slots__ = (
+        "_circumstances",
+        "_given_id",
+        "_headers",
+        "_noted",
+        "_noted_at",
+        "_peer",
+        "_repeats",
+        "missed",
+    )
 
     def __init__(self, repeats: Repeats, manager: web.Server, **settings: Any) -> None:
         super().__init__(manager, **settings)
@@ -264,6 +274,8 @@ class RepeatingHandler(RequestHandler):
         self._circumstances: Circumstances | None = None
         self._given_id: str | None = None
         self._peer: str | None = None
+        self._noted: Principal | None = None
+        self._noted_at = ""
         self.missed: tuple[Asked, int] | None = None
         """What was asked and not found last, and the counter of commits before that."""
 
@@ -315,9 +327,10 @@ class RepeatingHandler(RequestHandler):
             self.missed = asked, repeats.counter
             return False
         id = repeats.take_id(self._given_id)
-        if kept.shows_token:
+        date = rfc822_formatted_time()  # the same object for a second
+        if kept.shows_token and (date is not self._noted_at or kept.principal is not self._noted):
+            self._noted_at, self._noted = date, kept.principal
             repeats.note_use(kept.principal, self._peer or "", id)
-        date = rfc822_formatted_time()
         transport.write(
             b"".join((kept.head, f"{id}\r\nDate: {date}\r\n\r\n".encode(), kept.content))
         )

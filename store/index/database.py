@@ -35,6 +35,7 @@ from store.index.transactions import Unit
 from store.index.upgrade import STORE, Chain, create_blocking, require_current_blocking
 from store.index.writer import Observer, Writer
 from store.spans import Around
+from store.turns import turn_of
 
 T = TypeVar("T")
 
@@ -62,6 +63,8 @@ class Database:
         self._clock = clock
         self._read_seconds = read_seconds
         self._loop = asyncio.get_running_loop()
+        self._turn: int | None = None
+        self._turns_counter = 0
         self._loop_thread = threading.get_ident()
         self._closing = False
         self._limits: set[TimeLimit] = set()
@@ -177,16 +180,23 @@ class Database:
     def change_counter(self) -> int:
         """A number that differs from before if anything was committed since, by any process.
 
-        For the event loop's thread; 3 µs. Only numbers from one `Database` compare.
+        For the event loop's thread; it is read once in a turn of a loop that counts them
+        (`store.turns`), for 3 µs. Only numbers from one `Database` compare.
         """
         if self._closing:
             raise Unavailable("a read of an index that is closing")
         if self._files is None:
             return self.stats.commits
-        try:
-            return int(self._files.looker.transaction.query("PRAGMA data_version")[0])
-        except sqlite.Error as error:
-            raise translated(error, "a read of the index", self.path) from error
+        turn = turn_of(self._loop)
+        if turn is None or turn != self._turn:
+            try:
+                self._turns_counter = int(
+                    self._files.looker.transaction.query("PRAGMA data_version")[0]
+                )
+            except sqlite.Error as error:
+                raise translated(error, "a read of the index", self.path) from error
+            self._turn = turn
+        return self._turns_counter
 
     async def checkpoint(self) -> Checkpoint:
         """Copy committed frames into the database file, so that the WAL can start over.
