@@ -14,6 +14,7 @@ from registry.domain.times import rfc3339
 from registry.domain.webhooks import (
     MOST_DESCRIPTION,
     MOST_EVENTS,
+    MOST_OVERLAP_SECONDS,
     DeliveryState,
     message_id,
 )
@@ -51,6 +52,16 @@ Secret = Annotated[
 ]
 
 
+Overlap = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=MOST_OVERLAP_SECONDS,
+        description="How long the secret before signs too; a day if nothing is said.",
+    ),
+]
+
+
 class WebhookBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A webhook to make. Without a secret one is drawn and told in the answer, once."""
 
@@ -83,6 +94,7 @@ class WebhookPatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     description: Description | UnsetType | None = UNSET
     active: bool | UnsetType = UNSET
     secret: Secret | UnsetType | None = UNSET
+    secret_overlap_seconds: Overlap | UnsetType = UNSET
 
     def __repr__(self) -> str:
         return "WebhookPatchBody(…)"
@@ -94,6 +106,7 @@ class WebhookPatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             description="" if self.description is None else self.description,
             is_active=self.active,
             secret=self.secret,
+            overlap_seconds=self.secret_overlap_seconds,
         )
 
 
@@ -119,6 +132,7 @@ class WebhookAnswer(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     active: bool
     secret_set_at: str
+    former_secret_until: str | None
     created_at: str
     created_by: str
     updated_at: str
@@ -160,6 +174,7 @@ def webhook_answer(told: ToldWebhook) -> WebhookAnswer:
         description=one.description,
         active=one.is_active,
         secret_set_at=rfc3339(one.secret_set_at),
+        former_secret_until=None if one.former_until is None else rfc3339(one.former_until),
         created_at=rfc3339(one.created_at),
         created_by=one.created_by,
         updated_at=rfc3339(one.updated_at),

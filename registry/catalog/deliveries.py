@@ -97,13 +97,20 @@ _FIRST_DUE: Final = (
     .where(deliveries.c.webhook == webhooks.c.id, deliveries.c.due_at <= bindparam("now"))
     .scalar_subquery()
 )
+_CALLED: Final = (
+    webhooks.c.url,
+    webhooks.c.secret,
+    webhooks.c.former_secret,
+    webhooks.c.former_until,
+    webhooks.c.active,
+)
 _WEBHOOKS_DUE = Statement(
     select(webhooks.c.id)
     .where(webhooks.c.namespace.is_not(None), _FIRST_DUE.is_not(None))
     .order_by(_FIRST_DUE, webhooks.c.id)
 )
 _DUE = Statement(
-    select(*_COLUMNS, webhooks.c.url, webhooks.c.secret, webhooks.c.active, *_AUDIT)
+    select(*_COLUMNS, *_CALLED, *_AUDIT)
     .join(webhooks, webhooks.c.id == deliveries.c.webhook)
     .join(audit, audit.c.id == deliveries.c.entry)
     .where(deliveries.c.webhook == bindparam("webhook"), deliveries.c.due_at <= bindparam("now"))
@@ -174,11 +181,13 @@ class ListedDelivery(msgspec.Struct, frozen=True):
 
 
 class DueDelivery(msgspec.Struct, frozen=True):
-    """All that an attempt needs; `secret` is encrypted."""
+    """All that an attempt needs; secrets are encrypted, the former one signs until it ends."""
 
     delivery: Delivery
     url: str
     secret: bytes
+    former_secret: bytes | None
+    former_until: int | None
     is_active: bool
     entry: AuditEntry
 
@@ -262,16 +271,13 @@ async def due_deliveries(tx: Tx, webhook_id: str, limit: int) -> list[DueDeliver
     """The deliveries of a webhook that are due, in order."""
     rows = await tx.all(_DUE, webhook=webhook_id, now=tx.now, most=limit)
     size = len(_COLUMNS)
-    return [
-        DueDelivery(
-            _delivery(row[:size]),
-            row[size],
-            row[size + 1],
-            bool(row[size + 2]),
-            AuditEntry(*row[size + 3 :]),
-        )
-        for row in rows
-    ]
+    found = []
+    for row in rows:
+        url, secret, former, until, is_active = row[size : size + len(_CALLED)]
+        entry = AuditEntry(*row[size + len(_CALLED) :])
+        one = _delivery(row[:size])
+        found.append(DueDelivery(one, url, secret, former, until, bool(is_active), entry))
+    return found
 
 
 async def finish_attempt(tx: Tx, delivery: Delivery, outcome: Outcome) -> bool:

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, null, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from registry.catalog.schema import audit, deliveries, namespaces, webhooks
@@ -31,6 +31,8 @@ _FIELDS: Final = {
     "created_by": webhooks.c.created_by,
     "updated_at": webhooks.c.updated_at,
     "changes": webhooks.c.changes,
+    "former_secret": webhooks.c.former_secret,
+    "former_until": webhooks.c.former_until,
 }
 _WRITTEN: Final[dict[str, Any]] = {column.name: bindparam(name) for name, column in _FIELDS.items()}
 _SELECT: Final = select(*_FIELDS.values())
@@ -42,6 +44,16 @@ _UPDATE = Statement(
     update(webhooks)
     .where(webhooks.c.id == bindparam("id_"))
     .values({name: value for name, value in _WRITTEN.items() if name != "id"})
+)
+_HAS_FORMER = Statement(
+    select(webhooks.c.id)
+    .where(webhooks.c.former_until <= bindparam("now"), webhooks.c.former_secret.is_not(None))
+    .limit(1)
+)
+_FORGET_FORMER = Statement(
+    update(webhooks)
+    .where(webhooks.c.former_until <= bindparam("now"), webhooks.c.former_secret.is_not(None))
+    .values(former_secret=null())
 )
 _HELD = Statement(
     select(func.count()).select_from(webhooks).where(webhooks.c.namespace == bindparam("namespace"))
@@ -104,6 +116,16 @@ async def insert_webhook(tx: Tx, webhook: Webhook) -> None:
 async def update_webhook(tx: Tx, webhook: Webhook) -> None:
     values = _values(webhook)
     await tx.run(_UPDATE, id_=values.pop("id"), **values)
+
+
+async def has_former_secrets(tx: Tx) -> bool:
+    """Whether there are secrets that sign no more."""
+    return await tx.one(_HAS_FORMER, now=tx.now) is not None
+
+
+async def forget_former_secrets(tx: Tx) -> int:
+    """Remove secrets that sign no more; how many. Until when they did stays: it is in answers."""
+    return await tx.run(_FORGET_FORMER, now=tx.now)
 
 
 async def webhooks_held(tx: Tx, namespace_id: str) -> int:

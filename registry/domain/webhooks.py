@@ -101,6 +101,10 @@ UNTOLD: Final = frozenset(
 )
 """Kinds in the audit log that belong to no namespace."""
 
+OVERLAP_SECONDS: Final = 86_400
+"""How long a secret signs on after another was set, unless something else is said."""
+MOST_OVERLAP_SECONDS: Final = 30 * 86_400
+
 PING: Final = "webhook.ping"
 """The event of a delivery that only shows whether deliveries arrive."""
 
@@ -123,7 +127,10 @@ _DIGITS: Final = re.compile(r"[0-9]{1,9}\Z")
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True):
-    """An address that is told of events; `secret` is encrypted. Deleted: no namespace."""
+    """An address that is told of events; secrets are encrypted. Deleted: no namespace.
+
+    `former_secret` signs beside `secret` until `former_until`.
+    """
 
     id: str
     namespace_id: str | None
@@ -138,6 +145,8 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str
     updated_at: int
     changes: int = 1
+    former_secret: bytes | None = None
+    former_until: int | None = None
 
     def __repr__(self) -> str:
         return f"Webhook({self.id})"

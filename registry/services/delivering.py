@@ -17,6 +17,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -171,7 +172,11 @@ class Deliverer:
         webhook = due.delivery.webhook_id
         if not due.is_active:
             raise CallFailed("refused", "the webhook was turned off")
-        secret = SigningSecret(await self._vault.decrypt(due.secret, of=webhook))
+        secrets = [await self._vault.decrypt(due.secret, of=webhook)]
+        if due.former_secret is not None and now < (due.former_until or 0):
+            # A secret of another root key signs nothing, which is why there is a new one.
+            with suppress(Unreadable):
+                secrets.append(await self._vault.decrypt(due.former_secret, of=webhook))
         id, seconds = message_id(webhook, due.entry.id, due.entry.created_at), now // SECOND
         body = message(webhook, due.entry, due.delivery.model_name)
         return Call(
@@ -182,7 +187,9 @@ class Deliverer:
                 "User-Agent": self._user_agent,
                 "webhook-id": id,
                 "webhook-timestamp": str(seconds),
-                "webhook-signature": secret.sign(id, seconds, body),
+                "webhook-signature": " ".join(
+                    SigningSecret(secret).sign(id, seconds, body) for secret in secrets
+                ),
             },
             body=body,
             total_seconds=ATTEMPT_SECONDS,

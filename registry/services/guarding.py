@@ -80,10 +80,14 @@ async def check_alias(tx: Tx, principal: Principal, wish: AliasWish) -> None:
         if guard.id not in together.overridden
         for failure in together.failed[guard.id]
     ]
-    names = [name for name in together.names if any(one.covers_alias(name) for one in asked)]
-    what = ", ".join(f"@{name}" for name in names)
-    await _settle(tx, principal, wish.model, what, failed)
-    together.overridden |= {failure.guard for failure in failed}
+    lacking = {failure.guard for failure in failed}
+    held_back = [
+        f"@{name}"
+        for name in together.names
+        if any(guard.id in lacking and guard.covers_alias(name) for guard in asked)
+    ]
+    await _settle(tx, principal, wish.model, ", ".join(held_back), failed)
+    together.overridden |= lacking
 
 
 async def check_status(tx: Tx, principal: Principal, wish: StatusWish) -> None:

@@ -4,6 +4,9 @@
 holds is encrypted; the audit log says when a secret was set and nothing of what it is. Of the URL
 it says no more than the origin, because paths and queries of webhooks often are secrets too.
 
+**Another secret** signs at once, and the one before beside it for a while: a receiver that knows
+either believes what it is told. A third ends the first.
+
 **What a webhook hears.** Entries of the audit log behind its own creation, and behind the last time
 that it was turned on. What is due while it is turned off is given up.
 
@@ -26,6 +29,8 @@ from registry.catalog.namespaces import find_namespace_by_id
 from registry.catalog.webhooks import (
     ListedWebhook,
     find_webhook,
+    forget_former_secrets,
+    has_former_secrets,
     insert_webhook,
     last_entry_of,
     remove_some_deleted,
@@ -38,11 +43,12 @@ from registry.domain.ids import WEBHOOK, is_id, new_id
 from registry.domain.masking import MASK
 from registry.domain.principals import Principal
 from registry.domain.signatures import SigningSecret
-from registry.domain.webhooks import Webhook, parse_events
+from registry.domain.webhooks import OVERLAP_SECONDS, Webhook, parse_events
 from registry.errors import Conflict, Invalid, NotFound
 from registry.services.change import change
 from registry.services.namespaces import require_namespace
 from registry.services.resolve import require_owner
+from store.clock import SECOND
 from store.index.transactions import Tx
 from store.opening import Store
 
@@ -66,13 +72,17 @@ class WebhookWish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WebhookPatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What shall be different; UNSET stays, a secret of None is one that is drawn."""
+    """What shall be different; UNSET stays, a secret of None is one that is drawn.
+
+    `overlap_seconds` says how long the secret before goes on signing.
+    """
 
     url: str | UnsetType = UNSET
     events: tuple[str, ...] | UnsetType = UNSET
     description: str | UnsetType = UNSET
     is_active: bool | UnsetType = UNSET
     secret: str | UnsetType | None = UNSET
+    overlap_seconds: int | UnsetType = UNSET
 
     def __repr__(self) -> str:
         return "WebhookPatch(…)"
@@ -179,6 +189,9 @@ class Webhooks:
         if patch.secret is not UNSET:
             secret, drawn = _secret(patch.secret)
             given["secret"] = await self._vault.encrypt(secret.key, of=id)
+        elif patch.overlap_seconds is not UNSET:
+            raise Invalid("secret_overlap_seconds", "is about a secret, and there is no new one")
+        overlap = OVERLAP_SECONDS if patch.overlap_seconds is UNSET else patch.overlap_seconds
 
         async def unit(tx: Tx) -> ToldWebhook:
             before = await require_webhook(tx, principal, id)
@@ -187,7 +200,12 @@ class Webhooks:
             if after == before:
                 return ToldWebhook(await _listed(tx, before))
             if "secret" in given:
-                after = msgspec.structs.replace(after, secret_set_at=tx.now)
+                after = msgspec.structs.replace(
+                    after,
+                    secret_set_at=tx.now,
+                    former_secret=before.secret if overlap else None,
+                    former_until=tx.now + overlap * SECOND if overlap else None,
+                )
             after = await change_webhook(tx, principal, before, after)
             return ToldWebhook(await _listed(tx, after), drawn)
 
@@ -200,7 +218,13 @@ class Webhooks:
             before = await require_webhook(tx, principal, id)
             expected.require(before.id, before.changes)
             gone = msgspec.structs.replace(
-                before, namespace_id=None, is_active=False, secret=b"", updated_at=tx.now
+                before,
+                namespace_id=None,
+                is_active=False,
+                secret=b"",
+                former_secret=None,
+                former_until=None,
+                updated_at=tx.now,
             )
             await update_webhook(tx, gone)
             await record(tx, principal, _entry("delete", before, before=said(before)))
@@ -222,8 +246,10 @@ class Webhooks:
         return await change(self._store, principal, unit)
 
     async def remove_deleted(self) -> int:
-        """Go on with what deleted webhooks left; for housekeeping."""
+        """Go on with what deleted webhooks left, and with secrets that ended; for housekeeping."""
         steps = 0
+        if await self._store.index.read(has_former_secrets):
+            await self._store.index.run(forget_former_secrets)
         while await self._store.index.run(remove_some_deleted):
             steps += 1
             await asyncio.sleep(PAUSE_SECONDS)
@@ -284,6 +310,7 @@ def said(webhook: Webhook) -> dict[str, Any]:
         "active": webhook.is_active,
         "secret": MASK,
         "signed_since": webhook.secret_set_at,
+        "former_until": webhook.former_until,
     }
 
 

@@ -12,8 +12,10 @@ import pytest
 from registry.api.wire_webhooks import WebhookBody, WebhookPatchBody
 from registry.catalog.webhooks import _page
 from registry.domain.principals import Principal
+from registry.domain.times import rfc3339
 from registry.errors import NotFound
 from registry.keys import WEBHOOKS
+from store.clock import SECOND
 from tests.support.clock import ManualClock
 from tests.support.hooks import HOOKS, Hooked, hooked_registry
 from tests.support.plans import plan_of
@@ -275,6 +277,22 @@ async def test_no_secret_is_in_the_data_directory_or_the_log(
     assert "abracadabra" not in log + said
     assert "opensesame" not in log + said
     assert "hooks/registry" not in log
+
+
+async def test_how_long_a_secret_signs_on_is_about_a_new_one(registry: Hooked) -> None:
+    one = (await make(registry)).json
+    assert one["former_secret_until"] is None
+
+    alone = await patch(registry, one, {"secret_overlap_seconds": 60})
+    long = await patch(registry, one, {"secret": None, "secret_overlap_seconds": 31 * 86_400})
+    at_once = await patch(registry, one, {"secret": None, "secret_overlap_seconds": 0})
+    in_a_day = await patch(registry, one, {"secret": None})
+
+    for refused in (alone, long):
+        assert (refused.status, refused.code) == (400, "invalid")
+    assert at_once.json["former_secret_until"] is None
+    day = registry.clock() + 86_400 * SECOND
+    assert in_a_day.json["former_secret_until"] == rfc3339(day)
 
 
 async def test_the_audit_log_says_when_a_secret_was_set_and_no_more(registry: Hooked) -> None:

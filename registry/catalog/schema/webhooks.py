@@ -43,6 +43,9 @@ webhooks = Table(
     Column("since", BigInteger, nullable=False),
     *made(),
     *changed(),
+    # The secret before, encrypted likewise: it signs too until then. NULL: none does.
+    Column("former_secret", LargeBinary),
+    Column("former_until", BigInteger),
     within("url", 2048, "webhook_url", least=1),
     within("events", 16384, "webhook_events", least=2),
     within("description", 4096, "webhook_description"),

@@ -1,4 +1,4 @@
-"""What few own: indexes that lead readers who see little to what they see."""
+"""What few own: indexes that lead readers who see little; secrets of webhooks that still sign."""
 
 from __future__ import annotations
 
@@ -31,3 +31,5 @@ def upgrade() -> None:
         sqlite_where=sa.text("description != ''"),
         postgresql_where=sa.text("description != ''"),
     )
+    op.execute("ALTER TABLE webhooks ADD COLUMN former_secret BLOB")
+    op.execute("ALTER TABLE webhooks ADD COLUMN former_until BIGINT")
