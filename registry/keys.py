@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from registry.auth.local_secret import LocalSecret
     from registry.auth.passwords import Passwords
     from registry.catalog.once import Scope
@@ -82,6 +84,8 @@ STANDING: Final[web.RequestKey[Standing]] = web.RequestKey("standing")
 """Where the principal stands with its limit of requests, where there is one."""
 BODY: Final[web.RequestKey[bytes]] = web.RequestKey("body")
 """A body that was read in one piece, so that it can be looked at twice."""
+AGAIN: Final[web.RequestKey[Callable[[], None]]] = web.RequestKey("again")
+"""What is to be done whenever this very answer is given again (`registry.http.repeating`)."""
 BYTES_OUT: Final[web.RequestKey[int]] = web.RequestKey("bytes_out")
 """Content bytes sent, where a handler hands them to the kernel without telling aiohttp."""
 ORIGIN: Final[web.RequestKey[str]] = web.RequestKey("origin")

@@ -9,13 +9,14 @@ written down before it begins, see `registry.services.downloads`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from aiohttp import hdrs, web
 
 from registry.domain.downloads import product
 from registry.http.conditional import Verdict, check_preconditions
-from registry.keys import BYTES_OUT, DOWNLOADS, PRINCIPAL, STORE
+from registry.keys import AGAIN, BYTES_OUT, DOWNLOADS, PRINCIPAL, STORE
 from registry.services.downloads import announce_download
 from registry.services.resolve import DraftFiles, Tree
 
@@ -45,7 +46,12 @@ async def counted(
             sent = request.get(BYTES_OUT)  # it broke off
         if sent is not None:
             client = product(request.headers.get(hdrs.USER_AGENT, ""))
-            request.app[DOWNLOADS].add(version, path, request[PRINCIPAL], client, sent)
+            add: Callable[[], None] = partial(
+                request.app[DOWNLOADS].add, version, path, request[PRINCIPAL], client, sent
+            )
+            add()
+            if not place.model.is_sensitive:
+                request[AGAIN] = add
 
 
 def _sent(request: web.Request, response: web.StreamResponse) -> int | None:

@@ -6,7 +6,8 @@ the rest into finding the same rows and writing the same headers. So the connect
 what it has the answer of.
 
 **What an answer may depend on**: the index, the address asked, who asks, and the name by which they
-call the server. Routes of whose answers this is true say so (`Route.repeats`). Their answer is kept
+call the server, with which program. Routes of whose answers this is true say so (`Route.repeats`),
+as do handlers whose answers are counted, with how to count another one (`AGAIN`). They are kept
 under these, with the counter of commits as it was before anything else of the request was looked
 at, the rights of who asks among them. It is given again only while the counter stands. Whatever
 anybody changes, be it a model, a pin or a grant, and in whichever process, is effective at the
@@ -41,7 +42,7 @@ from registry.domain.ids import TOKEN
 from registry.domain.principals import Principal
 from registry.http.draining import Drain
 from registry.http.routing import route_of
-from registry.keys import IDENTITIES, ORIGIN, PRINCIPAL, REPEATS, STANDING
+from registry.keys import AGAIN, IDENTITIES, ORIGIN, PRINCIPAL, REPEATS, STANDING
 from store.clock import Clock
 
 PLAIN: Final = frozenset(
@@ -85,6 +86,8 @@ class Circumstances(NamedTuple):
     credential: bytes
     """The hash of the token shown; empty where nothing is, or all are the same."""
     host: bytes
+    program: bytes
+    """Downloads are counted by it."""
     is_secure: bool
 
 
@@ -101,6 +104,7 @@ class Kept(msgspec.Struct, frozen=True):
     head: bytes
     content: bytes
     tell: Tell
+    also: Callable[[], None] | None
     principal: Principal
     shows_token: bool
     expires_at: int | None
@@ -165,7 +169,7 @@ class Repeats:
                 credential = hashlib.sha256(shown).digest()
         given = found.get(b"x-request-id")
         id = None if given is None else given.decode("utf-8", "surrogateescape")
-        return Circumstances(credential, host, is_secure), id
+        return Circumstances(credential, host, found.get(b"user-agent", b""), is_secure), id
 
     def find(self, asked: Asked) -> Kept | None:
         """The answer of a moment ago, if it would be the same now."""
@@ -195,8 +199,8 @@ class Repeats:
         protocol.missed = None
         if counter != self._counter or response.status != 200:
             return
-        route = route_of(request.match_info.handler)
-        if route is None or not route.repeats or STANDING in request or ORIGIN in request:
+        route, also = route_of(request.match_info.handler), request.get(AGAIN)
+        if route is None or not (route.repeats or also) or STANDING in request or ORIGIN in request:
             return
         if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
             return
@@ -220,6 +224,7 @@ class Repeats:
                 head=_head_of(response),
                 content=response.body,
                 tell=self._teller(request, response, principal),
+                also=also,
                 principal=principal,
                 shows_token=principal.session.startswith(TOKEN),
                 expires_at=expires_at,
@@ -336,6 +341,8 @@ class RepeatingHandler(RequestHandler):
         )
         repeats.repeated += 1
         self._next_keepalive_close_time = started + self._keepalive_timeout
+        if kept.also is not None:
+            kept.also()
         kept.tell(id, self._loop.time() - started)
         return True
 

@@ -24,7 +24,7 @@ from registry.domain.principals import Principal
 from registry.http import repeating
 from registry.http.draining import Drain
 from registry.http.repeating import RepeatingHandler, Repeats
-from registry.keys import DRAIN, METRICS, REPEATS, STORE
+from registry.keys import DOWNLOADS, DRAIN, METRICS, REPEATS, STORE
 from registry.middlewares.access_log import AccessLog
 from registry.services.accesses import Accesses
 from registry.services.identities import Identities
@@ -209,9 +209,9 @@ async def test_metadata_is_given_again_under_plain_headers_alone(site: Served, p
         (f"{MODEL}?include=versions", {}),
         ("/api/v1/models", {}),
         ("/api/v1/models/none", {}),
-        ("/models/bert/1.0.0/w", {}),
+        ("/models/bert/1.0.0/", {}),
     ],
-    ids=["HEAD", "HTTP/1.0", "query", "list", "404", "counted file"],
+    ids=["HEAD", "HTTP/1.0", "query", "list", "404", "files"],
 )
 async def test_what_is_no_plain_get_of_such_a_route_goes_the_whole_way(
     site: Served, path: str, more: dict[str, str]
@@ -445,6 +445,34 @@ async def test_the_secret_of_local_commands_is_looked_at_in_open_mode_too(site: 
     assert b" 401 " in (await site.line.ask(BLOB, secret))[:20]
     await site.twice(BLOB)
     assert b" 401 " in (await site.line.ask(BLOB, secret))[:20]
+
+
+async def test_a_file_of_a_version_is_counted_each_time_by_the_program_that_gets_it(
+    site: Served,
+) -> None:
+    file = "/models/bert/latest/w"
+    for program in ("curl/8.1", "pip/24"):
+        first, second, repeated = await site.twice(file, [("User-Agent", program)])
+        assert (told(first), repeated) == (told(second), 1)
+    await site.line.ask(file, [("User-Agent", "curl/8.1")])
+    await site.app[DOWNLOADS].flush()
+    answer = await site.line.ask(f"{MODEL}/downloads?by=client")
+    items = json.loads(answer.partition(b"\r\n\r\n")[2])["items"]
+    counts = {item["client"]: (item["requests"], item["bytes"]) for item in items}
+    assert counts == {"curl/8.1": (3, 3 * len(BYTES)), "pip/24": (2, 2 * len(BYTES))}
+
+
+async def test_a_file_of_a_sensitive_model_goes_the_whole_way_to_the_audit_log(
+    site: Served,
+) -> None:
+    body = b'{"risk_level":"high"}'
+    sent = (
+        f"PATCH {MODEL} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+    assert b" 200 " in (answer := await site.line.send(sent))[:20], answer
+    first, second, repeated = await site.twice("/models/bert/latest/w")
+    assert (told(first), repeated) == (told(second), 0)
 
 
 def test_no_token_is_kept() -> None:
