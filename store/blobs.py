@@ -174,8 +174,11 @@ class BlobStore(Protocol):
         """
         ...
 
-    def list(self) -> AsyncIterator[BlobInfo]:
-        """Every stored file once, in order of digest; never a staging or quarantine name."""
+    def list(self) -> AsyncIterator[Sequence[BlobInfo]]:
+        """Every stored file once, in order of digest, as many at a time as are found together.
+
+        Never a staging or quarantine name.
+        """
         ...
 
     async def stage(self, session: str) -> StagedWriter:
@@ -214,6 +217,10 @@ class BlobStore(Protocol):
 
         For files whose maker may have died before its syncs.
         """
+        ...
+
+    async def secure_all(self) -> None:
+        """`secure` for every file that is there now; for those who have many."""
         ...
 
     async def remove(self, digest: Digest) -> None:

@@ -26,6 +26,7 @@ power cut. No system call tells; scrub finds it.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,8 @@ from store.folders import Folders
 
 IOV_MAX = 1024
 COPY_BYTES = 1 << 20
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 _CANNOT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ETXTBSY)
 """What file systems say that do not copy by themselves, or not to that other one."""
@@ -136,6 +139,20 @@ class Disk:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sync_everything(self, path: str) -> None:
+        """Make all content and all names on the file system of `path` durable, whoever wrote them.
+
+        Beside thousands of files it is one call where each would take four, and on most file
+        systems a flush of the drive for each.
+        """
+        if self._relaxed:
+            return
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _syncfs(descriptor)
         finally:
             os.close(descriptor)
 
@@ -262,6 +279,14 @@ class Disk:
             os.close(descriptor)
         self.rename(fresh, path)
         self.sync_directory(os.path.dirname(path))
+
+
+def _syncfs(descriptor: int) -> None:
+    if not hasattr(_libc, "syncfs"):  # elsewhere than on Linux
+        os.sync()
+    elif _libc.syncfs(descriptor):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def _rest(pieces: Sequence[bytes | memoryview], done: int) -> list[bytes | memoryview]:

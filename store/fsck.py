@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -59,8 +59,17 @@ from store.quarantine import (
 )
 from store.scrub import Finding, Scrub
 from store.strays import is_lost, is_stray
+from store.threads import Threads
 
 PAGE: Final = 500
+FILES_AT_ONCE: Final = 2000
+ROWS_AT_ONCE: Final = 2000
+"""More at once would hold the event loop for longer than others should wait."""
+REPORT_EVERY: Final = 100
+
+Looked: TypeAlias = Finding | int
+"""Something that is wrong, or how many things were looked at and are not."""
+
 LAST: Final = b"\xff" * 33
 """Behind every digest."""
 
@@ -89,6 +98,7 @@ class Fsck:
         self,
         blobs: BlobStore,
         index: Index,
+        threads: Threads,
         scrub: Scrub,
         quarantine: Quarantine,
         archive: Archive,
@@ -99,7 +109,7 @@ class Fsck:
         self._archive = archive
         self._cold = archive.cold
         self._index = index
-        self._orphans = Orphans(blobs, index, scrub, quarantine)
+        self._orphans = Orphans(blobs, index, threads, scrub, quarantine)
         self._quarantine = quarantine
         self._grace = grace_seconds * SECOND
 
@@ -116,12 +126,15 @@ class Fsck:
             ("quarantine", self._check_quarantine(repair)),
             ("archive", self._check_archive(repair)),
         ):
-            seen = 0
-            async for finding in checks:
-                seen += 1
-                if finding is not None:
-                    findings.append(finding)
-                if report is not None and seen % 100 == 0:
+            seen = told = 0
+            async for looked in checks:
+                if isinstance(looked, Finding):
+                    seen += 1
+                    findings.append(looked)
+                else:
+                    seen += looked
+                if report is not None and seen >= told + REPORT_EVERY:
+                    told = seen
                     report(name, seen)
             if report is not None:
                 report(name, seen)
@@ -132,50 +145,58 @@ class Fsck:
         rows_seen = entries - files.seen
         return FsckReport(rows_seen, files.seen, uploads, quarantined, findings, archived)
 
-    async def _check_blobs(self, files: _Files, repair: bool) -> AsyncIterator[Finding | None]:
+    async def _check_blobs(self, files: _Files, repair: bool) -> AsyncIterator[Looked]:
         """Go through files and rows together, both in order of digest.
 
         Where the two agree nothing more is asked; where they do not, it may be that one was read
-        before the other, so row or file is looked at again by itself. Gives one thing for each row
-        and for each file.
+        before the other, so row or file is looked at again by itself. Each row counts as one
+        thing looked at, and each file.
         """
         after = b""
         async for page in _pages(self._blobs.list()):
             last = page[-1].digest.raw
-            async for finding in self._compare(after, last, page, repair):
-                yield finding
+            async for looked in self._compare(after, last, page, repair):
+                yield looked
             files.seen += len(page)
             after = last
-        async for finding in self._compare(after, LAST, [], repair):
-            yield finding
+        async for looked in self._compare(after, LAST, [], repair):
+            yield looked
 
     async def _compare(
         self, after: bytes, last: bytes, page: Sequence[BlobInfo], repair: bool
-    ) -> AsyncIterator[Finding | None]:
+    ) -> AsyncIterator[Looked]:
         """The files of a page, and the rows of all digests behind `after` up to `last`."""
-        infos = {info.digest: info for info in page}
-        known: dict[Digest, BlobRow] = {}
-        more = True
-        while more:
-            found, now = await self._index.read(partial(_rows_with_time, after=after, last=last))
-            for row in found:
-                info = infos.get(row.digest)
-                if info is not None:
-                    known[row.digest] = row
-                yield None if _agree(row, info) else await self._check_row(row, repair)
-            more = len(found) == PAGE
-            after = found[-1].digest.raw if more else after
+        infos = {info.digest.raw: info for info in page}
+        sizes = {(raw, info.size_bytes) for raw, info in infos.items()}
+        others: dict[bytes, BlobRow] = {}
+        start: bytes | None = after
+        while start is not None:
+            found, now = await self._index.read(partial(_places_with_time, after=start, last=last))
+            differing = found.own - sizes
+            agreeing = [row for row in found.others if row.state == rows.DAMAGED]
+            yield len(found.own) - len(differing) + len(agreeing)
+            for raw, _ in sorted(differing):
+                row = await self._index.look(partial(rows.find_blob, digest=Digest(raw.hex())))
+                yield 1 if row is None else await self._check_row(row, repair) or 1
+            for row in found.others:
+                if row.state != rows.DAMAGED:
+                    yield await self._check_row(row, repair) or 1
+            others.update((row.digest.raw, row) for row in found.others)
+            for raw, _ in found.own:
+                infos.pop(raw, None)
+            start = found.last
+        yield len(page) - len(infos)
         orphans = []
-        for info in page:
-            row_of_it = known.get(info.digest)
+        for raw, info in infos.items():
+            beside = others.get(raw)
             if info.modified_at > now - self._grace:
-                yield None
-            elif row_of_it is None:
+                yield 1
+            elif beside is None:
                 orphans.append(info)
             else:
-                yield await self._check_leftover(row_of_it, repair)
+                yield await self._check_leftover(beside, repair) or 1
         async for finding in self._orphans.check(orphans, repair=repair):
-            yield finding
+            yield finding or 1
 
     async def _check_row(self, row: BlobRow, repair: bool) -> Finding | None:
         if row.state == rows.MOVING:
@@ -205,7 +226,7 @@ class Fsck:
             return None
         return Finding(str(row.digest), "leftover: the archive has it", _action(repair, "removed"))
 
-    async def _check_uploads(self, repair: bool) -> AsyncIterator[Finding | None]:
+    async def _check_uploads(self, repair: bool) -> AsyncIterator[Looked]:
         staged = set()
         async for info in self._blobs.list_staged():
             staged.add(info.session)
@@ -213,7 +234,7 @@ class Fsck:
             if await self._index.look(is_young) or not await is_stray(
                 self._blobs, self._index, info.session, remove=repair
             ):
-                yield None
+                yield 1
                 continue
             yield Finding(
                 info.session, f"stray upload of {info.size_bytes} bytes", _action(repair, "removed")
@@ -230,7 +251,7 @@ class Fsck:
                     yield Finding(upload.id, "lost upload", _action(repair, "forgotten"))
             after = page[-1].id
 
-    async def _check_quarantine(self, repair: bool) -> AsyncIterator[Finding | None]:
+    async def _check_quarantine(self, repair: bool) -> AsyncIterator[Looked]:
         files = set()
         async for info in self._blobs.list_aside():
             files.add((info.digest, info.generation))
@@ -238,7 +259,7 @@ class Fsck:
                 partial(find_aside, digest=info.digest, generation=info.generation)
             )
             if row is not None:
-                yield None
+                yield 1
                 continue
             if repair:
                 await self._index.run(
@@ -262,7 +283,7 @@ class Fsck:
                     )
             after = page[-1].digest.raw
 
-    async def _check_archive(self, repair: bool) -> AsyncIterator[Finding | None]:
+    async def _check_archive(self, repair: bool) -> AsyncIterator[Looked]:
         if repair:
             await self._archive.recognise()
         problem = (await self._archive.status()).problem
@@ -271,14 +292,14 @@ class Fsck:
             return
         async for info in self._archive.spares.strays():
             if info is None:
-                yield None
+                yield 1
                 continue
             if await self._index.look(partial(_is_recent, at=info.modified_at, grace=self._grace)):
-                yield None
+                yield 1
                 continue
             row = await self._index.look(partial(rows.find_blob, digest=info.digest))
             if row is None or row.state == rows.DAMAGED:
-                yield await self._check_orphan_in_archive(info, row, repair)
+                yield await self._check_orphan_in_archive(info, row, repair) or 1
                 continue
             if repair:
                 await self._archive.spares.remove(info)
@@ -332,31 +353,20 @@ def _action(repair: bool, done: str) -> str:
     return done if repair else "none"
 
 
-async def _pages(found: AsyncIterator[BlobInfo]) -> AsyncIterator[list[BlobInfo]]:
+async def _pages(found: AsyncIterator[Sequence[BlobInfo]]) -> AsyncIterator[list[BlobInfo]]:
+    """Larger ones: each asks for the rows beside it."""
     page: list[BlobInfo] = []
-    async for info in found:
-        page.append(info)
-        if len(page) == PAGE:
+    async for some in found:
+        page += some
+        if len(page) >= FILES_AT_ONCE:
             yield page
             page = []
     if page:
         yield page
 
 
-def _agree(row: BlobRow, info: BlobInfo | None) -> bool:
-    """Whether a row and the file that was found say the same; a damaged blob needs no file."""
-    if row.state == rows.DAMAGED:
-        return True
-    return (
-        row.is_present
-        and not row.is_cold
-        and info is not None
-        and info.size_bytes == row.size_bytes
-    )
-
-
-async def _rows_with_time(tx: Tx, after: bytes, last: bytes) -> tuple[list[BlobRow], int]:
-    return await rows.blobs_between(tx, after, last, PAGE), tx.now
+async def _places_with_time(tx: Tx, after: bytes, last: bytes) -> tuple[rows.PlacesBetween, int]:
+    return await rows.places_between(tx, after, last, ROWS_AT_ONCE), tx.now
 
 
 async def _is_recent(tx: Tx, at: int, grace: int) -> bool:

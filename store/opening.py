@@ -142,6 +142,7 @@ class Store:
         self.fsck = Fsck(
             blobs,
             index,
+            threads,
             self.scrub,
             self.quarantine,
             self.archive,

@@ -8,34 +8,54 @@ other bytes, gone, moved meanwhile) is looked at again by itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import hashlib
+from collections.abc import AsyncIterator, Collection, Sequence
 from functools import partial
 from typing import Final
+
+import msgspec
 
 from store.blobs import BlobInfo, BlobStore
 from store.clock import boot_id
 from store.digest import Digest
 from store.errors import BlobNotFound, Unavailable
-from store.hashing import RunningHash
 from store.index import blobs as rows
 from store.index import claims, state
 from store.index.blobs import BlobRow
 from store.index.transactions import Index, Tx
 from store.quarantine import DAMAGED, Quarantine, insert_aside
 from store.scrub import Finding, Scrub
+from store.segments import SEGMENT_BYTES, own_of
+from store.threads import Threads, hop
 
 RECOVERED: Final = "usr_recovered"
 """Owner of the pins of adopted blobs, so that the next collection does not take them again."""
 
-AT_ONCE: Final = 256
+AT_ONCE: Final = 1000
+HASHED_BESIDE: Final = 4
+"""How many threads hash small files, of which many are wanted at once."""
+
+
+class _Whole(msgspec.Struct, frozen=True):
+    """A file whose bytes are what it is called; a large one's segments are left to be made."""
+
+    digest: Digest
+    size_bytes: int
+    segments: bytes | None
 
 
 class Orphans:
     """Judges files without rows."""
 
     def __init__(
-        self, blobs: BlobStore, index: Index, scrub: Scrub, quarantine: Quarantine
+        self,
+        blobs: BlobStore,
+        index: Index,
+        threads: Threads,
+        scrub: Scrub,
+        quarantine: Quarantine,
     ) -> None:
+        self._threads = threads
         self._blobs = blobs
         self._index = index
         self._scrub = scrub
@@ -45,6 +65,10 @@ class Orphans:
         self, found: Sequence[BlobInfo], *, repair: bool
     ) -> AsyncIterator[Finding | None]:
         """One finding for each of the files, in their order; None where there is nothing wrong."""
+        if repair and found:
+            # Whoever gave them their names may have died before syncing anything. They are hashed
+            # after it: what is read then is what is kept.
+            await self._blobs.secure_all()
         for start in range(0, len(found), AT_ONCE):
             group = found[start : start + AT_ONCE]
             right = await self._right(group, repair=repair)
@@ -54,28 +78,17 @@ class Orphans:
                 else:
                     yield await self._check_one(info, repair=repair)
 
-    async def _right(self, group: Sequence[BlobInfo], *, repair: bool) -> set[Digest]:
+    async def _right(self, group: Sequence[BlobInfo], *, repair: bool) -> Collection[Digest]:
         """Those whose bytes are right, adopted all together if wanted."""
         moves = await self._index.look(partial(state.counter, name="moves"))
-        hashed = await self._scrub.hash_small(group)
-        right = [
-            running
-            for info, running in zip(group, hashed, strict=True)
-            if running is not None and running.digest() == info.digest
-        ]
+        shares = [group[start::HASHED_BESIDE] for start in range(HASHED_BESIDE)]
+        hashed = await asyncio.gather(
+            *(hop(self._threads.reading, _hash_small, self._blobs, share) for share in shares)
+        )
+        right = [right for share in hashed for right in share]
         if not repair or not right:
-            return {running.digest() for running in right}
-        # Whoever gave them their names may have died before syncing the directories.
-        secured = await asyncio.gather(*(self._secured(running) for running in right))
-        kept = [running for running, is_there in zip(right, secured, strict=True) if is_there]
-        return await self._index.run(partial(_adopt, found=kept, moves=moves))
-
-    async def _secured(self, running: RunningHash) -> bool:
-        try:
-            await self._blobs.secure(running.digest())
-        except BlobNotFound:
-            return False
-        return True
+            return {whole.digest for whole in right}
+        return await self._index.run(partial(_adopt, found=right, moves=moves))
 
     async def _check_one(self, info: BlobInfo, *, repair: bool) -> Finding | None:
         if await self._index.look(partial(rows.find_blob, digest=info.digest)) is not None:
@@ -91,7 +104,10 @@ class Orphans:
         except Unavailable as error:
             return Finding(str(info.digest), f"orphan: cannot be read: {error}", "none")
         if is_right:
-            if repair and not await self._index.run(partial(_adopt, found=[running], moves=moves)):
+            segments = running.segments()
+            own = None if segments.needs_file else segments.own
+            found = [_Whole(info.digest, running.size_bytes, own)]
+            if repair and not await self._index.run(partial(_adopt, found=found, moves=moves)):
                 return None
             return Finding(str(info.digest), "orphan", _action(repair, "adopted"))
         if repair and not await self._reject(info, moves):
@@ -115,21 +131,37 @@ def _action(repair: bool, done: str) -> str:
     return done if repair else "none"
 
 
-async def _adopt(tx: Tx, found: Sequence[RunningHash], moves: int) -> set[Digest]:
-    """Make blobs of orphans, unless something may have happened to them since they were read."""
-    adopted: set[Digest] = set()
-    if await state.counter(tx, "moves") != moves:
-        return adopted
-    for running in found:
-        digest = running.digest()
-        if await rows.find_blob(tx, digest) is not None:
+def _hash_small(blobs: BlobStore, found: Sequence[BlobInfo]) -> list[_Whole]:
+    """Those of the files that are small and hash to what they are called.
+
+    They are read through the page cache and stay there, as what was just uploaded does: all of it
+    was synced before. Scrub is who looks behind the cache.
+    """
+    whole = []
+    for info in found:
+        if info.size_bytes > SEGMENT_BYTES:
             continue
-        segments = running.segments()
-        own = None if segments.needs_file else segments.own
-        await rows.insert_present(tx, digest, running.size_bytes, own, boot_id())
-        await claims.keep_ref(tx, digest, RECOVERED, claims.PIN)
-        adopted.add(digest)
-    return adopted
+        try:
+            # No more than is needed: a buffer of a whole segment costs more than a small file.
+            content = blobs.read_blocking(info.digest, 0, info.size_bytes + 1)
+        except (BlobNotFound, Unavailable):
+            continue
+        if hashlib.sha256(content).hexdigest() == info.digest.hex:
+            whole.append(_Whole(info.digest, len(content), own_of(content)))
+    return whole
+
+
+async def _adopt(tx: Tx, found: Sequence[_Whole], moves: int) -> Collection[Digest]:
+    """Make blobs of orphans, unless something may have happened to them since they were read."""
+    if await state.counter(tx, "moves") != moves:
+        return ()
+    adopted = [whole for whole in found if await rows.find_blob(tx, whole.digest) is None]
+    if adopted:
+        facts = [(whole.digest, whole.size_bytes, whole.segments) for whole in adopted]
+        await rows.insert_adopted(tx, facts, boot_id())
+        digests = [whole.digest for whole in adopted]
+        await claims.keep_refs(tx, digests, RECOVERED, claims.PIN)
+    return {whole.digest for whole in adopted}
 
 
 async def _announce_bad(tx: Tx, info: BlobInfo, moves: int) -> BlobRow | None:

@@ -11,7 +11,6 @@ at once, if it has a spare file of the same bytes. Cold blobs are read where the
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,7 +20,7 @@ from typing import Final
 import msgspec
 
 from store.archive import Archive
-from store.blobs import BlobInfo, BlobStore, SupportsLocalPath
+from store.blobs import BlobStore, SupportsLocalPath
 from store.clock import boot_id
 from store.cold import Cold, ColdFile
 from store.digest import Digest
@@ -40,8 +39,6 @@ log = logging.getLogger(__name__)
 
 PAGE: Final = 200
 READ_BYTES: Final = 1 << 20
-HASHED_BESIDE: Final = 4
-"""How many threads hash small files, of which many are wanted at once."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -139,36 +136,6 @@ class Scrub:
     async def hash(self, digest: Digest) -> RunningHash:
         """Hash one stored file, row or no row. Raises `BlobNotFound`, `Unavailable`."""
         return await self._hash(digest, SteadyPace(None))
-
-    async def hash_small(self, found: Sequence[BlobInfo]) -> list[RunningHash | None]:
-        """Hash many stored files in few hops; None for one that is larger than a piece.
-
-        None too for one that cannot be read, or has grown: `hash` says what is with it.
-        """
-        shares = [found[start::HASHED_BESIDE] for start in range(HASHED_BESIDE)]
-        hashed = await asyncio.gather(
-            *(hop(self._threads.reading, self._hash_some, share) for share in shares)
-        )
-        return [hashed[n % HASHED_BESIDE][n // HASHED_BESIDE] for n in range(len(found))]
-
-    def _hash_some(self, found: Sequence[BlobInfo]) -> list[RunningHash | None]:
-        return [self._hash_one(info) if info.size_bytes < READ_BYTES else None for info in found]
-
-    def _hash_one(self, info: BlobInfo) -> RunningHash | None:
-        running = RunningHash()
-        try:
-            self._forget(info.digest)
-            # No more than is needed: a buffer of a whole piece costs more than a small file.
-            piece = self._blobs.read_blocking(info.digest, 0, info.size_bytes + 1)
-            self._forget(info.digest)
-        except (BlobNotFound, Unavailable):
-            return None
-        running.update([piece])
-        return running if running.size_bytes == info.size_bytes else None
-
-    def _forget(self, digest: Digest) -> None:
-        if isinstance(self._blobs, SupportsLocalPath):
-            _forget_pages(str(self._blobs.path_of(digest)))
 
     async def _verify(self, row: BlobRow, pace: SteadyPace) -> Finding | None:
         try:

@@ -57,6 +57,11 @@ class Segments(msgspec.Struct, frozen=True):
         return blake3(piece).digest() == self.digests[32 * index : 32 * index + 32]
 
 
+def own_of(content: bytes) -> bytes:
+    """What the row of a blob keeps that is no larger than one segment."""
+    return blake3(content).digest()
+
+
 def segment_count(size_bytes: int) -> int:
     return max(1, -(-size_bytes // SEGMENT_BYTES))
 

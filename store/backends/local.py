@@ -6,14 +6,17 @@ with the process, and only processes of one machine share a data directory.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import os
 import secrets
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 import aiofiles
@@ -41,6 +44,9 @@ from store.errors import (
 from store.threads import Threads, hop
 
 LOCK_POLL_SECONDS: Final = 0.005
+LISTED_AHEAD: Final = 2
+"""Shards that are listed while the caller looks at one."""
+
 READ_ONLY: Final = 0o444
 REPLACEABLE: Final = 0o644
 
@@ -93,11 +99,21 @@ class LocalBlobStore:
         finally:
             await file.close()
 
-    async def list(self) -> AsyncIterator[BlobInfo]:
+    async def list(self) -> AsyncIterator[Sequence[BlobInfo]]:
         pool = self._threads.files
-        for first in await hop(pool, _directory_names, f"{self.root}/{layout.BLOBS}"):
-            for info in await hop(pool, self._list_shards, first):
-                yield info
+        waiting = deque(await hop(pool, _directory_names, f"{self.root}/{layout.BLOBS}"))
+        coming: deque[asyncio.Task[Sequence[BlobInfo]]] = deque()
+        try:
+            while waiting or coming:
+                while waiting and len(coming) < LISTED_AHEAD:
+                    listing = hop(pool, self._list_shards, waiting.popleft())
+                    coming.append(asyncio.create_task(listing))
+                if found := await coming.popleft():
+                    yield found
+        finally:
+            for task in coming:
+                task.cancel()
+            await asyncio.gather(*coming, return_exceptions=True)
 
     async def stage(self, session: str) -> StagedWriter:
         return LocalStagedWriter(self, session, is_new=True)
@@ -137,6 +153,13 @@ class LocalBlobStore:
                     self._disk.sync_file(self._blob(digest))
                 except FileNotFoundError:
                     raise BlobNotFound(digest) from None
+
+        await hop(self._threads.sync, sync)
+
+    async def secure_all(self) -> None:
+        def sync() -> None:
+            with translated("sync"):
+                self._disk.sync_everything(self.root)
 
         await hop(self._threads.sync, sync)
 
@@ -233,17 +256,21 @@ class LocalBlobStore:
     def _list_shards(self, first: str) -> Sequence[BlobInfo]:
         """A 256th of all files: in a large store most shards hold a few, and a hop costs more."""
         shards = _directory_names(f"{self.root}/{layout.BLOBS}/{first}")
-        return [info for second in shards for info in self._list_shard(f"{first}/{second}")]
+        with translated("list"):
+            return [info for second in shards for info in self._list_shard(f"{first}/{second}")]
 
-    def _list_shard(self, shard: str) -> Sequence[BlobInfo]:
-        found = []
-        for entry in _entries(f"{self.root}/{layout.BLOBS}/{shard}"):
-            digest = layout.parse_blob_name(shard, entry.name)
-            if digest is not None and entry.is_file(follow_symlinks=False):
-                with suppress(FileNotFoundError):
-                    stat = entry.stat(follow_symlinks=False)
-                    found.append(BlobInfo(digest, stat.st_size, stat.st_mtime_ns // 1000))
-        return sorted(found, key=lambda info: info.digest)
+    def _list_shard(self, shard: str) -> Iterator[BlobInfo]:
+        folder = f"{self.root}/{layout.BLOBS}/{shard}"
+        for name in sorted(_names(folder)):
+            digest = layout.parse_blob_name(shard, name)
+            if digest is None:
+                continue
+            try:
+                found = os.stat(f"{folder}/{name}", follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if S_ISREG(found.st_mode):
+                yield BlobInfo(digest, found.st_size, found.st_mtime_ns // 1000)
 
     def _list_staged(self) -> Sequence[StagedInfo]:
         found = []
@@ -318,7 +345,12 @@ class LocalStagedWriter:
             return False
         try:
             with translated("locking a staging file"):
-                self._is_locked = _try_lock(descriptor) and os.fstat(descriptor).st_nlink > 0
+                # Its blob name may have outlived the one it was opened by.
+                self._is_locked = _try_lock(descriptor) and os.path.samestat(
+                    os.stat(self._path), os.fstat(descriptor)
+                )
+        except FileNotFoundError:
+            return False
         finally:
             if not self._is_locked:
                 self.close_blocking()
@@ -437,7 +469,8 @@ class LocalStagedWriter:
             except FileExistsError:  # of a process that died here
                 self._disk.unlink(name)
                 self._disk.link(self._path, name)
-            self._disk.sync_directory(os.path.dirname(name))
+            if sync:
+                self._disk.sync_directory(os.path.dirname(name))
 
     def read_blocking(self, offset: int, size_bytes: int) -> bytes:
         with translated("read"):
@@ -516,6 +549,13 @@ def _try_lock(descriptor: int) -> bool:
             raise
         return False
     return True
+
+
+def _names(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except FileNotFoundError:
+        return []
 
 
 def _directory_names(path: str) -> list[str]:

@@ -51,10 +51,10 @@ class MemoryBlobStore:
             yield content[offset : min(offset + CHUNK_BYTES, stop)]
             await asyncio.sleep(0)
 
-    async def list(self) -> AsyncIterator[BlobInfo]:
+    async def list(self) -> AsyncIterator[Sequence[BlobInfo]]:
         for digest in sorted(self.blobs):
             if digest in self.blobs:
-                yield await self.stat(digest)
+                yield [await self.stat(digest)]
 
     async def stage(self, session: str) -> StagedWriter:
         layout.upload_key(session)
@@ -97,6 +97,9 @@ class MemoryBlobStore:
 
     async def secure(self, digest: Digest) -> None:
         self._find(digest)
+
+    async def secure_all(self) -> None:
+        """Nothing outlives this process."""
 
     async def remove(self, digest: Digest) -> None:
         self.blobs.pop(digest, None)

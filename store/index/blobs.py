@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from sqlalchemy import bindparam, delete, func, null, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from store.digest import Digest
@@ -166,17 +167,63 @@ async def blobs_after(tx: Tx, after: bytes, limit: int) -> list[BlobRow]:
     return [blob_row(row) for row in await tx.all(_PAGE, after=after, limit=limit)]
 
 
-async def blobs_between(tx: Tx, after: bytes, last: bytes, limit: int) -> list[BlobRow]:
-    """A page of the rows behind one digest up to and with another, in order of digest."""
-    return [blob_row(row) for row in await tx.all(_BETWEEN, after=after, last=last, limit=limit)]
-
-
 async def moving_blobs(tx: Tx) -> list[BlobRow]:
     return [blob_row(row) for row in await tx.all(_UNSETTLED)]
 
 
 async def damaged_blobs(tx: Tx, limit: int = 1000) -> list[BlobRow]:
     return [blob_row(row) for row in await tx.all(_DAMAGED, limit=limit)]
+
+
+class PlacesBetween(msgspec.Struct, frozen=True):
+    """Where the index says that the bytes of blobs are, for a page of rows in order of digest."""
+
+    own: set[tuple[bytes, int]]
+    """Raw digest and size of present blobs with a file of their own: nearly all, so no structs."""
+    others: list[BlobRow]
+    last: bytes | None
+    """The last digest of the page; None if nothing is left behind it."""
+
+    @property
+    def count(self) -> int:
+        return len(self.own) + len(self.others)
+
+
+async def places_between(tx: Tx, after: bytes, last: bytes, limit: int) -> PlacesBetween:
+    """A page of what is behind one digest up to and with another."""
+    found = await tx.all(_BETWEEN, after=after, last=last, limit=limit)
+    own = {(row[0], row[1]) for row in found if row[2] == PRESENT and row[9] is None}
+    others = [blob_row(row) for row in found if row[2] != PRESENT or row[9] is not None]
+    return PlacesBetween(own, others, found[-1][0] if len(found) == limit else None)
+
+
+async def insert_adopted(
+    tx: Tx, found: Sequence[tuple[Digest, int, bytes | None]], boot: str
+) -> None:
+    """Make blobs visible, each with its size and segments; the caller checked that none has a row.
+
+    Many at once, with two statements for all.
+    """
+    last = await next_counter(tx, "generation", len(found))
+    await tx.run_many(
+        _INSERT,
+        [
+            {
+                "digest": digest.raw,
+                "size": size_bytes,
+                "state": PRESENT,
+                "generation": generation,
+                "now": tx.now,
+                "segments": segments,
+                "verified_at": tx.now,
+                "verified_boot": boot,
+                "archived": None,
+            }
+            for generation, (digest, size_bytes, segments) in enumerate(
+                found, start=last - len(found) + 1
+            )
+        ],
+    )
 
 
 async def insert_present(

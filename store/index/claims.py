@@ -178,6 +178,12 @@ async def keep_ref(tx: Tx, digest: Digest, owner: str, kind: str) -> bool:
     return made == 1
 
 
+async def keep_refs(tx: Tx, digests: Iterable[Digest], owner: str, kind: str) -> None:
+    """`keep_ref` for many, with one statement."""
+    rows = [{"digest": d.raw, "owner": owner, "kind": kind, "now": tx.now} for d in digests]
+    await tx.run_many(_KEEP_REF, rows)
+
+
 async def open_refs(tx: Tx, owner: str, access: Access) -> int:
     """Give all claims of an owner another access; returns how many they are.
 

@@ -132,7 +132,7 @@ class BlobStoreContract:
     async def test_staged_bytes_are_invisible(self, blobs: BlobStore, raw: RawAccess) -> None:
         writer = await staged(blobs, CONTENT)
 
-        assert [info async for info in blobs.list()] == []
+        assert [info async for page in blobs.list() for info in page] == []
         assert raw.read(DIGEST) is None
 
         await writer.discard()
@@ -170,7 +170,7 @@ class BlobStoreContract:
         assert replaced
         assert raw.read(DIGEST) == CONTENT
         await writer.discard()
-        assert [info.digest async for info in blobs.list()] == [DIGEST]
+        assert [info.digest async for page in blobs.list() for info in page] == [DIGEST]
 
     async def test_two_promoters_of_one_digest(self, blobs: BlobStore, raw: RawAccess) -> None:
         first, second = await staged(blobs, CONTENT), await staged(blobs, CONTENT)
@@ -313,7 +313,7 @@ class BlobStoreContract:
         await blobs.set_aside(moved, 7)
         writer = await staged(blobs, b"not yet")
 
-        listed = [info async for info in blobs.list()]
+        listed = [info async for page in blobs.list() for info in page]
 
         assert sorted(digests) == [info.digest for info in listed]
         assert {info.session async for info in blobs.list_staged()} == {writer.session}
@@ -323,8 +323,8 @@ class BlobStoreContract:
         for n in range(10):
             await store(blobs, b"%d" % n)
         seen = []
-        async for info in blobs.list():
-            seen.append(info.digest)
+        async for page in blobs.list():
+            seen += [info.digest for info in page]
             await store(blobs, b"later %d" % len(seen))
             if len(seen) > 100:
                 break
@@ -378,7 +378,7 @@ class BlobStoreContract:
         await blobs.set_aside(digests[0], 1)
         await blobs.discard_aside(digests[0], 1)
 
-        assert set(digests[1:]) == {info.digest async for info in blobs.list()}
+        assert set(digests[1:]) == {info.digest async for page in blobs.list() for info in page}
 
     async def test_segments_are_kept_beside_blobs(self, blobs: BlobStore) -> None:
         assert await blobs.read_segments(DIGEST) is None
@@ -387,7 +387,7 @@ class BlobStoreContract:
         await blobs.write_segments(DIGEST, b"two")
 
         assert await blobs.read_segments(DIGEST) == b"two"
-        assert [info async for info in blobs.list()] == []
+        assert [info async for page in blobs.list() for info in page] == []
         await blobs.discard_segments(DIGEST)
         await blobs.discard_segments(DIGEST)
         assert await blobs.read_segments(DIGEST) is None

@@ -108,7 +108,8 @@ async def contents_of(root: Path) -> dict[str, bytes]:
         assert (await store.scrub.run()).findings == []
         return {
             str(info.digest): await content_of(store, info.digest)
-            async for info in store.blobs.list()
+            async for page in store.blobs.list()
+            for info in page
         }
     finally:
         await store.close()

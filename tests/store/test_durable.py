@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from store import durable
 from store.durable import Disk, translated
 from store.errors import StorageFull, Unavailable
 
@@ -164,3 +165,18 @@ def test_failures_are_translated_and_missing_files_are_not() -> None:
         raise OSError(5, "input/output error")
     with pytest.raises(FileNotFoundError), translated("x"):
         raise FileNotFoundError
+
+
+def test_a_file_system_that_cannot_be_synced_says_so(tmp_path: Path) -> None:
+    Disk().sync_everything(str(tmp_path))
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        durable._syncfs(-1)
+
+
+def test_relaxed_leaves_out_the_sync_of_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "_syncfs", lambda _: pytest.fail("synced"))
+
+    Disk(relaxed=True).sync_everything(str(tmp_path))

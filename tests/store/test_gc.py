@@ -45,7 +45,7 @@ async def test_what_nobody_needs_is_planned_and_taken(store: Store, clock: Manua
     assert {str(DIGEST)} == named(plan)
     assert (1, len(CONTENT), 0) == (report.collected, report.bytes, report.skipped)
     assert await row_of(store, DIGEST) is None
-    assert [info.digest async for info in store.blobs.list()] == [KEPT]
+    assert [info.digest async for page in store.blobs.list() for info in page] == [KEPT]
     assert (await store.collector.status()).collected == 1
 
 
@@ -144,7 +144,7 @@ async def test_undo_brings_everything_back(store: Store, clock: ManualClock) -> 
     report = await store.collector.undo(plan.id)
 
     assert (report.returned, report.superseded) == (250, 0)
-    assert {KEPT, *digests} == {info.digest async for info in store.blobs.list()}
+    assert {KEPT, *digests} == {info.digest async for page in store.blobs.list() for info in page}
     for digest in digests[:5]:
         row = await row_of(store, digest)
         assert row is not None
@@ -289,7 +289,7 @@ async def test_uploads_run_on_while_collecting(store: Store, clock: ManualClock)
         store.collector.apply(plan), *(put(store, b"new %d" % n) for n in range(20))
     )
 
-    present = {info.digest async for info in store.blobs.list()}
+    present = {info.digest async for page in store.blobs.list() for info in page}
     assert {KEPT, *digests} == present
     assert await store.index.read(lambda tx: claims.owner_holds(tx, digests[0], OWNER))
 

@@ -36,7 +36,7 @@ DIGEST = Digest.of(CONTENT)
 
 async def assert_nothing_stored(store: Store) -> None:
     await store.ingest.close()
-    assert [info async for info in store.blobs.list()] == []
+    assert [info async for page in store.blobs.list() for info in page] == []
     assert [info async for info in store.blobs.list_staged()] == []
     assert await store.index.read(rows.blob_totals) == {}
 
@@ -81,7 +81,7 @@ async def test_identical_uploads_at_once_end_in_one_file(store: Store) -> None:
 
     assert len({stored.generation for stored, _ in outcomes}) == 1
     assert all(is_new for _, is_new in outcomes)
-    assert [info.digest async for info in store.blobs.list()] == [DIGEST]
+    assert [info.digest async for page in store.blobs.list() for info in page] == [DIGEST]
     owners = await store.index.read(lambda tx: claims.owners_of(tx, DIGEST))
     assert len(owners) == 8
 

@@ -80,7 +80,7 @@ class FaultyBlobStore:
     def open(self, digest: Digest, within: ByteRange | None = None) -> AsyncGenerator[bytes, None]:
         return self.inner.open(digest, within)
 
-    def list(self) -> AsyncIterator[BlobInfo]:
+    def list(self) -> AsyncIterator[Sequence[BlobInfo]]:
         return self.inner.list()
 
     async def stage(self, session: str) -> StagedWriter:
@@ -107,6 +107,9 @@ class FaultyBlobStore:
 
     async def secure(self, digest: Digest) -> None:
         await self.faults.around("secure", lambda: self.inner.secure(digest))
+
+    async def secure_all(self) -> None:
+        await self.faults.around("secure_all", self.inner.secure_all)
 
     async def discard_aside(self, digest: Digest, generation: int) -> None:
         await self.faults.around(

@@ -128,6 +128,13 @@ class Recording(Disk):
         with self._lock:
             self._add("sync_directory", path)
 
+    def sync_everything(self, path: str) -> None:
+        with self._lock:
+            for name, file in self._files.items():
+                self._add("sync_data", f"{self._root}/{name}", file=file)
+            for folder, _, _ in os.walk(self._root):
+                self._add("sync_directory", folder)
+
     def link(self, source: str, target: str) -> None:
         with self._lock:
             super().link(source, target)

@@ -78,7 +78,7 @@ class Site:
 
     async def stored(self) -> list[str]:
         """Digests of all stored files."""
-        return [str(info.digest) async for info in self.store.blobs.list()]
+        return [str(info.digest) async for page in self.store.blobs.list() for info in page]
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Give the server turns of the loop until something is true."""

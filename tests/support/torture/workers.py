@@ -196,6 +196,7 @@ class Housekeeper:
         fsck = Fsck(
             store.blobs,
             store.index,
+            store.threads,
             store.scrub,
             store.quarantine,
             store.archive,
