@@ -469,8 +469,7 @@ class LocalStagedWriter:
             except FileExistsError:  # of a process that died here
                 self._disk.unlink(name)
                 self._disk.link(self._path, name)
-            if sync:
-                self._disk.sync_directory(os.path.dirname(name))
+            self._disk.sync_directory(os.path.dirname(name))
 
     def read_blocking(self, offset: int, size_bytes: int) -> bytes:
         with translated("read"):
