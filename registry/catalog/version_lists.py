@@ -93,7 +93,9 @@ class VersionFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def along(self) -> str | None:
-        """The equality whose index a list in order of creation runs along."""
+        """What is asked whose index a list in order of creation runs along."""
+        if self.retired:
+            return "retired"
         common = {"kind": "model", "status": "registered", "tier": "hot", "slo_met": True}
         given = [name for name in _EQUAL if getattr(self, name) is not None]
         given.sort(key=lambda name: getattr(self, name) == common.get(name))
@@ -165,7 +167,7 @@ def _everywhere(
             )
         case "created":
             key = versions.c.created_at
-            leads = [] if along is None else [_EQUAL[along] == bindparam(along)]
+            leads = [] if along is None else [_lead(along)]
     if sight == "few":
         # Their own index leads, and what else is asked is looked at.
         tested = tuple(sorted({*tested, *_LEADING[order], *([] if along is None else [along])}))
@@ -219,7 +221,13 @@ def _others(order: Order, along: str | None) -> Statement | None:
             return counted(versions.c.eval_score >= bindparam("min_eval_score"), _LIVE)
         case "cost":
             return counted(versions.c.cost_per_1k <= bindparam("max_cost_per_1k"), _LIVE)
-    return None if along is None else counted(_EQUAL[along] == bindparam(along), _LIVE)
+    return None if along is None else counted(_lead(along), _LIVE)
+
+
+def _lead(along: str) -> ColumnElement[bool]:
+    if along == "retired":
+        return versions.c.retired_at.is_not(None)
+    return _EQUAL[along] == bindparam(along)
 
 
 def _question(

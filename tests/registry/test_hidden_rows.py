@@ -125,6 +125,7 @@ def fill(tx: CountedTx, number: int, space: str, at: int) -> None:
         number=1,
         revision=f"{number:040d}",
         tree=BLOB.raw,
+        retired_at=at,
         eval_score=0.5,
         cost_per_1k=1.0,
         **common,
@@ -190,6 +191,9 @@ QUESTIONS: Final[dict[str, Question]] = {
     ),
     "versions by status": lambda tx: versions_everywhere(
         tx, READER, VersionFilter(status="registered"), None, PAGE
+    ),
+    "versions retired": lambda tx: versions_everywhere(
+        tx, READER, VersionFilter(retired=True), None, PAGE
     ),
     "versions by score": lambda tx: versions_everywhere(
         tx, READER, VersionFilter(min_eval_score=0.1), None, PAGE

@@ -480,6 +480,7 @@ async def test_no_list_sorts_and_each_runs_along_an_index(registry: Registry) ->
         "tier": "hot",
         "slo_met": True,
         "kind": "dataset",
+        "retired": True,
         "min_eval_score": 0.5,
         "max_cost_per_1k": 1.0,
     }

@@ -168,6 +168,17 @@ live_index(
 live_index(
     "versions_by_tier", versions.c.tier, versions.c.created_at, versions.c.id, versions.c.model
 )
+_is_retired = versions.c.deleted_at.is_(None) & versions.c.retired_at.is_not(None)
+Index(
+    "versions_by_retirement",
+    versions.c.created_at,
+    versions.c.id,
+    versions.c.model,
+    versions.c.deleted_at,
+    versions.c.retired_at,
+    sqlite_where=_is_retired,
+    postgresql_where=_is_retired,
+)
 live_index("versions_by_score", versions.c.eval_score, versions.c.id, versions.c.model)
 live_index("versions_by_cost", versions.c.cost_per_1k, versions.c.id, versions.c.model)
 # Within one model: the latest of a status, the latest by creation.

@@ -33,3 +33,11 @@ def upgrade() -> None:
     )
     op.execute("ALTER TABLE webhooks ADD COLUMN former_secret BLOB")
     op.execute("ALTER TABLE webhooks ADD COLUMN former_until BIGINT")
+    op.create_index(
+        "versions_by_retirement",
+        "versions",
+        ["created_at", "id", "model", "deleted_at", "retired_at"],
+        unique=False,
+        sqlite_where=sa.text("deleted_at IS NULL AND retired_at IS NOT NULL"),
+        postgresql_where=sa.text("deleted_at IS NULL AND retired_at IS NOT NULL"),
+    )
