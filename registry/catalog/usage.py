@@ -1,7 +1,7 @@
 """What a namespace takes and what it may take; the row itself is kept by triggers.
 
-`registry.catalog.schema.usage` says what counts. `recounted` is the same from the references
-themselves: a test and `recount` hold the two together.
+`registry.catalog.schema.usage` says what counts. `miscounted` compares with the references and the
+versions themselves, for ``fsck`` and for tests.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Text, bindparam, exists, func, select, update
+from sqlalchemy import ColumnElement, Text, bindparam, func, select, update
 from sqlalchemy import literal_column as literal
 
 from registry.catalog.schema import models, namespace_usage, namespaces, users, versions
@@ -59,21 +59,27 @@ _STANDING = Statement(
     .join(namespace_usage, namespace_usage.c.namespace == namespaces.c.id)
     .where(namespaces.c.id == bindparam("namespace"))
 )
-_in_realm = exists().where(
-    refs.c.digest == blobs.c.digest,
-    refs.c.level.in_(IN_ALL_LEVELS),
-    refs.c.realm == bindparam("namespace"),
+_held = (
+    select(refs.c.realm, refs.c.digest).where(refs.c.realm.is_not(None)).distinct().subquery("held")
 )
-_TRUE_BYTES = Statement(select(func.coalesce(func.sum(blobs.c.size), 0)).where(_in_realm))
+_TRUE_BYTES = Statement(
+    select(_held.c.realm, func.sum(blobs.c.size))
+    .join(blobs, blobs.c.digest == _held.c.digest)
+    .group_by(_held.c.realm)
+)
 _TRUE_VERSIONS = Statement(
-    select(func.count())
+    select(models.c.namespace, func.count())
     .select_from(models.join(versions, versions.c.model == models.c.id))
-    .where(models.c.namespace == bindparam("namespace"), versions.c.purged_at.is_(None))
+    .where(versions.c.purged_at.is_(None))
+    .group_by(models.c.namespace)
 )
-_SET = Statement(
+_ADD = Statement(
     update(namespace_usage)
     .where(namespace_usage.c.namespace == bindparam("namespace_"))
-    .values(bytes=bindparam("bytes"), versions=bindparam("versions"))
+    .values(
+        bytes=func.max(0, namespace_usage.c.bytes + bindparam("bytes")),
+        versions=func.max(0, namespace_usage.c.versions + bindparam("versions")),
+    )
 )
 _ALL = Statement(
     select(namespace_usage.c.namespace, namespace_usage.c.bytes, namespace_usage.c.versions)
@@ -141,23 +147,24 @@ async def count_pins(tx: Tx, owner: str, most: int = COUNTED_PINS) -> int:
     return int(row[0])
 
 
-async def recounted(tx: Tx, namespace_id: str) -> Usage:
-    """What the references and versions themselves say; reads every blob of the store once."""
-    size = await tx.one(_TRUE_BYTES, namespace=namespace_id)
-    count = await tx.one(_TRUE_VERSIONS, namespace=namespace_id)
-    assert size is not None, "a sum"
-    assert count is not None, "a count"
-    return Usage(int(size[0]), int(count[0]))
+async def miscounted(tx: Tx) -> dict[str, tuple[Usage, Usage]]:
+    """Namespaces whose kept row is not what their references and versions say: both.
 
-
-async def recount(tx: Tx, *, repair: bool) -> dict[str, tuple[Usage, Usage]]:
-    """Namespaces whose kept row is not the truth: both; with `repair` they are set right."""
-    wrong: dict[str, tuple[Usage, Usage]] = {}
+    Reads all references once, in one transaction, so that what changes meanwhile differs in
+    neither or in both. For a reader's thread.
+    """
+    sizes = {row[0]: int(row[1]) for row in await tx.all(_TRUE_BYTES)}
+    counts = {row[0]: int(row[1]) for row in await tx.all(_TRUE_VERSIONS)}
+    wrong = {}
     for id, size, count in await tx.all(_ALL):
-        kept, true = Usage(size, count), await recounted(tx, id)
-        if kept == true:
-            continue
-        wrong[id] = kept, true
-        if repair:
-            await tx.run(_SET, namespace_=id, bytes=true.bytes, versions=true.versions)
+        kept, true = Usage(size, count), Usage(sizes.get(id, 0), counts.get(id, 0))
+        if kept != true:
+            wrong[id] = kept, true
     return wrong
+
+
+async def set_right(tx: Tx, wrong: dict[str, tuple[Usage, Usage]]) -> None:
+    """Add what was missing to the rows of namespaces, whatever was counted in since."""
+    for id, (kept, true) in wrong.items():
+        more = {"bytes": true.bytes - kept.bytes, "versions": true.versions - kept.versions}
+        await tx.run(_ADD, namespace_=id, **more)

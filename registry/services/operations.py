@@ -33,6 +33,7 @@ from registry.errors import Conflict, NotFound
 from registry.services.archive import archive_retired
 from registry.services.change import change_index
 from registry.services.plans import forget_plan, keep_plan, kept_plan, summarised
+from registry.services.recounting import recount_usage
 from registry.services.retention_plans import Target, make_plan
 from registry.services.retention_runs import apply_plan, plan_to_apply, run_once
 from registry.services.retention_runs import summary_of as plan_summary
@@ -139,8 +140,10 @@ class Operations:
                 tell(Progress(seen, 0, "entries", stage))
 
             done = await self.store.fsck.run(repair=repair, report=report)
-            shown = msgspec.structs.replace(done, findings=done.findings[:SHOWN_FINDINGS])
-            return Outcome(shown, len(done.findings))
+            found = [*await recount_usage(self._index, repair=repair), *done.findings]
+            return Outcome(
+                msgspec.structs.replace(done, findings=found[:SHOWN_FINDINGS]), len(found)
+            )
 
         return await self._start(principal, "fsck", "repair" if repair else "check", work)
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import Final
+from typing import Any, Final, cast
 
 import pytest
 from sqlalchemy import text
 
-from registry.catalog.usage import Usage, recount
+from registry.catalog.usage import miscounted
 from registry.domain.principals import LOCAL
 from registry.domain.references import parse_model
 from registry.errors import QuotaExceeded
 from registry.services.drafts import Body, Target, put_file
+from registry.services.recounting import recount_usage
 from store.digest import Digest
-from store.index.transactions import Statement, Tx
+from store.index.transactions import Index, Statement, Tx
 from tests.support.builders import Answer, Registry, tar_of
 
 URL: Final = "/api/v1/namespaces"
@@ -37,7 +38,7 @@ async def limit(registry: Registry, slug: str = "nlp", **quotas: int | None) -> 
 
 async def used(registry: Registry, slug: str = "nlp") -> tuple[int, int]:
     """Bytes and versions, once it is sure that every kept row is the truth."""
-    assert await registry.store.index.run(partial(recount, repair=False)) == {}
+    assert await registry.store.index.read(miscounted) == {}
     [row] = await registry.rows(
         "SELECT u.bytes, u.versions FROM namespace_usage AS u JOIN namespaces AS n "
         f"ON n.id = u.namespace WHERE n.slug = '{slug}'"
@@ -119,20 +120,61 @@ async def test_purging_frees_and_deleting_does_not(registry: Registry) -> None:
     assert await used(registry) == (0, 0)
 
 
-async def test_recounting_finds_and_repairs_a_row_that_is_wrong(registry: Registry) -> None:
+async def spoiled(registry: Registry) -> None:
+    """A namespace of one version of `KB` bytes, whose row says something else."""
     await registry.publish("nlp~a", "1.0.0", {"f": of("a")})
-    index = registry.store.index
     wrong = Statement(text("UPDATE namespace_usage SET bytes = 7, versions = 9 WHERE bytes > 0"))
 
     async def spoil(tx: Tx) -> int:
         return await tx.run(wrong)
 
-    await index.run(spoil)
+    await registry.store.index.run(spoil)
 
-    [found] = (await index.run(partial(recount, repair=False))).values()
-    assert found == (Usage(7, 9), Usage(KB, 1))
-    assert len(await index.run(partial(recount, repair=True))) == 1
+
+async def test_fsck_finds_and_repairs_usage_that_is_wrong(registry: Registry) -> None:
+    await spoiled(registry)
+    said = "usage: 7 bytes and 9 versions are counted, 1024 and 1 are there"
+
+    for repair, action in ((False, "none"), (True, "counted anew")):
+        started = await registry.send("POST", "/api/v1/fsck", json={"repair": repair})
+        done = started.json
+        while done["state"] == "running":
+            await asyncio.sleep(0)
+            done = (await registry.get(started.json["url"])).json
+        [found] = done["report"]["findings"]
+        assert (found["problem"], found["action"], done["findings"]) == (said, action, 1)
+    assert await registry.store.index.read(miscounted) == {}
     assert await used(registry) == (KB, 1)
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["grows", "shrinks to nothing"])
+async def test_what_changes_while_usage_is_repaired_is_counted(
+    registry: Registry, gone: bool
+) -> None:
+    await spoiled(registry)
+    changes = ["PUT /models/nlp~a/2.0.0.tar"]
+    if gone:
+        changes = ["DELETE /api/v1/models/nlp~a/versions/1.0.0"]
+
+    class Racing:
+        """An index where something happens between the comparison and the repair."""
+
+        read = registry.store.index.read
+
+        async def run(self, unit: Any) -> Any:
+            while changes:
+                method, path = changes.pop().split()
+                changed = await registry.send(method, path, data=tar_of({"f": of("b", 3 * KB)}))
+                assert changed.status in (200, 201, 204), changed.body
+                if gone:
+                    purged = await registry.send("POST", f"{path}/purge")
+                    assert purged.status in (200, 202, 204), purged.body
+            return await registry.store.index.run(unit)
+
+    [found] = await recount_usage(cast("Index", Racing()), repair=True)
+
+    assert found.action == "counted anew"
+    assert await used(registry) == ((0, 0) if gone else (4 * KB, 2))
 
 
 # What is refused

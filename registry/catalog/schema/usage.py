@@ -3,8 +3,8 @@
 Bytes are those of the blobs that models of the namespace refer to, each once; the first reference
 to a blob adds it, the last one that goes takes it away, whichever statement that is: publishing,
 releasing, purging, renaming a model into another namespace. A trigger is what no door can forget,
-and costs a set of ten thousand files no statement. `registry.catalog.usage.recount` compares with
-the truth.
+and costs a set of ten thousand files no statement. `registry.catalog.usage.miscounted` compares
+with the truth.
 
 Versions are those that are not purged, deleted ones included: they can be restored.
 """
