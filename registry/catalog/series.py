@@ -121,17 +121,19 @@ _INSERT_SERIES = Statement(
     .values(run=bindparam("run"), key=bindparam("key"), points=0)
     .returning(run_series.c.id)
 )
-_ADD = Statement(
-    update(run_series)
-    .where(run_series.c.id == bindparam("id_"))
-    .values(points=run_series.c.points + bindparam("added", type_=BigInteger))
-)
 _given = func.json_each(bindparam("points", type_=Text)).table_valued("value", name="given")
 
 
 def _part(place: int, type: Any) -> ColumnElement[Any]:
     return _given.c.value.op("->>", return_type=type())(literal(str(place)))
 
+
+_ADD = Statement(
+    update(run_series)
+    .where(run_series.c.id == _part(0, BigInteger))
+    .values(points=run_series.c.points + _part(1, BigInteger))
+)
+"""Given as pairs of a series and how many points came."""
 
 _put = upsert(run_points).from_select(
     ["series", "step", "time", "value", "special"],
@@ -196,12 +198,11 @@ async def put_points(tx: Tx, points: Sequence[tuple[Series, Sequence[NewPoint]]]
         rows = await tx.all(_KNOWN, points=_encoded(late))
         known = {row[0]: int(row[1]) for row in rows if row[0] is not None}
     await tx.run(_PUT, points=_encoded(points))
-    added = 0
-    for series, members in points:
-        new = len(members) - known.get(series.id, 0)
-        if new:
-            await tx.run(_ADD, id_=series.id, added=new)
-        added += new
+    grown = [(series.id, len(members) - known.get(series.id, 0)) for series, members in points]
+    added = sum(new for _, new in grown)
+    if added:
+        pairs = [pair for pair in grown if pair[1]]
+        await tx.run(_ADD, points=msgspec.json.encode(pairs).decode())
     return added
 
 

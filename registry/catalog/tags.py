@@ -16,12 +16,14 @@ every model are uses counted one by one, up to a limit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from sqlalchemy import (
     BigInteger,
     Table,
+    Text,
     bindparam,
     delete,
     func,
@@ -279,6 +281,13 @@ class _On:
 
 _ON_MODEL = _On(model_tags, "model")
 _ON_VERSION = _On(version_tags, "version")
+_models = func.json_each(bindparam("models", type_=Text)).table_valued("value", name="wanted")
+_OF_MODELS = Statement(
+    select(model_tags.c.model, *_FIELDS.values(), model_tags.c.created_at, model_tags.c.created_by)
+    .select_from(model_tags.join(tags, tags.c.id == model_tags.c.tag))
+    .where(model_tags.c.model.in_(select(_models.c.value)))
+    .order_by(model_tags.c.model, model_tags.c.key)
+)
 _RENAME = Statement(
     update(model_tags)
     .where(model_tags.c.model == bindparam("model_"))
@@ -400,6 +409,14 @@ async def tags_of_model(
     """A page of a model's tags in order of folded key."""
     rows = await tx.all(_ON_MODEL.page, model_=model_id, after=after, limit=limit)
     return [_tagging(row) for row in rows]
+
+
+async def tags_of_models(tx: Tx, ids: Sequence[str]) -> dict[str, list[Tagging]]:
+    """All tags of some models, each model's in order of folded key."""
+    found: dict[str, list[Tagging]] = {id: [] for id in ids}
+    for id, *row in await tx.all(_OF_MODELS, models=msgspec.json.encode(ids).decode()):
+        found[id].append(_tagging(row))
+    return found
 
 
 async def find_model_tagging(tx: Tx, model_id: str, key: str) -> Tagging | None:

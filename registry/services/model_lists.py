@@ -19,7 +19,7 @@ from registry.catalog.tags import find_tag
 from registry.domain.names import fold
 from registry.domain.principals import Principal
 from registry.domain.tags import folded_tag
-from registry.services.models import FullModel, full_model
+from registry.services.models import FullModel, full_models
 from registry.services.namespaces import require_namespace
 from registry.services.teams import require_team
 from store.index.transactions import Tx
@@ -72,7 +72,7 @@ async def list_models(
         if filters is None:
             return ModelsFound([], None, 0 if is_counted else None)
         found = await models_after(tx, filters, order, place, limit + 1)
-        page = [await full_model(tx, model) for model in found[:limit]]
+        page = await full_models(tx, found[:limit])
         total = await count_models(tx, filters) if is_counted else None
         following = place_of(order, found[limit - 1]) if len(found) > limit else None
         return ModelsFound(page, following, total)

@@ -29,6 +29,7 @@ from registry.catalog.tag_lives import begin_in_tags, end_in_tags
 from registry.catalog.tags import (
     rename_in_tags,
     tags_of_model,
+    tags_of_models,
 )
 from registry.domain.expectations import ANYTHING, Expected
 from registry.domain.ids import MODEL, NAMESPACE, new_id
@@ -137,6 +138,24 @@ async def full_model(tx: Tx, model: Model) -> FullModel:
         await team_of(tx, model.team_id),
         await tags_of_model(tx, model.id),
     )
+
+
+async def full_models(tx: Tx, models: Sequence[Model]) -> list[FullModel]:
+    """Models that were read in this transaction: namespaces and teams once each, tags at once."""
+    namespaces = dict[str, Namespace]()
+    teams = dict[str | None, Team | None]()
+    for model in models:
+        if model.namespace_id not in namespaces:
+            namespace = await find_namespace_by_id(tx, model.namespace_id)
+            assert namespace is not None, "a namespace with models in it stays"
+            namespaces[model.namespace_id] = namespace
+        if model.team_id not in teams:
+            teams[model.team_id] = await team_of(tx, model.team_id)
+    tags = await tags_of_models(tx, [model.id for model in models])
+    return [
+        FullModel(model, namespaces[model.namespace_id], teams[model.team_id], tags[model.id])
+        for model in models
+    ]
 
 
 async def create_model(store: Store, principal: Principal, wish: ModelWish) -> FullModel:

@@ -12,7 +12,7 @@ from registry.catalog.matches import MOST_RANKED, Place, matches
 from registry.catalog.models import find_model_by_id
 from registry.domain.principals import Principal
 from registry.domain.questions import parse_question
-from registry.services.models import FullModel, full_model
+from registry.services.models import FullModel, full_models
 from store.index.transactions import Tx
 from store.opening import Store
 
@@ -52,11 +52,13 @@ async def search_models(
         if question is None:
             return Hits([], False, 0)
         found = await matches(tx, question, seen, after, limit + 1)
-        items = []
-        for id, place in found.models[:limit]:
+        models = []
+        for id, _ in found.models[:limit]:
             model = await find_model_by_id(tx, id)
             assert model is not None, "documents are those of living models"
-            items.append(Hit(await full_model(tx, model), place))
+            models.append(model)
+        full = await full_models(tx, models)
+        items = [Hit(one, place) for one, (_, place) in zip(full, found.models, strict=False)]
         return Hits(items, len(found.models) > limit, found.count)
 
     return await store.index.read(unit)

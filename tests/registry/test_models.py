@@ -552,3 +552,26 @@ async def test_a_query_that_is_not_utf8_is_refused(registry: Registry, path: str
     refused = await registry.get(path)
 
     assert (refused.status, refused.code) == (400, "query_encoding_invalid")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/models?", "/api/v1/search?q=bert&"])
+async def test_a_page_costs_no_more_statements_for_more_models(
+    registry: Registry, path: str
+) -> None:
+    for number in range(5):
+        said = {"name": f"bert-{number}", "tags": {"a": "b", "c": str(number)}}
+        await registry.send("POST", "/api/v1/models", json=said)
+    index = registry.store.index
+    taken = []
+    for limit in (2, 5):
+        before = index.statement_count()
+        answer = await registry.get(f"{path}limit={limit}")
+        taken.append(index.statement_count() - before)
+        items = [item.get("model", item) for item in answer.json["items"]]
+        for item in items:
+            tags = {tag["key"]: tag["value"] for tag in item["tags"]}
+            assert tags == {"a": "b", "c": item["name"][-1]}
+        assert len(items) == limit
+
+    of_search = 3 if "search" in path else 0  # which reads each model by itself
+    assert taken[1] == taken[0] + of_search

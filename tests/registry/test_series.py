@@ -561,3 +561,19 @@ async def test_appending_asks_nothing_about_older_points(registry: Registry, met
 
     assert (appended, late) == (4, 5)
     assert msgspec.json.decode((await registry.get(metrics)).body)["items"][0]["points"] == 1500
+
+
+async def test_a_batch_costs_no_more_statements_for_more_series(
+    registry: Registry, metrics: str
+) -> None:
+    index = registry.store.index
+    taken = []
+    for keys, steps in ((1, (1, 2)), (50, (3, 4))):
+        for step in steps:  # the first of a key makes its series
+            before = index.statement_count()
+            await logged(registry, metrics, [point(step, 1, key=f"k{n}") for n in range(keys)])
+        taken.append(index.statement_count() - before)
+
+    assert taken[0] == taken[1]
+    found = await registry.get(metrics)
+    assert [series["points"] for series in found.json["items"][:2]] == [4, 2]
