@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from store.digest import Digest
@@ -61,8 +62,10 @@ class Descriptors:
         """How many files are open for whoever comes next."""
         return len(self._idle)
 
-    async def take(self, key: Key, path: os.PathLike[str], size_bytes: int) -> Descriptor:
-        """An open file for one more reader, who gives it back.
+    async def take(
+        self, key: Key, path_of: Callable[[Digest], os.PathLike[str]], size_bytes: int
+    ) -> Descriptor:
+        """An open file for one more reader, who gives it back; its path is asked to open it.
 
         Raises `FileNotFoundError`, `WrongSize`, `TooManyOpenFiles` and `Unavailable`.
         """
@@ -71,7 +74,9 @@ class Descriptors:
             descriptor.users += 1
             self._idle.pop(key, None)
             return descriptor
-        fileno = await hop(self._threads.files, _open_blocking, os.fspath(path), size_bytes)
+        fileno = await hop(
+            self._threads.files, _open_blocking, os.fspath(path_of(key[0])), size_bytes
+        )
         # If somebody opened it meanwhile, this one is used once and not shared.
         descriptor = Descriptor(key, fileno)
         self._shared.setdefault(key, descriptor)

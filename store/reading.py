@@ -135,6 +135,26 @@ class OpenBlob:
             return self.content[start:stop]
         return await self._reading._read(self, start, stop)
 
+    def at_hand(self, start: int, stop: int) -> bytes | bytearray | None:
+        """What `read` would give, if no wait is needed for it; else None."""
+        if self.content is not None:
+            return self.content[start:stop]
+        fileno = self.fileno
+        if fileno is None or not self.is_verified(start, stop):
+            return None
+        if not self._reading.can_probe:
+            content = os.pread(fileno, stop - start, start)
+            return content if len(content) == stop - start else None
+        buffer = bytearray(stop - start)
+        try:
+            count = os.preadv(fileno, [buffer], start, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            self._reading.can_probe = False  # as in `_is_cached`
+            return None
+        return buffer if count == stop - start else None
+
     async def stream(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """The bytes of a range in pieces that end where segments end; raises `Corrupt`."""
         while start < stop:
@@ -236,6 +256,7 @@ class Reading:
         on_suspect: Suspect | None = None,
     ) -> None:
         self.blobs = blobs
+        self._local = blobs if isinstance(blobs, SupportsLocalPath) else None
         self.cold = cold
         self.index = index
         self.threads = threads
@@ -280,8 +301,8 @@ class Reading:
         known = self._know(row)
         if row.archived is not None:
             return OpenBlob(self, row, known, cold=await self._open_cold(row, row.archived))
-        if isinstance(self.blobs, SupportsLocalPath):
-            descriptor = await self._open_descriptor(self.blobs, row)
+        if self._local is not None:
+            descriptor = await self._open_descriptor(self._local, row)
             return OpenBlob(self, row, known, descriptor=descriptor)
         await self._check_size(row)
         return OpenBlob(self, row, known)
@@ -356,7 +377,7 @@ class Reading:
     async def _open_descriptor(self, blobs: SupportsLocalPath, row: BlobRow) -> Descriptor:
         key = (row.digest, row.generation)
         try:
-            return await self.descriptors.take(key, blobs.path_of(row.digest), row.size_bytes)
+            return await self.descriptors.take(key, blobs.path_of, row.size_bytes)
         except FileNotFoundError:
             raise await self._missing(row) from None
         except WrongSize:

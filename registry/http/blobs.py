@@ -1,6 +1,7 @@
 """Answer with the bytes of a blob: ranges, conditions, headers, and the way the bytes leave.
 
-**Ways out.** A small blob leaves from memory in one write with its headers, a larger one as
+**Ways out.** A small blob leaves from memory in one write with its headers, and so does a small
+part of a larger one: a copy of 64 KiB costs less than preparing the kernel. The rest leaves as
 `registry.http.sending` has it, or by the proxy in front (`registry.http.accelerated`).
 
 **Headers.** These are bytes of users, so no browser may run them: ``nosniff``, a sandbox that
@@ -42,7 +43,7 @@ from store.blobs import ByteRange
 from store.digest import Digest
 from store.errors import RangeNotSatisfiable
 from store.index.blobs import BlobRow
-from store.reading import OpenBlob, Reading
+from store.reading import SMALL_BYTES, OpenBlob, Reading
 
 Cache: TypeAlias = Literal["immutable", "revalidate", "no-store"]
 
@@ -194,10 +195,16 @@ async def _send_open(
         return web.Response(headers=headers)
     if within is not None:
         headers[hdrs.CONTENT_RANGE] = content_range(within, blob.size_bytes)
+    status = 200 if within is None else 206
+    if part.size_bytes <= SMALL_BYTES:
+        content = blob.at_hand(part.start, part.stop)
+        if content is None:
+            content = await blob.read(part.start, part.stop)
+        return web.Response(status=status, body=content, headers=headers)
     headers[hdrs.CONTENT_LENGTH] = str(part.size_bytes)
     # The first slice is verified while a proper error can still be answered.
     await blob.make_ready(part.start, end_of_slice(part.start, part.stop))
-    response = web.StreamResponse(status=200 if within is None else 206, headers=headers)
+    response = web.StreamResponse(status=status, headers=headers)
     writer = await response.prepare(request)
     if writer is None:
         return response
