@@ -61,6 +61,9 @@ PLAIN: Final = frozenset(
 )
 """Headers that no such answer depends on, but for who asks and what they call the server."""
 
+PLACES: Final = ("/blobs/", "/models/", "/api/v1/models/", "/api/v1/versions/")
+"""Where such routes lie; what is asked elsewhere need not be looked up."""
+
 MOST_KEPT: Final = 4096
 MOST_KEPT_BYTES: Final = 32 << 20
 """So many answers are kept, and so many bytes of them; then all are forgotten."""
@@ -315,6 +318,7 @@ class RepeatingHandler(RequestHandler):
             or message.upgrade
             or payload is not EMPTY_PAYLOAD
             or message.version != HttpVersion11
+            or not message.path.startswith(PLACES)
             or "?" in message.path
         ):
             return False

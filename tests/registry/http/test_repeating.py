@@ -17,6 +17,8 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from registry.api.files import ROUTES as FILES
+from registry.api.routes import ROUTES
 from registry.app import create_app, runner_of
 from registry.catalog.migrations import CHAINS
 from registry.config import Config, RatesConfig
@@ -299,6 +301,13 @@ async def test_urls_follow_the_name_by_which_the_server_is_called(site: Served) 
         assert f"http://{host}/".encode() in first
         assert f"http://{host}/".encode() in second
     assert b" 421 " in (await site.line.ask(MODEL, [("Host", "evil.example")]))[:20]
+
+
+def test_every_route_that_repeats_lies_where_answers_are_looked_up() -> None:
+    places = [route.path for route in ROUTES if route.repeats]
+    assert places
+    assert all(path.startswith(repeating.PLACES) for path in places)
+    assert all(route.path.startswith(repeating.PLACES) for route in FILES)
 
 
 async def test_any_commit_ends_what_is_kept(site: Served) -> None:
