@@ -123,6 +123,18 @@ class StagedWriter(Protocol):
         """Make what was appended durable; return the durable size."""
         ...
 
+    async def sync_locked(self, fence: Callable[[], None]) -> int:
+        """`sync` with a reopened file locked, once `fence` has not refused as in `append_blocking`.
+
+        If the sync fails the file stays locked until `unlock`: whoever takes it over must not see
+        bytes that look as if they were there before they are cut off. Raises `UploadLocked`.
+        """
+        ...
+
+    async def unlock(self) -> None:
+        """Let go of what a `sync_locked` that failed has kept locked; nothing to do is no error."""
+        ...
+
     async def promote(self, digest: Digest, stranger: str | None = None) -> bool:
         """Give the bytes, which `sync` made durable or `hold` keeps, their blob name, durably.
 

@@ -23,7 +23,8 @@ append. Nothing but waiting tells a writer that died from one that is slow.
 
 **How far a session is.** After a kill the length of the staging file counts: the bytes are in the
 kernel's cache. After a crash of the host, and after a sync that failed, only what was synced is
-certain, so the file is cut back to the row's offset. While bytes wait for their checksum
+certain, so the file is cut back to the row's offset, before its lock is let go of: who takes the
+session over meanwhile does not find what was not synced. While bytes wait for their checksum
 (``strict``) the row's offset counts too.
 
 **The hash.** A running SHA-256 cannot be saved. It stays with the worker that held every even epoch
@@ -60,6 +61,7 @@ from store.errors import (
     StoreError,
     UploadExpired,
     UploadFinished,
+    UploadLocked,
     UploadNotFound,
     UploadTaken,
     UploadTooLarge,
@@ -72,6 +74,7 @@ from store.index.uploads import (
     UploadRow,
     delete_if_expired,
     delete_upload,
+    distrust_upload,
     expired_uploads,
     find_upload,
     finish_upload,
@@ -204,7 +207,7 @@ class Uploads:
         try:
             row = await self._free(row) or row
             if not row.is_held and row.state != FINISHED:
-                return _upload(row, _certain(row, await self._locked_size(writer, row)))
+                return _upload(row, await self._locked_size(writer, row))
         except UploadTaken:
             log.debug("upload session %s was taken by a newcomer", session)
         finally:
@@ -333,7 +336,7 @@ class Uploads:
 
     async def _stream(self, row: UploadRow, writer: StagedWriter, offset: int) -> BatchStream:
         """Bring the staging file to `offset`, and its hash."""
-        certain = _certain(row, await self._locked_size(writer, row))
+        certain = await self._locked_size(writer, row)
         if certain != offset:
             raise OffsetConflict(row.id, offset, certain)
         fence = self._fence(row.id, row.epoch)
@@ -342,7 +345,7 @@ class Uploads:
         return BatchStream(self._ingest.intake, writer, running, offset, fence=fence)
 
     async def _locked_size(self, writer: StagedWriter, row: UploadRow) -> int:
-        """The staging file's length once the previous writer has let go of it."""
+        """How many bytes count once the previous writer has let go of the staging file."""
 
         def measure() -> int:
             fence = self._fence(row.id, row.epoch)
@@ -351,7 +354,10 @@ class Uploads:
             except OffsetConflict as error:
                 return error.actual
 
-        return await hop(self._threads.ingest, measure)
+        staged_bytes = await hop(self._threads.ingest, measure)
+        # Who has let go may have found out that not all of it can be trusted.
+        now = await self._index.look(partial(find_upload, session=row.id))
+        return _certain(now or row, staged_bytes)
 
     async def _receive(
         self,
@@ -397,14 +403,18 @@ class Uploads:
     async def _sync(self, row: UploadRow, writer: StagedWriter) -> None:
         """Make what was written durable; what could not be must be sent again."""
         try:
-            await writer.sync()
+            await writer.sync_locked(self._fence(row.id, row.epoch))
+        except (UploadTaken, UploadLocked):
+            raise  # nothing was tried, so nothing was lost
         except StoreError:
             # The kernel forgets what it could not write, and would call the next sync a success.
             try:
-                await writer.truncate(row.offset, self._fence(row.id, row.epoch))
+                await writer.truncate(row.offset)
             except StoreError:
-                await self._settle(row, row.offset, row.length, strict=True, frees=False)
+                await self._index.run(partial(distrust_upload, session=row.id))
             raise
+        finally:
+            await writer.unlock()
 
     async def _settle(
         self, row: UploadRow, offset: int, length: int | None, *, strict: bool, frees: bool

@@ -415,6 +415,32 @@ class LocalStagedWriter:
             self._disk.sync_data(descriptor, self._path)
         return end
 
+    async def sync_locked(self, fence: Callable[[], None]) -> int:
+        return await hop(self._threads.sync, self._sync_locked_blocking, fence)
+
+    def _sync_locked_blocking(self, fence: Callable[[], None]) -> int:
+        descriptor = self.open_blocking()
+        self._lock_blocking(descriptor)
+        try:
+            fence()
+        except BaseException:
+            self._unlock_blocking()
+            raise
+        self._is_locked = True
+        end = self.sync_blocking()
+        self._unlock_blocking()
+        return end
+
+    async def unlock(self) -> None:
+        if self._is_locked:
+            await hop(self._threads.files, self._unlock_blocking)
+
+    def _unlock_blocking(self) -> None:
+        self._is_locked = False
+        if self._descriptor is not None:
+            with translated("unlocking a staging file"):
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
     async def sync_name(self) -> None:
         def sync() -> None:
             self.open_blocking()
@@ -505,8 +531,7 @@ class LocalStagedWriter:
         try:
             yield
         finally:
-            with translated("unlocking a staging file"):
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            self._unlock_blocking()
 
     def _lock_blocking(self, descriptor: int) -> None:
         deadline = time.monotonic() + 2.0

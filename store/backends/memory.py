@@ -197,6 +197,13 @@ class MemoryStagedWriter:
     async def sync(self) -> int:
         return self.size_bytes
 
+    async def sync_locked(self, fence: Callable[[], None]) -> int:
+        await asyncio.to_thread(self.append_blocking, self.size_bytes, [], fence)
+        return self.size_bytes
+
+    async def unlock(self) -> None:
+        """What cannot fail leaves nothing locked."""
+
     async def promote(self, digest: Digest, stranger: str | None = None) -> bool:
         replaced = digest in self._store.blobs
         self._store.blobs[digest] = (bytes(self._staging.content), self._store.clock())

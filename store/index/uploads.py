@@ -106,6 +106,11 @@ _READY = Statement(
         epoch=uploads.c.epoch + bindparam("freed"),
     )
 )
+_DISTRUST = Statement(
+    update(uploads)
+    .where(uploads.c.id == bindparam("id_"), uploads.c.state == RECEIVING)
+    .values(strict=1)
+)
 _FINISH = Statement(
     update(uploads)
     .where(
@@ -223,6 +228,11 @@ async def settle_upload(
         freed=int(frees),
     )
     return changed == 1
+
+
+async def distrust_upload(tx: Tx, session: str) -> None:
+    """Of what is staged only the durable offset counts, whoever has taken the session since."""
+    await tx.run(_DISTRUST, id_=session)
 
 
 async def finish_upload(

@@ -11,17 +11,20 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from store.durable import Disk
-from store.errors import StoreError
+from store.errors import OffsetConflict, StoreError
+from store.index.uploads import upload_epoch
 from store.opening import initialize, open_store
 from tests.store.test_crash import Ground, check_every_crash, ground, settings
-from tests.support.recording import Recording, found_in
+from tests.support.recording import Event, Recording, found_in
 from tests.support.scenarios import (
     LARGE,
     OTHER,
@@ -143,3 +146,72 @@ def record(
 
     stage = asyncio.run(run())
     return stage, disk.left is None
+
+
+class OvertakenSyncs(FailingSyncs):
+    """The sync that fails waits until somebody else has taken the session."""
+
+    def __init__(self, root: Path, copies: Path, log: Sequence[Event] = ()) -> None:
+        super().__init__(root, copies, log)
+        self.reached, self.taken = threading.Event(), threading.Event()
+        self.cuts_fail = 0
+
+    def sync_data(self, descriptor: int, path: str) -> None:
+        if self.left == 0:
+            self.reached.set()
+            assert self.taken.wait(10)
+        super().sync_data(descriptor, path)
+
+    def truncate(self, descriptor: int, path: str, size_bytes: int) -> None:
+        if self.cuts_fail:
+            self.cuts_fail -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().truncate(descriptor, path, size_bytes)
+
+
+@pytest.mark.parametrize("cuts_fail", [0, 1], ids=["cut back", "not even cut back"])
+def test_whoever_takes_a_session_over_does_not_trust_what_is_being_synced(
+    ground: Ground, cuts_fail: int
+) -> None:
+    """The newcomer finds the bytes in the file while their sync is about to fail."""
+    root = Path(ground.folder, "taken")
+    root.mkdir()
+    initialize(root, disk=Disk(relaxed=True))
+    disk = OvertakenSyncs(root, ground.copies, found_in(root, ground.copies))
+
+    async def run() -> Stage:
+        store = await open_store(settings(root), disk=disk, observer=disk.observe)
+        stage = Stage(store, disk, root)
+        try:
+            await overtaken(stage, disk, cuts_fail)
+        finally:
+            disk.taken.set()
+            await store.close()
+        return stage
+
+    check_every_crash(ground, asyncio.run(run()))
+
+
+async def overtaken(stage: Stage, disk: OvertakenSyncs, cuts_fail: int) -> None:
+    store = stage.store
+    session = (await store.uploads.create(OWNER, length=len(SMALL), expected=None)).id
+    await store.uploads.append(session, 0, pieces(SMALL[:20]))
+    stage.note(Opened(session, SMALL, 20))
+    disk.left, disk.cuts_fail = 0, cuts_fail
+    first = asyncio.create_task(store.uploads.append(session, 20, pieces(SMALL[20:60])))
+    await asyncio.to_thread(disk.reached.wait, 10)
+    found = await store.uploads.get(session)
+    assert (found.offset, found.is_held) == (60, True)
+    before = await store.index.read(partial(upload_epoch, session=session))
+    second = asyncio.create_task(store.uploads.append(session, 60, pieces(SMALL[60:90])))
+    while await store.index.read(partial(upload_epoch, session=session)) == before:
+        await asyncio.sleep(0)
+    disk.taken.set()
+    with pytest.raises(StoreError, match="sync"):
+        await first
+    with pytest.raises(OffsetConflict) as refused:
+        await second
+    assert refused.value.actual == 20
+    stage.note(Closed(session))
+    assert (await store.uploads.append(session, 20, pieces(SMALL[20:]))).is_finished
+    stage.note(Kept(SMALL))

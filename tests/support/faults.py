@@ -181,6 +181,12 @@ class FaultyStagedWriter:
     async def sync(self) -> int:
         return await self._faults.around("sync", self._inner.sync)
 
+    async def sync_locked(self, fence: Callable[[], None]) -> int:
+        return await self._faults.around("sync", lambda: self._inner.sync_locked(fence))
+
+    async def unlock(self) -> None:
+        await self._inner.unlock()
+
     async def promote(self, digest: Digest, stranger: str | None = None) -> bool:
         return await self._faults.around("promote", lambda: self._inner.promote(digest, stranger))
 
