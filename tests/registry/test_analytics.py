@@ -466,9 +466,9 @@ async def test_the_oldest_come_first_a_page_at_a_time(
 
 async def test_what_is_old_is_found_by_indexes(registry: Registry) -> None:
     for has_place in (False, True):
-        plan = await plan_of(registry.store.index, retraining._page(has_place, False))
+        plan = await plan_of(registry.store.index, retraining._page(has_place, ""))
         assert not scanned(plan), plan
-        assert any("COVERING INDEX models_by_activity" in step for step in plan), plan
+        assert any("COVERING INDEX models_by_training" in step for step in plan), plan
         assert len([step for step in plan if step.startswith("SEARCH models USING P")]) == 1
         for index in ("versions_of_model_by_creation", "runs_by_model"):
             assert any(f"{index} (model=?" in step for step in plan), plan

@@ -11,7 +11,6 @@ from typing import Any, Final, TypeAlias
 from unittest.mock import AsyncMock
 
 import pytest
-from sqlalchemy import Table, Text
 
 from registry.catalog import audit as audit_rows
 from registry.catalog import visible
@@ -61,49 +60,13 @@ from registry.catalog.webhooks import webhooks_before
 from registry.domain.principals import Visibility
 from store.digest import Digest
 from store.index.schema import refs
-from tests.support.steps import CountedTx
+from tests.support.steps import CountedTx, put
 
 SEEN: Final = 7
 MANY: Final = 300
 BLOB: Final = Digest.of(b"what everybody has")
 READER: Final = Visibility(False, frozenset(("nsp_seen", "usr_reader")), frozenset(("public",)))
 WORDS: Final = READER.seen
-
-_FIXED: Final[dict[str, Any]] = {
-    "kind": "model",
-    "visibility": "private",
-    "owner_kind": "user",
-    "status": "registered",
-    "risk_level": "medium",
-    "tier": "hot",
-    "type": "production",
-    "aliases": "[]",
-    "statuses": '["production"]',
-    "rules": "{}",
-    "tags": "{}",
-    "config": "{}",
-    "events": "[]",
-    "protect_statuses": "[]",
-    "protect_tags": "[]",
-    "active": 1,
-}
-
-
-def put(tx: CountedTx, table: Table, **said: Any) -> None:
-    """A row with what is said; the rest is as little as the table takes."""
-    values: dict[str, Any] = {}
-    for column in table.c:
-        if column.name in said:
-            values[column.name] = said[column.name]
-        elif column.name in _FIXED and not column.nullable:
-            values[column.name] = _FIXED[column.name]
-        elif not column.nullable and column.server_default is None:
-            values[column.name] = "x" if isinstance(column.type, Text) else 0
-    names = ", ".join(f'"{name}"' for name in values)
-    marks = ", ".join("?" * len(values))
-    tx.connection.execute(
-        f"INSERT INTO {table.name} ({names}) VALUES ({marks})", tuple(values.values())
-    )
 
 
 def fill(tx: CountedTx, number: int, space: str, at: int) -> None:
@@ -292,3 +255,16 @@ async def test_whatever_leads_a_list_its_rows_are_the_same(
     one_by_one = await question(much)
 
     assert along_few == along_filter == one_by_one
+
+
+async def test_a_page_of_models_to_train_again_costs_what_it_holds(
+    worlds: tuple[CountedTx, CountedTx],
+) -> None:
+    """For who sees everything, however many models there are."""
+    steps = []
+    for tx in worlds:
+        tx.steps = 0
+        assert len(await aged_models(tx, 10**9, None, PAGE, seen=None)) == PAGE
+        steps.append(tx.steps)
+
+    assert abs(steps[0] - steps[1]) < PAGE, "other models have other names"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
+
+from sqlalchemy import Table, Text
 
 from registry.catalog.migrations import CHAINS
 from store.index.driver import sqlite
@@ -52,3 +54,40 @@ class CountedTx:
 
     async def run_many(self, statement: Statement, rows: Iterable[Mapping[str, Any]], /) -> None:
         self.connection.executemany(statement.sqlite, rows)
+
+
+_FIXED: Final[dict[str, Any]] = {
+    "kind": "model",
+    "visibility": "private",
+    "owner_kind": "user",
+    "status": "registered",
+    "risk_level": "medium",
+    "tier": "hot",
+    "type": "production",
+    "aliases": "[]",
+    "statuses": '["production"]',
+    "rules": "{}",
+    "tags": "{}",
+    "config": "{}",
+    "events": "[]",
+    "protect_statuses": "[]",
+    "protect_tags": "[]",
+    "active": 1,
+}
+
+
+def put(tx: CountedTx, table: Table, **said: Any) -> None:
+    """A row with what is said; the rest is as little as the table takes."""
+    values: dict[str, Any] = {}
+    for column in table.c:
+        if column.name in said:
+            values[column.name] = said[column.name]
+        elif column.name in _FIXED and not column.nullable:
+            values[column.name] = _FIXED[column.name]
+        elif not column.nullable and column.server_default is None:
+            values[column.name] = "x" if isinstance(column.type, Text) else 0
+    names = ", ".join(f'"{name}"' for name in values)
+    marks = ", ".join("?" * len(values))
+    tx.connection.execute(
+        f"INSERT INTO {table.name} ({names}) VALUES ({marks})", tuple(values.values())
+    )

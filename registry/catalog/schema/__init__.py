@@ -60,6 +60,7 @@ from registry.catalog.schema.runs import (
 )
 from registry.catalog.schema.search import model_grams, model_words, search_documents
 from registry.catalog.schema.serving import deployment_events, deployments, environments
+from registry.catalog.schema.training import TRIGGERS as TRAINING_TRIGGERS
 from registry.catalog.schema.trust import reviews, scores
 from registry.catalog.schema.usage import namespace_usage
 from registry.catalog.schema.versions import (
@@ -74,6 +75,7 @@ from registry.catalog.schema.webhooks import deliveries, webhooks
 
 __all__ = [
     "SCHEMA_NUMBER",
+    "TRAINING_TRIGGERS",
     "alias_events",
     "aliases",
     "audit",

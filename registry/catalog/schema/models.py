@@ -132,6 +132,8 @@ models = Table(
     # How many of its versions live.
     Column("version_count", BigInteger, nullable=False, server_default="0"),
     Column("changes", BigInteger, nullable=False, server_default="1"),
+    # See `registry.catalog.schema.training`; NULL: never.
+    Column("trained_at", BigInteger),
     CheckConstraint("length(name) BETWEEN 1 AND 200", name="model_name"),
     CheckConstraint("kind IN ('model', 'dataset', 'generic')", name="model_kind"),
     CheckConstraint("visibility IN ('public', 'internal', 'private')", name="model_visibility"),
@@ -163,6 +165,15 @@ live_index("models_by_activity", models.c.active, models.c.folded)
 live_index("models_by_kind", models.c.kind, models.c.folded)
 # Of deleted ones too: what belonged to them is still listed, to who saw them.
 Index("models_by_visibility", models.c.visibility, models.c.deleted_at, models.c.folded)
+# Those that may need to be trained again, the oldest first.
+Index(
+    "models_by_training",
+    models.c.kind,
+    models.c.active,
+    models.c.deleted_at,
+    models.c.trained_at,
+    models.c.id,
+)
 # Whether a namespace holds a model of a level.
 live_index("models_by_access", models.c.namespace, models.c.visibility)
 Index(
