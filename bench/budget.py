@@ -28,7 +28,7 @@ import platform
 import selectors
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from importlib.metadata import version
 from pathlib import Path
@@ -131,8 +131,16 @@ def _digest(number: int) -> str:
     return f"sha256:{hashlib.sha256(_body(number)).hexdigest()}"
 
 
-def _get(target: str) -> Ask:
-    return lambda connection, _: connection.ask("GET", target, expect=(200,))
+def _get(target: str, headers: Mapping[str, str] | None = None, *, status: int = 200) -> Ask:
+    return lambda connection, _: connection.ask("GET", target, headers, expect=(status,))
+
+
+_ANEW: Final = {"Cache-Control": "no-cache"}
+"""A header that no answer that repeats is given for, so that the handler must make it."""
+
+_PART: Final = {"Range": f"bytes=1000-{1000 + (64 << 10) - 1}"}
+_LARGE: Final = b"%08d" % 0 * (512 << 7)
+_LARGE_DIGEST: Final = f"sha256:{hashlib.sha256(_LARGE).hexdigest()}"
 
 
 def _post(target: str, make: Callable[[int], object], *, status: int = 201) -> Ask:
@@ -155,6 +163,7 @@ def _put_again(connection: Connection, _: int) -> object:
 def _prepare(connection: Connection) -> str:
     """A model with a version of one file, and a run; returns the run's id."""
     connection.ask("PUT", f"/blobs/{_digest(1)}", None, _body(1), expect=(201,))
+    connection.ask("PUT", f"/blobs/{_LARGE_DIGEST}", None, _LARGE, expect=(201,))
     wish = {"label": "1.0.0", "files": [{"path": "weights", "digest": _digest(1)}], "publish": True}
     connection.ask("POST", "/api/v1/models", _JSON, b'{"name":"bert"}', expect=(201,))
     connection.ask("POST", _VERSIONS, _JSON, json.dumps(wish).encode(), expect=(201,))
@@ -174,14 +183,19 @@ def _paths(run: str) -> dict[str, Ask]:
 
     return {
         "GET a blob of 4 KiB": _get(f"/blobs/{_digest(1)}"),
+        "GET a blob of 4 KiB, anew": _get(f"/blobs/{_digest(1)}", _ANEW),
+        "GET 64 KiB of a blob": _get(f"/blobs/{_LARGE_DIGEST}", _PART, status=206),
         "HEAD a blob": lambda connection, _: connection.ask(
             "HEAD", f"/blobs/{_digest(1)}", expect=(200,)
         ),
         "PUT a blob of 4 KiB": _put,
         "PUT a stored blob": _put_again,
         "GET a file by alias": _get("/models/bert/latest/weights"),
+        "GET a file by alias, anew": _get("/models/bert/latest/weights", _ANEW),
         "GET a model": _get("/api/v1/models/bert"),
+        "GET a model, anew": _get("/api/v1/models/bert", _ANEW),
         "GET a version": _get(f"{_VERSIONS}/1.0.0"),
+        "GET a version, anew": _get(f"{_VERSIONS}/1.0.0", _ANEW),
         "list models": _get("/api/v1/models"),
         "create a model": _post("/api/v1/models", lambda number: {"name": f"model-{number}"}),
         "register a version": _post(_VERSIONS, version_of),
