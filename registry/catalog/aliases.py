@@ -100,6 +100,11 @@ _EVENTS = Statement(
     .order_by(alias_events.c.id.desc())
     .limit(bindparam("limit"))
 )
+_LAST_TIME = Statement(
+    select(alias_events.c.created_at).where(*_OF_ALIAS).order_by(alias_events.c.id.desc()).limit(1)
+)
+"""Without bounds that are bound: SQLite plans those anew each time, which took 25 of 32 us."""
+
 _EVENT = Statement(select(*_EVENT_COLUMNS).where(*_OF_ALIAS, alias_events.c.id == bindparam("id")))
 _EVENT_AT = Statement(
     select(*_EVENT_COLUMNS)
@@ -196,8 +201,8 @@ async def write_move(
     """
     key = fold(name)
     before = None if found is None else found.revision
-    last = await last_alias_event(tx, model_id, key)
-    now = tx.now if last is None else max(tx.now, last.created_at)
+    last = await tx.one(_LAST_TIME, model=model_id, folded=key)
+    now = tx.now if last is None else max(tx.now, last[0])
     values = {"held": int(is_held), "now": now, "actor": actor}
     if to is None:
         await tx.run(_DELETE, model_=model_id, folded_=key)

@@ -273,6 +273,7 @@ class _On:
             .order_by(table.c.key)
             .limit(bindparam("limit"))
         )
+        self.all = Statement(taggings.order_by(table.c.key))
         self.find = Statement(taggings.where(table.c.key == bindparam("key_")))
         self.count = Statement(select(func.count()).select_from(table).where(of))
         self.delete = Statement(delete(table).where(of, table.c.key == bindparam("key_")))
@@ -403,9 +404,7 @@ async def is_tag_used(tx: Tx, id: str) -> bool:
     return row is not None and bool(row[0])
 
 
-async def tags_of_model(
-    tx: Tx, model_id: str, *, after: str = "", limit: int = 1000
-) -> list[Tagging]:
+async def tags_of_model(tx: Tx, model_id: str, *, after: str, limit: int) -> list[Tagging]:
     """A page of a model's tags in order of folded key."""
     rows = await tx.all(_ON_MODEL.page, model_=model_id, after=after, limit=limit)
     return [_tagging(row) for row in rows]
@@ -415,8 +414,13 @@ async def tags_of_models(tx: Tx, ids: Sequence[str]) -> dict[str, list[Tagging]]
     """All tags of some models, each model's in order of folded key."""
     found: dict[str, list[Tagging]] = {id: [] for id in ids}
     for id, *row in await tx.all(_OF_MODELS, models=msgspec.json.encode(ids).decode()):
-        found[id].append(_tagging(row))
+        found[id].append(_tagging(tuple(row)))
     return found
+
+
+async def all_tags_of_model(tx: Tx, model_id: str) -> list[Tagging]:
+    """In order of folded key; there are at most `registry.domain.tags.MOST_TAGS`."""
+    return [_tagging(row) for row in await tx.all(_ON_MODEL.all, model_=model_id)]
 
 
 async def find_model_tagging(tx: Tx, model_id: str, key: str) -> Tagging | None:
@@ -455,12 +459,15 @@ async def rename_in_tags(tx: Tx, model_id: str, name: str) -> None:
     await tx.run(_RENAME, model_=model_id, name=name)
 
 
-async def tags_of_version(
-    tx: Tx, version_id: str, *, after: str = "", limit: int = 1000
-) -> list[Tagging]:
+async def tags_of_version(tx: Tx, version_id: str, *, after: str, limit: int) -> list[Tagging]:
     """A page of a version's tags in order of folded key."""
     rows = await tx.all(_ON_VERSION.page, version_=version_id, after=after, limit=limit)
     return [_tagging(row) for row in rows]
+
+
+async def all_tags_of_version(tx: Tx, version_id: str) -> list[Tagging]:
+    """In order of folded key; there are at most `registry.domain.tags.MOST_TAGS`."""
+    return [_tagging(row) for row in await tx.all(_ON_VERSION.all, version_=version_id)]
 
 
 async def find_version_tagging(tx: Tx, version_id: str, key: str) -> Tagging | None:

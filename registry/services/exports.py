@@ -35,7 +35,7 @@ from registry.catalog.lineage import Around, edges_above
 from registry.catalog.metrics import metrics_after
 from registry.catalog.reviews import reviews_before
 from registry.catalog.scores import latest_scores
-from registry.catalog.tags import tags_of_version
+from registry.catalog.tags import all_tags_of_version
 from registry.catalog.trees import tree_files_after
 from registry.catalog.versions import find_details, find_version_anywhere
 from registry.domain import exports, tars
@@ -261,7 +261,7 @@ async def _version(tx: Tx, principal: Principal, version: Version) -> VersionDoc
     if about.burnt:
         return about
     details = await find_details(tx, version.id)
-    tags = await tags_of_version(tx, version.id)
+    tags = await all_tags_of_version(tx, version.id)
     return msgspec.structs.replace(
         about,
         **facts_of(version, details),

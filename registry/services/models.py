@@ -27,8 +27,8 @@ from registry.catalog.namespaces import find_namespace_by_id
 from registry.catalog.search import reindex
 from registry.catalog.tag_lives import begin_in_tags, end_in_tags
 from registry.catalog.tags import (
+    all_tags_of_model,
     rename_in_tags,
-    tags_of_model,
     tags_of_models,
 )
 from registry.domain.expectations import ANYTHING, Expected
@@ -136,7 +136,7 @@ async def full_model(tx: Tx, model: Model) -> FullModel:
         model,
         namespace,
         await team_of(tx, model.team_id),
-        await tags_of_model(tx, model.id),
+        await all_tags_of_model(tx, model.id),
     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from registry.catalog.audit import Entry, record
 from registry.catalog.models import find_model_by_id
-from registry.catalog.tags import tags_of_version
+from registry.catalog.tags import all_tags_of_version
 from registry.catalog.version_lists import (
     ANY,
     COUNTED,
@@ -51,7 +51,6 @@ FIRST: Final = 2**62
 """Above every number: where a list of a model's versions begins."""
 
 _EVERY_LABEL: Final = Range((Span("", "~"),), (Span("", "~"),))
-_MOST_TAGS: Final = 1000
 
 
 class FullVersion(msgspec.Struct, frozen=True):
@@ -122,7 +121,7 @@ async def full_version(tx: Tx, model: Model, version: Version) -> FullVersion:
         model,
         version,
         await find_details(tx, version.id),
-        await tags_of_version(tx, version.id, after="", limit=_MOST_TAGS),
+        await all_tags_of_version(tx, version.id),
     )
 
 
