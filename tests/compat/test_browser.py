@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    with running_browser(tmp_path, "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1") as driver:
+        yield driver
+
+
+@contextmanager
+def running_browser(tmp_path: Path, rules: str) -> Iterator[webdriver.Chrome]:
+    """Chromium, for which names lead where the rules say."""
     assert BROWSER is not None, "install chromium"
     assert DRIVER is not None, "install chromium-driver"
     options = Options()
@@ -58,7 +66,7 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
         "--disable-background-networking",
         "--disable-component-update",
         "--no-first-run",
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        f"--host-resolver-rules={rules}",
         f"--user-data-dir={tmp_path / 'profile'}",
         "--window-size=1400,1000",
     ):
