@@ -12,6 +12,7 @@ import re
 import shlex
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,8 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     environment = describe(settings, contenders, skipped)
     _print(report.environment_lines(environment))
 
+    started = time.monotonic()
+
     def finished(scenario: Scenario, runs: list[Run]) -> None:
-        _print(["", *report.scenario_lines(scenario, runs)])
+        nonlocal started
+        took, started = time.monotonic() - started, time.monotonic()
+        _print(["", *report.scenario_lines(scenario, runs), f"  {scenario.name} took {took:.0f} s"])
 
     def missing(scenario: Scenario, why: str) -> None:
         _print(["", f"{scenario.name}: skipped, {why}"])

@@ -43,6 +43,8 @@ def replaced(document: str, text: str) -> str:
 
 
 def tables(kept: Sequence[tuple[Environment | None, Sequence[Run]]]) -> Iterator[str]:
+    yield "![every ratio to a peer](side-by-side.svg)"
+    yield ""
     environments = [environment for environment, _ in kept if environment is not None]
     for name, version in {k: v for each in environments for k, v in each.versions.items()}.items():
         yield f"- {name}: {version}"
