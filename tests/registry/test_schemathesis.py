@@ -20,12 +20,14 @@ import time
 import warnings
 from collections.abc import Iterator
 from typing import Any, Final
+from unittest import mock
 
 import hypothesis
 import pytest
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase
+from hypothesis.internal.conjecture import engine
 from schemathesis.checks import not_a_server_error
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.failures import Failure, FailureGroup
@@ -72,6 +74,11 @@ MODES: Final = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 MOST_FAILURES: Final = 5
 CASES_OF_A_ROUND: Final = 5
 """Few, since the time is looked at between rounds alone."""
+PATIENCE: Final = 60
+"""Attempts in vain to make a first case, where Hypothesis would try for half a second of CPU.
+
+Every operation of which something can be wrong needs less than 20.
+"""
 MOST_ADDRESS: Final = 7_900
 """Of longer ones the HTTP parser says 400 in plain text, before there is any route."""
 
@@ -235,7 +242,8 @@ def ask_some(talk: Talk, operation: Any, mode: GenerationMode, seed: int) -> Non
         talk.ask(case, is_bad=mode.is_negative)
 
     try:
-        ask()
+        with mock.patch.object(engine, "INVALID_THRESHOLD_BASE", PATIENCE, create=True):
+            ask()
     except hypothesis.errors.Unsatisfiable:
         return  # an operation without anything that could be wrong
 

@@ -340,6 +340,42 @@ def test_merging_equal_states_leaves_no_order_out(room: Room) -> None:
     assert ends[0] == ends[1]
 
 
+@pytest.mark.parametrize(
+    ("names", "start", "preemptions"),
+    [
+        (("collect", "undo", "dedup"), "collected", 1),
+        (("collect", "undo"), "damaged_unreferenced", 2),
+        (("collect", "publish"), "unreferenced", 2),
+    ],
+)
+def test_what_is_not_tried_twice_is_reached_all_the_same(
+    room: Room,
+    monkeypatch: pytest.MonkeyPatch,
+    names: tuple[str, ...],
+    start: str,
+    preemptions: int,
+) -> None:
+    """With few pre-emptions: in every state through which executing everything comes."""
+    actors = named(names)
+    state = room.state
+    reached: set[int] = set()
+
+    def remembered() -> int:
+        now = state()
+        reached.add(now)
+        return now
+
+    monkeypatch.setattr(room, "state", remembered)
+    found = []
+    with room.prepared(STARTS[start]):
+        for merging in (True, False):
+            reached.clear()
+            explore(room, actors, lambda _: None, preemptions=preemptions, merging=merging)
+            found.append(set(reached))
+
+    assert found[0] == found[1]
+
+
 # The suite can fail.
 
 

@@ -13,7 +13,9 @@ when nobody else can move; so waiting costs nothing, and polling in vain is not 
 so far, so two prefixes that lead to the same store and the same answers for everyone have the same
 continuations: those are tried once, and `Explored.schedules` counts every order that is covered.
 With `preemptions`, only orders are tried that take the turn from an actor who could go on at most
-so many times.
+so many times. A state is then tried again only if it is reached in a way that leaves more to do:
+whatever follows with `n` pre-emptions spent and some actor on turn can follow, too, where another
+one is on turn and fewer than `n` were spent.
 """
 
 from __future__ import annotations
@@ -30,7 +32,6 @@ from collections.abc import (
     Generator,
     Iterator,
     Mapping,
-    Sequence,
 )
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -124,7 +125,10 @@ class Outcome(msgspec.Struct):
 
 
 class Explored(msgspec.Struct):
-    """How much was tried. `schedules` counts orders; `runs` those that had to be executed."""
+    """How much was tried. `schedules` counts orders; `runs` those that had to be executed.
+
+    Where pre-emptions are bounded, no others are counted.
+    """
 
     schedules: int = 0
     runs: int = 0
@@ -175,14 +179,18 @@ class Room:
         """Bring the store into a start state; schedules inside begin there."""
         self.index.begin()
         try:
-            start = self._run(self._prepare(prepare))
-            self._start = (
-                dict(self.blobs.blobs),
-                dict(self.blobs.aside),
-                dict(self.cold_files.files),
-            )
-            self.index.keep()
-            yield start
+            with (
+                mock.patch("asyncio.sleep", self.sleep),
+                mock.patch("secrets.token_hex", self.token),
+            ):
+                start = self._loop.run_until_complete(self._prepare(prepare))
+                self._start = (
+                    dict(self.blobs.blobs),
+                    dict(self.blobs.aside),
+                    dict(self.cold_files.files),
+                )
+                self.index.keep()
+                yield start
         finally:
             self.index.rollback()
             self._restore(({}, {}, {}))
@@ -198,7 +206,7 @@ class Room:
         self._tokens = {}
         self._order = []
         self.lock = MoveLock(None)
-        results = self._run(self._all(actors))
+        results = self._loop.run_until_complete(self._all(actors))
         outcome = None
         if not self._is_over:
             picture = picture_in_memory(self.blobs, self.index.picture(), self.cold_files)
@@ -211,8 +219,7 @@ class Room:
         """What the rest of the schedule can depend on, as one number."""
         return hash(
             (
-                repr(self.index.picture()),
-                repr(self.index.leases()),
+                self.index.state(),
                 frozenset(self.blobs.blobs),
                 frozenset(self.blobs.aside),
                 frozenset(self.cold_files.files),
@@ -253,13 +260,6 @@ class Room:
         actor = _ACTOR.get()
         count = next(self._tokens.setdefault(actor, itertools.count()))
         return hashlib.sha256(f"{actor} {count}".encode()).hexdigest()[: 2 * size]
-
-    def _run(self, work: Awaitable[T]) -> T:
-        with (
-            mock.patch("asyncio.sleep", self.sleep),
-            mock.patch("secrets.token_hex", self.token),
-        ):
-            return self._loop.run_until_complete(work)
 
     async def _prepare(self, prepare: Callable[[Worker], Awaitable[T]]) -> T:
         worker = Worker(self)
@@ -335,7 +335,7 @@ class _Step(msgspec.Struct, frozen=True):
 
 
 class _Exploration:
-    """Depth first, by running each prefix again from the start state."""
+    """By running each prefix again from the start state: depth first, fewest pre-emptions first."""
 
     def __init__(
         self,
@@ -351,19 +351,24 @@ class _Exploration:
         self._check = check
         self._bound = preemptions
         self._children: dict[int, dict[str, int]] = {}
-        self._todo: list[tuple[str, ...]] = [()]
+        self._ways: dict[int, dict[str | None, int]] = {}
+        """How each state was reached: who was on turn, and how many pre-emptions were spent."""
+        self._todo: list[list[tuple[str, ...]]] = [[()], *([] for _ in range(preemptions or 0))]
+        """By the pre-emptions that a prefix spends, where they are counted."""
         self._root: int | None = None
         self._begin(())
 
     def run(self) -> Explored:
         runs = 0
-        while self._todo:
-            self._begin(self._todo.pop())
+        while (prefixes := next(filter(None, self._todo), None)) is not None:
+            self._begin(prefixes.pop())
             outcome = self._room.play(self._actors, self._choose)
             runs += 1
             if outcome is not None:
                 self._arrive(_END)
                 _checked(self._check, outcome)
+        if self._bound is not None:
+            return Explored(runs, runs, len(self._ways))
         assert self._root is not None
         return Explored(_count(self._children, self._root), runs, len(self._children))
 
@@ -385,26 +390,38 @@ class _Exploration:
         names = sorted(names, key=lambda name: name != self._mover)
         depth = len(self._taken)
         state = None
-        if depth >= len(self._prefix) - 1:
-            bounded = None if self._bound is None else (self._mover, self._used)
+        if depth >= len(self._prefix) - (self._bound is None):
             apart = None if self._merging else tuple(self._taken)
-            state = hash((self._room.state(), bounded, apart))
+            state = hash((self._room.state(), apart))
         if depth < len(self._prefix):
             chosen = self._prefix[depth]
             assert chosen in names, "the actors are not deterministic"
         else:
             assert state is not None
             self._arrive(state)
-            if state in self._children:
+            if self._is_covered(state, names):
                 return None
             allowed = [name for name in names if self._is_allowed(name, names)]
             self._children[state] = {}
-            self._todo.extend((*self._taken, other) for other in allowed[1:])
+            for other in allowed[1:]:
+                spent = 0 if self._bound is None else self._used + self._preempts(other, names)
+                self._todo[spent].append((*self._taken, other))
             chosen = allowed[0]
         if state is not None:
             self._last = _Step(state, chosen)
         self._taken.append(chosen)
         return chosen
+
+    def _is_covered(self, state: int, names: list[str]) -> bool:
+        """Whether all that can follow was to be tried when this state was reached before."""
+        if self._bound is None:
+            return state in self._children
+        mover = self._mover if self._mover in names else None  # else anybody's turn is free
+        ways = self._ways.setdefault(state, {})
+        if any(used + (one not in (mover, None)) <= self._used for one, used in ways.items()):
+            return True
+        ways[mover] = self._used
+        return False
 
     def _preempts(self, chosen: str, names: list[str]) -> bool:
         return chosen != self._mover and self._mover in names
@@ -413,6 +430,8 @@ class _Exploration:
         return self._bound is None or self._used + self._preempts(name, names) <= self._bound
 
     def _arrive(self, state: int) -> None:
+        if self._bound is not None:
+            return
         if self._last is not None:
             self._children[self._last.state][self._last.actor] = state
         elif self._root is None:
@@ -571,11 +590,12 @@ class _GatedIndex:
         return await self._pass("look", unit)
 
     def read_blocking(self, unit: Unit[T]) -> T:
-        return self._room.index.apply(unit)
+        return self._room.index.read(unit)
 
     async def _pass(self, name: str, unit: Unit[T]) -> T:
         async def apply() -> T:
-            return self._room.index.apply(unit)
+            index = self._room.index
+            return index.apply(unit) if name == "run" else index.read(unit)
 
         return await _passed(self._room, f"{name} {_name_of(unit)}", apply)
 
@@ -605,21 +625,26 @@ class _InlineIndex:
         create_blocking(self._connection, (STORE,))
         self._transaction = Transaction(self._connection, None, is_reader=False)
         self._transaction.now = NOW
+        self._seen: tuple[dict[str, list[tuple[Any, ...]]], int] | None = None
+        """What is in it, with a number for it, until something changes."""
 
     def begin(self) -> None:
         self._transaction.control("BEGIN")
 
     def rollback(self) -> None:
         self._transaction.control("ROLLBACK")
+        self._seen = None
 
     def keep(self) -> None:
         self._transaction.control("SAVEPOINT start")
 
     def restart(self) -> None:
         self._transaction.control("ROLLBACK TO start")
+        self._seen = None
 
     def apply(self, unit: Unit[T]) -> T:
         self._transaction.control("SAVEPOINT unit")
+        changes = self._connection.total_changes
         try:
             return driver.drive(unit, self._transaction)
         except BaseException:
@@ -627,13 +652,31 @@ class _InlineIndex:
             raise
         finally:
             self._transaction.control("RELEASE unit")
+            if self._connection.total_changes != changes:
+                self._seen = None
+
+    def read(self, unit: Unit[T]) -> T:
+        """Apply a unit that changes nothing, so there is nothing to take back."""
+        changes = self._connection.total_changes
+        try:
+            return driver.drive(unit, self._transaction)
+        finally:
+            assert self._connection.total_changes == changes, f"{_name_of(unit)} only reads"
 
     def picture(self) -> dict[str, list[tuple[Any, ...]]]:
-        execute = self._connection.execute
-        return {name: execute(query.sqlite).fetchall() for name, query in STATEMENTS.items()}
+        return self._look()[0]
 
-    def leases(self) -> Sequence[Any]:
-        return self._connection.execute("SELECT digest, holder FROM leases").fetchall()
+    def state(self) -> int:
+        """All that is in it, as one number."""
+        return self._look()[1]
+
+    def _look(self) -> tuple[dict[str, list[tuple[Any, ...]]], int]:
+        if self._seen is None:
+            execute = self._connection.execute
+            found = {name: execute(query.sqlite).fetchall() for name, query in STATEMENTS.items()}
+            leases = execute("SELECT digest, holder FROM leases").fetchall()
+            self._seen = found, hash((repr(found), repr(leases)))
+        return self._seen
 
     def close(self) -> None:
         self._connection.close()
