@@ -75,6 +75,9 @@ ONE_THREAD_BYTES: Final = 128 << 10
 
 RECHECK_BATCHES: Final = 64
 
+MOST_RESERVED: Final = 10
+"""The reserve's bytes are at most this part of the disk."""
+
 UNASKED_BYTES: Final = 64 << 10
 SPARE_BYTES: Final = 4 << 20
 ASK_AGAIN_SECONDS: Final = 0.1
@@ -86,6 +89,10 @@ class Reserve(msgspec.Struct, frozen=True):
 
     bytes: int = 1 << 30
     share: float = 0.01
+
+    def of(self, disk_bytes: int) -> int:
+        """How much that is of a disk: of a small one the bytes might be more than there is."""
+        return max(min(self.bytes, disk_bytes // MOST_RESERVED), int(disk_bytes * self.share))
 
 
 class Intake:
@@ -111,8 +118,7 @@ class Intake:
             self._spare_bytes -= size_bytes or 0
             return
         free, total = await self._blobs.free_bytes()
-        reserve = max(self._reserve.bytes, int(total * self._reserve.share))
-        left = free - (size_bytes or 0) - reserve
+        left = free - (size_bytes or 0) - self._reserve.of(total)
         if left < 0:
             raise StorageFull(size_bytes)
         self._spare_bytes = min(left // 8, SPARE_BYTES)

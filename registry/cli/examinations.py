@@ -31,6 +31,7 @@ from registry.client.connection import checked_url, masked
 from registry.client.errors import NotARegistry
 from registry.config import Config
 from store import durable, layout
+from store.batches import Reserve
 from store.errors import StoreError
 from store.gc import COLLECTION_OFF
 from store.index import driver
@@ -149,7 +150,7 @@ def space(root: Path, settings: Config) -> Finding:
     """Room for blobs above what is kept for the index, and for names."""
     facts = os.statvfs(root)
     free, total = facts.f_bavail * facts.f_frsize, facts.f_blocks * facts.f_frsize
-    reserve = max(settings.store.reserve_bytes, int(total * settings.store.reserve_share))
+    reserve = Reserve(settings.store.reserve_bytes, settings.store.reserve_share).of(total)
     found = f"{size(free)} of {size(total)} free, {size(reserve)} kept in reserve"
     if free < reserve:
         return failure("space", found, "uploads are refused: free some space, or digestry gc")

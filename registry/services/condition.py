@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from store.batches import Reserve
 from store.digest import EMPTY
 from store.errors import StoreError
 from store.index.blobs import blob_totals, find_blob
@@ -44,8 +45,7 @@ class Condition:
 
     def __init__(self, store: Store, *, reserve_bytes: int, reserve_share: float) -> None:
         self._store = store
-        self._reserve_bytes = reserve_bytes
-        self._reserve_share = reserve_share
+        self._reserve = Reserve(reserve_bytes, reserve_share)
         self._totals = Totals()
         self._space = Space(0, 0, 0)
         self._counted_at = -FRESH_SECONDS
@@ -84,8 +84,7 @@ class Condition:
     async def space(self) -> Space:
         free, total = await self._store.blobs.free_bytes()
         unbounded = total >= 2**63
-        reserve = 0 if unbounded else max(self._reserve_bytes, int(total * self._reserve_share))
-        self._space = Space(free, total, reserve)
+        self._space = Space(free, total, 0 if unbounded else self._reserve.of(total))
         return self._space
 
     def last_space(self) -> Space:

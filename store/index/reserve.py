@@ -24,13 +24,16 @@ FIRST_BYTES: Final = 1 << 20
 """Held from the first commit on."""
 
 FULL_BYTES: Final = 24 << 20
-"""Held once the WAL has grown: more than writers let it grow to, and with it what a checkpoint may
-add to the database file."""
+LEAST_FULL_BYTES: Final = 3 << 20
+SHARE: Final = 64
+"""Held once the WAL has grown: this part of the disk within these bounds. It is more than writers
+let the WAL grow to, and with it what a checkpoint may add to the database file."""
 
 ROOM_BYTES: Final = FIRST_BYTES // 2
 """So far the database file may grow on a full disk for what makes room: rows of quarantine, say."""
 
 _PLENTY: Final = 4
+"""So many times what is to be held must be free, or nothing is."""
 
 
 class Reserve:
@@ -38,6 +41,11 @@ class Reserve:
 
     def __init__(self, index: Path) -> None:
         self._path = f"{index}-reserve"
+        disk = os.statvfs(index.parent)
+        share = disk.f_blocks * disk.f_frsize // SHARE
+        self.full_bytes = max(LEAST_FULL_BYTES, min(FULL_BYTES, share))
+        self.wal_bytes = self.full_bytes * 2 // 3
+        """So far writers may let the WAL grow."""
 
     def hold(self, *, wal_bytes: int) -> bool:
         """Hold what a WAL of that size asks for, if the disk has plenty.
@@ -45,7 +53,7 @@ class Reserve:
         False: the reserve was released and cannot be had back yet.
         """
         held = self._held_bytes()
-        wanted = FIRST_BYTES if wal_bytes <= FIRST_BYTES // 2 else FULL_BYTES
+        wanted = FIRST_BYTES if wal_bytes <= FIRST_BYTES // 2 else self.full_bytes
         if held is None or held < wanted:
             with suppress(OSError):  # a reserve that cannot be had is no reason not to work
                 self._take(held or 0, wanted)

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from sys import maxsize
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from store.clock import Clock
@@ -52,7 +53,7 @@ BATCH_UNITS: Final = 256
 WAL_LIMIT_BYTES: Final = 16 << 20
 """From here on writers checkpoint themselves, which slows them: back-pressure for a slow leader.
 
-Less than the reserve, so that with its blocks the checkpoint on a full disk can finish."""
+Earlier where the reserve is small: with its blocks the checkpoint on a full disk must finish."""
 
 _MOST_PAGES: Final = 0xFFFFFFFE
 
@@ -265,7 +266,7 @@ class Writer:
     def _adapt(self) -> None:
         """Do what the length of the WAL and the state of the reserve ask for, before a batch."""
         wal_bytes = driver.wal_bytes(self._path)
-        if wal_bytes > WAL_LIMIT_BYTES:
+        if wal_bytes > min(WAL_LIMIT_BYTES, self._reserve.wal_bytes if self._reserve else maxsize):
             self._force_checkpoint()
         if self._reserve is not None:
             self._freeze(is_frozen=not self._reserve.hold(wal_bytes=wal_bytes))

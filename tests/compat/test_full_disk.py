@@ -11,7 +11,7 @@ import pytest
 from tests.support import small_disk
 from tests.support.servers import ROOT, environment
 
-MOUNT = 'mount -t tmpfs -o size=256m none "$1" && exec "$2" -m "$3" "$1"'
+MOUNT = 'mount -t tmpfs -o size=96m none "$1" && exec "$2" -m "$3" "$1"'
 
 
 def test_a_full_disk_refuses_uploads_and_nothing_that_makes_room(tmp_path: Path) -> None:

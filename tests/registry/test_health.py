@@ -75,7 +75,7 @@ class TestOnADisk:
 class TestBelowTheReserve:
     @pytest.fixture
     def config(self) -> Config:
-        return Config(store=StoreConfig(reserve_bytes=2**52))
+        return Config(store=StoreConfig(reserve_share=1.0))
 
     async def test_the_server_is_not_ready(self, client: aiohttp.ClientSession) -> None:
         assert await faults(client) == (503, {"space"})

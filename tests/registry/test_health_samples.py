@@ -20,6 +20,7 @@ from registry.services import health_history
 from registry.services import health_samples as module
 from registry.services.growth import Growth
 from registry.services.health_samples import COMPONENTS, HealthSampler
+from store.batches import Reserve
 from store.clock import SECOND
 from store.errors import Unavailable
 from store.gc import COLLECTION_OFF
@@ -154,9 +155,8 @@ async def test_a_disk_is_degraded_before_it_is_full(
 
     monkeypatch.setattr(registry.store.blobs, "free_bytes", free)
     condition = registry.site.app[CONDITION]
-    monkeypatch.setattr(condition, "_reserve_share", 0.0)
-    for reserve, status in ((70, "ok"), (100, "degraded"), (151, "failed")):
-        monkeypatch.setattr(condition, "_reserve_bytes", reserve)
+    for share, status in ((0.07, "ok"), (0.1, "degraded"), (0.151, "failed")):
+        monkeypatch.setattr(condition, "_reserve", Reserve(bytes=0, share=share))
         clock.advance(60)
         assert (await seen(registry, sampler, "disk"))[0] == status
 

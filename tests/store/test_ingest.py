@@ -164,14 +164,21 @@ async def test_a_moving_blob_is_stored_anew_once_it_has_gone(store: Store) -> No
 
 
 async def test_the_reserve_is_kept_free(store: Store) -> None:
-    free, _ = await store.blobs.free_bytes()
-    reserve = Reserve(bytes=free + 2**40, share=0)
+    reserve = Reserve(bytes=0, share=1.01)
     greedy = Ingest(store.blobs, store.cold, store.index, store.threads, reserve=reserve)
 
     with pytest.raises(StorageFull):
         await greedy.receive(body(CONTENT), pinned())
 
     await assert_nothing_stored(store)
+
+
+def test_the_reserve_follows_the_size_of_the_disk() -> None:
+    """A gibibyte, of a small disk a tenth, of a large one a hundredth."""
+    assert Reserve().of(64 << 20) == (64 << 20) // 10
+    assert Reserve().of(64 << 30) == 1 << 30
+    assert Reserve().of(1 << 44) == (1 << 44) // 100
+    assert Reserve(bytes=0, share=0).of(1 << 40) == 0
 
 
 async def test_the_disk_is_asked_once_for_small_bodies_that_follow_each_other(
