@@ -25,6 +25,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from registry.catalog.schema import folder_files, tree_files
 from registry.domain.models import Model
+from registry.domain.trees import EMPTY_TREE
 from store.index.claims import PIN, Access
 from store.index.schema import blobs, leases, refs
 from store.index.transactions import Statement, Tx
@@ -141,17 +142,20 @@ async def renew_leases(tx: Tx, holder: str, expires_at: int) -> None:
 
 async def claim_tree(tx: Tx, tree: bytes, model: Model) -> None:
     """Count one claim of `model` for every file of a tree."""
-    await _TREES.claim(tx, tree, model)
+    if tree != EMPTY_TREE.raw:
+        await _TREES.claim(tx, tree, model)
 
 
 async def release_tree(tx: Tx, tree: bytes, owner: str) -> None:
     """Give up one claim for every file of a tree, and start the grace age of their blobs anew."""
-    await _TREES.release(tx, tree, owner)
+    if tree != EMPTY_TREE.raw:
+        await _TREES.release(tx, tree, owner)
 
 
 async def release_pins(tx: Tx, tree: bytes, principal: str) -> None:
     """Give up the pins that uploads made for a principal on what a tree now names."""
-    await _TREES.release_pins(tx, tree, principal)
+    if tree != EMPTY_TREE.raw:
+        await _TREES.release_pins(tx, tree, principal)
 
 
 async def claim_folder(tx: Tx, folder: str, model: Model) -> None:

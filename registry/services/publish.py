@@ -254,7 +254,7 @@ async def make_version(
     made = await write_version(
         tx, principal, model, label, tree, totals, ids, stated, parent=parent
     )
-    await let_aliases_follow(tx, model, principal, "published", published=made.version.number)
+    await let_aliases_follow(tx, model, principal, "published", published=made.version)
     return made
 
 
@@ -332,7 +332,7 @@ async def _come_back(
         version = await move_status(
             tx, principal, model, version, stated.status, reason=stated.reason
         )
-    await let_aliases_follow(tx, model, principal, "restored", published=version.number)
+    await let_aliases_follow(tx, model, principal, "restored", published=version)
     return Publication(model, version, True, details)
 
 
@@ -341,7 +341,7 @@ async def wanted_again(tx: Tx, principal: Principal, model: Model, version: Vers
     if version.retired_at is None:
         return version
     version = await bring_back(tx, principal, model, version, reason="published again")
-    await let_aliases_follow(tx, model, principal, "restored", published=version.number)
+    await let_aliases_follow(tx, model, principal, "restored", published=version)
     return version
 
 
@@ -390,7 +390,7 @@ async def _lives(tx: Tx, model: Model, revision: str) -> bool:
 
 
 async def let_aliases_follow(
-    tx: Tx, model: Model, principal: Principal, reason: str, *, published: int | None = None
+    tx: Tx, model: Model, principal: Principal, reason: str, *, published: Version | None = None
 ) -> None:
     """Point `latest` and `main` at what `choose_latest` says.
 
@@ -399,11 +399,14 @@ async def let_aliases_follow(
     not followed: the alias stays, or goes with what it pointed at.
     """
     number = choose_latest(await latest_candidates(tx, model.id))
-    chosen = None if number is None else await find_version_by_number(tx, model.id, number)
+    if published is not None and published.number == number:
+        chosen: Version | None = published
+    else:
+        chosen = None if number is None else await find_version_by_number(tx, model.id, number)
     together = Together(ALIASES_THAT_FOLLOW)
     for name in ALIASES_THAT_FOLLOW:
         alias = await find_alias(tx, model.id, name)
-        if alias is not None and alias.is_held and published != number:
+        if alias is not None and alias.is_held and chosen is not published:
             continue
         if alias is None and chosen is None:
             continue
