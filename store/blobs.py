@@ -170,6 +170,14 @@ class StagedWriter(Protocol):
         ...
 
 
+class Promotion(msgspec.Struct, frozen=True):
+    """A staged blob that is to have its name, unless a file of that size has it already."""
+
+    writer: StagedWriter
+    digest: Digest
+    known_bytes: int | None = None
+
+
 class BlobStore(Protocol):
     """Stored bytes by digest. See the module docstring for the rules that all calls share."""
 
@@ -195,6 +203,16 @@ class BlobStore(Protocol):
 
     async def stage(self, session: str) -> StagedWriter:
         """Begin a staging file that must not exist yet, and lock it."""
+        ...
+
+    async def promote_all(
+        self, wanted: Sequence[Promotion], stranger: str | None = None
+    ) -> Sequence[bool]:
+        """`promote` each, or `imitate` it where a size is known, and sync once for all of them.
+
+        For many small blobs that `hold` keeps. Says of each whether its blob's file is there now;
+        where it is not, an expected file was missing or not whole, and nothing was done.
+        """
         ...
 
     async def reopen(self, session: str) -> StagedWriter:

@@ -10,6 +10,9 @@ The happy path of storing a blob, as the kernel sees it::
     ... the index commits ...
     unlinkat(uploads/<session>)
 
+Many small blobs of one commit are written first and named then, with one ``syncfs`` after each of
+the two: a name never stands for bytes that a crash can take, there as here.
+
 **Why the directory is synced after the rename.** The name is data of the directory; without the
 sync a crash may bring back the time before the name, with the index already saying otherwise.
 
@@ -205,7 +208,15 @@ class Disk:
             self._made.add(path)
             path = os.path.dirname(path)
 
-    def promote(self, source: str, target: str) -> bool:
+    def make_unsynced_directory(self, path: str, *, below: str) -> int:
+        """Make `path` and its parents; say how many are for the caller to sync, and to trust."""
+        if path in self._made or path == below:
+            return 0
+        unsynced = self.make_unsynced_directory(os.path.dirname(path), below=below)
+        self.mkdir(path)
+        return unsynced + 1
+
+    def promote(self, source: str, target: str, *, sync: bool = True) -> bool:
         """Give synced bytes their final name, replacing what is there; say whether that was so.
 
         The source keeps its name, so the call can be repeated until somebody recorded its success.
@@ -222,7 +233,8 @@ class Disk:
             self.rename(fresh, target)
             self.unlink_if_there(fresh)
             replaced = True
-        self.sync_directory(os.path.dirname(target))
+        if sync:
+            self.sync_directory(os.path.dirname(target))
         return replaced
 
     def move(self, source: str, target: str) -> None:

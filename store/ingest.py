@@ -41,7 +41,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 import msgspec
 
 from store.batches import BatchStream, Intake, Nowhere, Reserve, Source
-from store.blobs import BlobStore, StagedWriter
+from store.blobs import BlobStore, Promotion, StagedWriter
 from store.clock import SECOND, boot_id
 from store.cold import Cold
 from store.digest import Digest
@@ -70,6 +70,9 @@ HELD_BYTES: Final = 64 << 10
 
 SOMEBODY: Final = ""
 """The stranger that callers act for who do not say for whom; see the module docstring."""
+
+TOGETHER: Final = 16
+"""So many small blobs of one commit are worth a sync of the whole file system."""
 
 MOVING_WAIT_SECONDS: Final = 2.0
 MOVING_POLL_SECONDS: Final = 0.02
@@ -201,6 +204,23 @@ class Ingest:
             self.later(_discard(stream, writer))
             raise
         return Staged(digest, running.size_bytes, running.segments(), writer, is_held)
+
+    async def hold(self, content: bytes, *, expected: Digest | None = None) -> Staged:
+        """Hash a small body that is all there; it stays in memory until it is committed.
+
+        For callers that gather many: no thread, and no name, before they are committed together.
+        Raises `DigestMismatch` and `StorageFull`.
+        """
+        await self.intake.admit(len(content))
+        running = RunningHash()
+        running.update([content])
+        digest = running.digest()
+        if expected is not None and digest != expected:
+            raise DigestMismatch(expected, digest)
+        self.intake.bytes_received += len(content)
+        writer = await self._blobs.stage(f"put_{secrets.token_hex(16)}")
+        writer.hold([content])
+        return Staged(digest, len(content), running.segments(), writer, is_held=True)
 
     async def hash(self, source: Source) -> tuple[Digest, int]:
         """Digest and size of a body of which nothing is kept."""
@@ -346,7 +366,33 @@ class Ingest:
                 return
             await one.writer.promote(one.digest, stranger)
 
-        await _all(promote(digests[digest], row) for digest, row in seen.found.items())
+        placed = await self._promote_together(digests, seen, stranger)
+        await _all(
+            promote(digests[digest], row)
+            for digest, row in seen.found.items()
+            if digest not in placed
+        )
+
+    async def _promote_together(
+        self, digests: dict[Digest, Staged], seen: _Seen, stranger: str | None
+    ) -> set[Digest]:
+        """Promote those that are in memory in one hop, if they are many; which of them are done."""
+        held = [one for one in digests.values() if one.is_held]
+        if len(held) < TOGETHER:
+            return set()
+        rows_of = [seen.found[one.digest] for one in held]
+        known = [
+            row.size_bytes if row is not None and row.is_present and not row.is_cold else None
+            for row in rows_of
+        ]
+        wanted = [
+            Promotion(one.writer, one.digest, size_bytes)
+            for one, size_bytes in zip(held, known, strict=True)
+        ]
+        placed = await self._blobs.promote_all(wanted, stranger)
+        done = [one for one, is_placed in zip(wanted, placed, strict=True) if is_placed]
+        self.blobs_deduplicated += sum(one.known_bytes is not None for one in done)
+        return {one.digest for one in done}
 
     async def _is_there(self, one: Staged, row: rows.BlobRow, stranger: str | None) -> bool:
         """Whether a present row's file is whole; a stranger cannot tell by the time it takes."""

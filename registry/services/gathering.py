@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -31,8 +31,7 @@ LEASE_SECONDS: Final = 3600
 BATCH_FILES: Final = 128
 BATCH_BYTES: Final = 256 << 20
 SMALL_BYTES: Final = 64 << 10
-"""Files up to this size are taken into memory and staged beside each other."""
-SMALL_AT_ONCE: Final = 16
+"""Files up to this size stay in memory until they are committed together."""
 
 
 class Gathering:
@@ -52,7 +51,6 @@ class Gathering:
         self._limit = limit_bytes
         self._staged: list[Staged] = []
         self._staged_bytes = 0
-        self._small: set[asyncio.Task[None]] = set()
         self._commit: asyncio.Task[None] | None = None
         self._files: list[TreeFile] = []
 
@@ -66,8 +64,8 @@ class Gathering:
     ) -> None:
         """Take one file; its content has been read when this returns.
 
-        Raises `BodyTooLarge`, `DigestMismatch`, and what the content and storing raise; of a small
-        file that may be only at a later call.
+        Raises `BodyTooLarge`, `DigestMismatch`, and what the content and storing raise, of a file
+        before it too.
         """
         start: list[bytes] = []
         held = 0
@@ -78,15 +76,17 @@ class Gathering:
                 if held > SMALL_BYTES:
                     break
         if held <= SMALL_BYTES and (size_bytes is None or size_bytes <= SMALL_BYTES):
-            whole = _chained([b"".join(start)], None)
-            self._small.add(asyncio.create_task(self._stage(path, whole, size_bytes, expected)))
-            if len(self._small) >= SMALL_AT_ONCE:
-                await self._wait(asyncio.FIRST_COMPLETED)
+            await self._hold(path, b"".join(start), size_bytes, expected)
         else:
             source: Source = _chained(start, content) if start else content
             await self._stage(path, source, size_bytes, expected)
         if len(self._staged) >= BATCH_FILES or self._staged_bytes >= BATCH_BYTES:
             await self._flush()
+
+    @property
+    def files(self) -> Sequence[TreeFile]:
+        """Every file that is staged so far."""
+        return self._files
 
     async def finish(self) -> list[TreeFile]:
         """Every file that was taken, in any order; all of them are stored now."""
@@ -96,9 +96,18 @@ class Gathering:
 
     async def abandon(self) -> None:
         """Wait for what runs, and remove what was staged."""
-        running = [*self._small, *([] if self._commit is None else [self._commit])]
-        await asyncio.gather(*running, return_exceptions=True)
+        if self._commit is not None:
+            await asyncio.gather(self._commit, return_exceptions=True)
         await self._store.ingest.discard(self._staged)
+
+    async def _hold(
+        self, path: str, content: bytes, size_bytes: int | None, expected: Digest | None
+    ) -> None:
+        if size_bytes is not None and len(content) != size_bytes:
+            raise SizeMismatch(size_bytes, len(content))
+        if self._limit is not None and len(content) > self._limit:
+            raise BodyTooLarge(self._limit)
+        self._add(path, await self._store.ingest.hold(content, expected=expected))
 
     async def _stage(
         self, path: str, content: Source, size_bytes: int | None, expected: Digest | None
@@ -111,19 +120,15 @@ class Gathering:
             if size_bytes is None and self._limit is not None:
                 raise BodyTooLarge(self._limit) from error
             raise
+        self._add(path, staged)
+
+    def _add(self, path: str, staged: Staged) -> None:
         self._staged.append(staged)
         self._staged_bytes += staged.size_bytes
         self._files.append(TreeFile(path, staged.digest, staged.size_bytes))
 
-    async def _wait(self, until: str) -> None:
-        if self._small:
-            done, self._small = await asyncio.wait(self._small, return_when=until)
-            for task in done:
-                task.result()
-
     async def _flush(self) -> None:
         """Commit what is staged while the next batch arrives; one commit at a time."""
-        await self._wait(asyncio.ALL_COMPLETED)
         await self._committed()
         if self._staged:
             batch, self._staged, self._staged_bytes = self._staged, [], 0

@@ -28,6 +28,7 @@ from store.blobs import (
     AsideInfo,
     BlobInfo,
     ByteRange,
+    Promotion,
     StagedInfo,
     StagedWriter,
     Traits,
@@ -117,6 +118,46 @@ class LocalBlobStore:
 
     async def stage(self, session: str) -> StagedWriter:
         return LocalStagedWriter(self, session, is_new=True)
+
+    async def promote_all(
+        self, wanted: Sequence[Promotion], stranger: str | None = None
+    ) -> Sequence[bool]:
+        return await hop(self._threads.sync, self.promote_all_blocking, wanted, stranger)
+
+    def promote_all_blocking(
+        self, wanted: Sequence[Promotion], stranger: str | None = None
+    ) -> Sequence[bool]:
+        """Bytes before names, and one sync for all bytes and one for all names."""
+        writers = []
+        for one in wanted:
+            assert isinstance(one.writer, LocalStagedWriter)
+            writers.append(one.writer)
+        sizes = [_size_of(self._blob(one.digest)) for one in wanted]
+        there = [
+            one.known_bytes is not None and size == one.known_bytes
+            for one, size in zip(wanted, sizes, strict=True)
+        ]
+        placed = [
+            is_there or one.known_bytes is None for one, is_there in zip(wanted, there, strict=True)
+        ]
+        named = [
+            (writer, one.digest, is_there)
+            for writer, one, is_there, is_placed in zip(writers, wanted, there, placed, strict=True)
+            if is_placed and (stranger is not None or not is_there)
+        ]
+        if not named:
+            return placed
+        for writer, _, _ in named:
+            writer.write_held_blocking()
+        with translated("sync"):
+            self._disk.sync_everything(self.root)
+        for writer, digest, is_there in named:
+            writer.name_blocking(digest, stranger, is_there=is_there)
+        with translated("sync"):
+            self._disk.sync_everything(self.root)
+        for _, digest, _ in named:
+            self._disk.trust_directory(os.path.dirname(self._blob(digest)), below=self.root)
+        return placed
 
     async def reopen(self, session: str) -> StagedWriter:
         writer = LocalStagedWriter(self, session, is_new=False)
@@ -384,7 +425,7 @@ class LocalStagedWriter:
     def hold(self, pieces: Sequence[bytes]) -> None:
         self._held = pieces
 
-    def _write_held_blocking(self) -> bool:
+    def write_held_blocking(self) -> bool:
         held, self._held = self._held, None
         if held is None:
             return False
@@ -409,7 +450,7 @@ class LocalStagedWriter:
 
     def sync_blocking(self) -> int:
         descriptor = self.open_blocking()
-        self._write_held_blocking()
+        self.write_held_blocking()
         end = self._end
         with translated("sync"):
             self._disk.sync_data(descriptor, self._path)
@@ -455,7 +496,7 @@ class LocalStagedWriter:
     def promote_blocking(self, digest: Digest, stranger: str | None = None) -> bool:
         target = self._store._blob(digest)
         descriptor = self.open_blocking()
-        if self._write_held_blocking():
+        if self.write_held_blocking():
             with translated("sync"):
                 self._disk.sync_data(descriptor, self._path)
         # Promoting over a file makes a name that no session has.
@@ -473,7 +514,7 @@ class LocalStagedWriter:
     def imitate_blocking(self, digest: Digest, size_bytes: int, stranger: str) -> bool:
         target = self._store._blob(digest)
         descriptor = self.open_blocking()
-        if self._write_held_blocking():
+        if self.write_held_blocking():
             with translated("sync"):
                 self._disk.sync_data(descriptor, self._path)
         with self._locked(descriptor), translated("promote"):
@@ -485,7 +526,22 @@ class LocalStagedWriter:
             self._imitate_names(self._store.shards.enter(stranger, digest) + 1)
         return True
 
-    def _imitate_names(self, count: int) -> None:
+    def name_blocking(self, digest: Digest, stranger: str | None, *, is_there: bool) -> None:
+        """Promote bytes that are durable, or imitate it where the file is there; without a sync."""
+        target = self._store._blob(digest)
+        descriptor = self.open_blocking()
+        with self._locked(descriptor), translated("promote"):
+            os.fchmod(descriptor, READ_ONLY)
+            made, root = 0, self._store.root
+            if not is_there:
+                made = self._disk.make_unsynced_directory(os.path.dirname(target), below=root)
+            if stranger is not None:
+                entered = self._store.shards.enter(stranger, digest)
+                self._imitate_names(entered + is_there - made, sync=False)
+            if not is_there:
+                self._disk.promote(self._path, target, sync=False)
+
+    def _imitate_names(self, count: int, *, sync: bool = True) -> None:
         """Make names, and sync their directory for each, without any use but the time it takes."""
         for _ in range(count):
             name = f"{self._path}_like{len(self._likenesses)}"
@@ -495,7 +551,8 @@ class LocalStagedWriter:
             except FileExistsError:  # of a process that died here
                 self._disk.unlink(name)
                 self._disk.link(self._path, name)
-            self._disk.sync_directory(os.path.dirname(name))
+            if sync:
+                self._disk.sync_directory(os.path.dirname(name))
 
     def read_blocking(self, offset: int, size_bytes: int) -> bytes:
         with translated("read"):

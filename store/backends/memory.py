@@ -12,6 +12,7 @@ from store.blobs import (
     AsideInfo,
     BlobInfo,
     ByteRange,
+    Promotion,
     StagedInfo,
     StagedWriter,
     Traits,
@@ -63,6 +64,18 @@ class MemoryBlobStore:
         self.staged[session] = Staging(self.clock())
         self.staged[session].is_held = True
         return MemoryStagedWriter(self, session, self.staged[session], is_holder=True)
+
+    async def promote_all(
+        self, wanted: Sequence[Promotion], stranger: str | None = None
+    ) -> Sequence[bool]:
+        placed = []
+        for one in wanted:
+            found = self.blobs.get(one.digest)
+            is_there = found is not None and len(found[0]) == one.known_bytes
+            if one.known_bytes is None:
+                await one.writer.promote(one.digest, stranger)
+            placed.append(is_there or one.known_bytes is None)
+        return placed
 
     async def reopen(self, session: str) -> StagedWriter:
         staging = self.staged.get(session)

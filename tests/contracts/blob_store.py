@@ -12,7 +12,7 @@ from typing import Protocol
 
 import pytest
 
-from store.blobs import CHUNK_BYTES, BlobStore, ByteRange, StagedWriter
+from store.blobs import CHUNK_BYTES, BlobStore, ByteRange, Promotion, StagedWriter
 from store.digest import EMPTY, Digest
 from store.errors import (
     BlobNotFound,
@@ -171,6 +171,31 @@ class BlobStoreContract:
         assert raw.read(DIGEST) == CONTENT
         await writer.discard()
         assert [info.digest async for page in blobs.list() for info in page] == [DIGEST]
+
+    async def test_many_are_promoted_together(self, blobs: BlobStore, raw: RawAccess) -> None:
+        """Those that are expected to be there only if they are, and whole."""
+        contents = [b"new", b"there", b"missing", b"there for others"]
+        digests = [Digest.of(content) for content in contents]
+        for content in (b"there", b"there for others"):
+            other = await blobs.stage(f"put_{len(content):032x}")
+            other.append_blocking(0, [content])
+            await other.sync()
+            await other.promote(Digest.of(content))
+            await other.discard()
+        writers = [await blobs.stage(f"put_{number:032x}") for number in range(4)]
+        for writer, content in zip(writers, contents, strict=True):
+            writer.hold([content])
+        known = [None, 5, 7, None]
+        wanted = [Promotion(*each) for each in zip(writers, digests, known, strict=True)]
+
+        assert list(await blobs.promote_all(wanted)) == [True, True, False, True]
+        assert list(await blobs.promote_all(wanted[:2], "usr_stranger")) == [True, True]
+
+        for writer in writers:
+            await writer.discard()
+        stored = [info.digest async for found in blobs.list() for info in found]
+        assert sorted(stored) == sorted([digests[0], digests[1], digests[3]])
+        assert [info.session async for info in blobs.list_staged()] == []
 
     async def test_two_promoters_of_one_digest(self, blobs: BlobStore, raw: RawAccess) -> None:
         first, second = await staged(blobs, CONTENT), await staged(blobs, CONTENT)

@@ -286,15 +286,30 @@ class ForgetsNames(Recording):
 class ForgetsShards(Recording):
     """Leaves the names of new directories unsynced."""
 
-    def make_directory(self, path: str, *, below: str) -> None:
+    def make_directory(self, path: str, *, below: str) -> int:
         os.makedirs(path, exist_ok=True)
         for parent in (os.path.dirname(path), path):
             self.events.append(Event("mkdir", path=os.path.relpath(parent, self._root)))
+        return 2
 
 
 @pytest.mark.parametrize("recording", [ForgetsData, ForgetsNames, ForgetsShards])
 def test_a_missing_sync_is_found(ground: Ground, recording: type[Recording]) -> None:
     stage = ground.record(scenarios.put_one, recording)
+
+    with pytest.raises(AssertionError, match=r"has a file with|has no file|is not whole"):
+        check_every_crash(ground, stage)
+
+
+class ForgetsEverything(Recording):
+    """Leaves out the one sync of many files."""
+
+    def sync_everything(self, path: str) -> None:
+        pass
+
+
+def test_a_missing_sync_of_many_is_found(ground: Ground) -> None:
+    stage = ground.record(scenarios.put_together, ForgetsEverything)
 
     with pytest.raises(AssertionError, match=r"has a file with|has no file|is not whole"):
         check_every_crash(ground, stage)
@@ -315,12 +330,12 @@ def test_a_row_before_its_file_is_found(ground: Ground, monkeypatch: pytest.Monk
         pass
 
     async def promote_late(self: Ingest, staged: Any) -> None:
-        await promote(self, {one.digest: one for one in staged}, _absent(staged))
+        await promote(self, {one.digest: one for one in staged}, _absent(staged), None)
         await self.discard(staged)
 
     monkeypatch.setattr(Ingest, "_promote_missing", promote_nothing)
     monkeypatch.setattr(
-        Ingest, "_remove_later", lambda self, staged: self.later(promote_late(self, staged))
+        Ingest, "remove_later", lambda self, staged: self.later(promote_late(self, staged))
     )
     stage = ground.record(scenarios.put_one)
 

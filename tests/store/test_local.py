@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from store import layout
 from store.backends.local import LocalBlobStore, prepare
+from store.blobs import Promotion
 from store.digest import Digest
 from store.durable import Disk
 from store.errors import StorageFull, StorageReadOnly, TooManyOpenFiles, Unavailable
@@ -139,3 +141,75 @@ async def test_a_short_write_is_cut_back(tmp_path: Path, threads: Threads) -> No
     assert (tmp_path / layout.upload_key("put_12345678")).read_bytes() == b"first"
     assert writer.size_bytes == 5
     await writer.discard()
+
+
+class Counting(Disk):
+    """Counts what it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: Counter[str] = Counter()
+
+    def link(self, source: str, target: str) -> None:
+        self.asked["link"] += 1
+        super().link(source, target)
+
+    def sync_data(self, descriptor: int, path: str) -> None:
+        self.asked["sync_data"] += 1
+
+    def sync_directory(self, path: str) -> None:
+        self.asked["sync_directory"] += 1
+
+    def sync_everything(self, path: str) -> None:
+        self.asked["sync_everything"] += 1
+
+    def write(
+        self, descriptor: int, path: str, pieces: Sequence[bytes | memoryview], at: int
+    ) -> int:
+        self.asked["write"] += 1
+        return super().write(descriptor, path, pieces, at)
+
+
+async def promoted_together(
+    blobs: LocalBlobStore, stranger: str | None, known_bytes: int | None
+) -> Counter[str]:
+    disk = blobs._disk
+    assert isinstance(disk, Counting)
+    disk.asked.clear()
+    wanted = []
+    for number in range(20):
+        content = b"%05d" % number
+        writer = await blobs.stage(f"put_{number:032x}")
+        writer.hold([content])
+        wanted.append(Promotion(writer, Digest.of(content), known_bytes))
+    assert all(await blobs.promote_all(wanted, stranger))
+    for one in wanted:
+        await one.writer.discard()
+    return Counter(disk.asked)
+
+
+async def test_many_blobs_are_synced_once(tmp_path: Path, threads: Threads) -> None:
+    prepare(tmp_path, Disk())
+    blobs = LocalBlobStore(tmp_path, threads, Counting())
+
+    assert await promoted_together(blobs, None, None) == {
+        "write": 20,
+        "link": 20,
+        "sync_everything": 2,
+    }
+    assert await promoted_together(blobs, None, 5) == {}
+
+
+async def test_a_stranger_causes_the_same_work_for_many_whether_they_are_there_or_not(
+    tmp_path: Path, threads: Threads
+) -> None:
+    """A directory that is made stands against a name that is not used."""
+    prepare(tmp_path, Disk())
+    new = await promoted_together(LocalBlobStore(tmp_path, threads, Counting()), "usr_a", None)
+    there = await promoted_together(LocalBlobStore(tmp_path, threads, Counting()), "usr_a", 5)
+
+    assert new["write"] == there["write"] == 20
+    assert new["sync_everything"] == there["sync_everything"] == 2
+    assert new["sync_data"] == there["sync_data"] == 0
+    made = sum(1 for path in (tmp_path / "blobs" / "sha256").glob("**/") if path.name != "sha256")
+    assert new["link"] + made == there["link"]

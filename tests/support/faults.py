@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from store.blobs import AsideInfo, BlobInfo, BlobStore, ByteRange, StagedInfo, StagedWriter
+from store.blobs import (
+    AsideInfo,
+    BlobInfo,
+    BlobStore,
+    ByteRange,
+    Promotion,
+    StagedInfo,
+    StagedWriter,
+)
 from store.cold import ColdFile, ColdMarker, ColdStore, ColdWriter
 from store.digest import Digest
 from store.errors import StoreError, Unavailable
@@ -86,6 +94,19 @@ class FaultyBlobStore:
     async def stage(self, session: str) -> StagedWriter:
         writer = await self.faults.around("stage", lambda: self.inner.stage(session))
         return FaultyStagedWriter(writer, self.faults)
+
+    async def promote_all(
+        self, wanted: Sequence[Promotion], stranger: str | None = None
+    ) -> Sequence[bool]:
+        placed = []
+        for one in wanted:
+            known = one.known_bytes
+            if known is None:
+                await one.writer.promote(one.digest, stranger)
+                placed.append(True)
+            else:
+                placed.append(await one.writer.imitate(one.digest, known, stranger or ""))
+        return placed
 
     async def reopen(self, session: str) -> StagedWriter:
         writer = await self.faults.around("reopen", lambda: self.inner.reopen(session))

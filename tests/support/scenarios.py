@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgspec
 
@@ -220,6 +221,56 @@ async def put_same_at_once(stage: Stage) -> None:
 
 async def put_large_at_once(stage: Stage) -> None:
     await asyncio.gather(stage.put(LARGE), stage.put(LARGE, "usr_other"))
+
+
+async def _put_together(stage: Stage, owner: str = OWNER) -> None:
+    """As the files of an archive are stored: one sync for all of them."""
+    contents = (SMALL, OTHER)
+
+    async def record(tx: Tx, stored: Sequence[StoredBlob]) -> None:
+        for one in stored:
+            await claims.keep_ref(tx, one.digest, owner, claims.PIN)
+
+    staged = [await stage.store.ingest.hold(content) for content in contents]
+    await stage.store.ingest.commit(staged, record)
+    for content in contents:
+        stage.note(Kept(content))
+
+
+_two_are_many = mock.patch("store.ingest.TOGETHER", 2)
+
+
+@_two_are_many
+async def put_together(stage: Stage) -> None:
+    await _put_together(stage)
+
+
+@_two_are_many
+async def put_together_what_is_there(stage: Stage) -> None:
+    await stage.put(SMALL)
+    stage.begin()
+    await _put_together(stage, "usr_other")
+
+
+@_two_are_many
+async def put_together_at_once(stage: Stage) -> None:
+    """Whoever is later replaces what the other may have recorded."""
+    with mock.patch.object(stage.store.ingest, "_look", _late(stage.store.ingest._look)):
+        await asyncio.gather(_put_together(stage), _put_together(stage, "usr_other"))
+
+
+def _late(look: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+    """Both look before either promotes."""
+    both, looked = asyncio.Event(), itertools.count(1)
+
+    async def looking(digests: Any) -> Any:
+        seen = await look(digests)
+        if next(looked) >= 2:
+            both.set()
+        await both.wait()
+        return seen
+
+    return looking
 
 
 async def put_after_collection(stage: Stage) -> None:
@@ -479,6 +530,9 @@ SCENARIOS: list[Scenario] = [
     put_stored_again,
     put_same_at_once,
     put_large_at_once,
+    put_together,
+    put_together_what_is_there,
+    put_together_at_once,
     put_after_collection,
     publish,
     upload_in_parts,
