@@ -150,6 +150,7 @@ def create_app(
     )
     app[UPLOAD_SESSIONS] = UploadSessions(
         store.uploads,
+        store.index,
         UploadLimits(
             blob_bytes=config.limits.blob_bytes,
             sessions=config.limits.uploads_per_principal,

@@ -161,7 +161,7 @@ class Blobs:
             return Put(stored[0].digest, stored[0].size_bytes, is_new)
 
         if size_bytes is None or size_bytes > LARGE_BYTES:
-            await self._index.look(partial(require_pin_room, principal=principal, more=1))
+            await self._index.look(partial(admit_pin, digest=expected, principal=principal))
         try:
             staged = await self._ingest.stage(
                 source, expected=expected, size_bytes=size_bytes, limit_bytes=limit, hold=True
@@ -340,6 +340,12 @@ async def pin_upload(tx: Tx, digest: Digest, principal: Principal) -> bool:
     if not held:
         await require_pin_room(tx, principal)
     return not held
+
+
+async def admit_pin(tx: Tx, *, digest: Digest | None, principal: Principal) -> None:
+    """Refuse bytes before they travel where what they make could not be pinned."""
+    if digest is None or not await claims.owner_holds(tx, digest, principal.id):
+        await require_pin_room(tx, principal, more=1)
 
 
 async def _record_pin(tx: Tx, principal: Principal, action: str, digest: Digest) -> None:

@@ -47,6 +47,7 @@ from registry.services.import_documents import (
     wrong,
 )
 from registry.services.import_writing import Imported, ImportWish, write_import
+from registry.services.quota_watch import admit_blobs
 from registry.services.renames import refuse_taken
 from registry.services.unpack import Entry, TarLimits, TarReader
 from store.batches import Source
@@ -113,6 +114,8 @@ async def import_model(
         await store.index.look(partial(refuse_taken, principal=principal, name=target))
         async with _leased_trees(store, archived.trees) as holder:
             blobs = await _take_trees(store, entries, archived, limits, holder)
+            count = len(archived.living)
+            await admit_blobs(store.index, target, blobs, versions=count)
             taken = _Taken(archived, target, holder, blobs)
             return await _take_and_write(store, principal, entries, taken)
 

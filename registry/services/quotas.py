@@ -46,6 +46,14 @@ def _require_room(before: Standing, after: Standing) -> None:
     )
 
 
+def require_room(standing: Standing, *, more_bytes: int = 0, versions: int = 0) -> None:
+    """Refuse what is certain to come in if it does not fit beside what was there."""
+    usage = standing.usage
+    _require("bytes", standing.slug, standing.most_bytes, usage.bytes, usage.bytes + more_bytes)
+    most, before = standing.most_versions, usage.versions
+    _require("versions", standing.slug, most, before, before + versions)
+
+
 def _require(quota: str, slug: str, most: int | None, before: int, after: int) -> None:
     if most is None or after <= max(most, before):
         return

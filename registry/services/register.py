@@ -77,6 +77,7 @@ from registry.services.publish import (
     wanted_again,
     why_not_return,
 )
+from registry.services.quota_watch import QuotaWatch, watch_quota
 from registry.services.quotas import within_quota
 from registry.services.resolve import require_model
 from registry.services.tags import Holder, TagWish, assign
@@ -186,6 +187,7 @@ async def register_arriving(
     Raises what `register_version` raises, `DigestMismatch`, `BodyTooLarge`, and what the files and
     storing raise. Nothing has a name then, and what was stored is nobody's.
     """
+    watch = await _watch(store, principal, model)
     stranger = principal.stranger
     async with gathering(store, "mul", stranger=stranger, limit_bytes=limit_bytes) as taking:
         seen: set[str] = set()
@@ -193,7 +195,10 @@ async def register_arriving(
             require_once(file.path, seen)
             if len(seen) > most_files:
                 raise too_many(most_files)
-            await taking.take(file.path, file.content, expected=file.expected)
+            content = file.content if watch is None else watch.watched(file.content, None)
+            await taking.take(file.path, content, expected=file.expected)
+            if watch is not None:
+                await watch.count(taking.files)
         found = await taking.finish()
         for one in sorted(found, key=lambda file: file.path):
             fingerprint(one.path.encode(), one.digest.raw)
@@ -221,6 +226,15 @@ async def admit(
             raise _draft_exists(found, label, [])
 
     await store.index.look(unit)
+
+
+async def _watch(store: Store, principal: Principal, model: ModelReference) -> QuotaWatch | None:
+    async def unit(tx: Tx) -> QuotaWatch | None:
+        found = await model_to_write(tx, principal, model)
+        # What repeats a version makes none, and only its files tell.
+        return await watch_quota(tx, store.index, found, model, versions=0)
+
+    return await store.index.look(unit)
 
 
 async def publish_labelled(

@@ -28,6 +28,7 @@ from registry.errors import Conflict, ContentMissing, Invalid
 from registry.services.change import change
 from registry.services.gathering import Gathering, gathering
 from registry.services.publish import Ids, Publication, make_version, why_not_return
+from registry.services.quota_watch import QuotaWatch, watch_quota
 from registry.services.unpack import TarLimits, TarReader
 from registry.services.writable import label_holder, make_model, model_to_write, refuse_reserved
 from store.batches import Source
@@ -50,31 +51,30 @@ async def import_archive(
     Raises `Invalid` with the entry that is not taken, `Conflict`, `UnsupportedMedia` for a
     compressed one, and what storing raises; nothing is visible then.
     """
-    published = await _admit(store, principal, model, label)
+    published, watch = await _admit(store, principal, model, label)
     reader = TarReader(source, limits)
     if published is not None:
         return await _compare(store, *published, reader)
     async with gathering(store, "tar", stranger=principal.stranger) as taking:
-        files = await _gather(taking, reader)
+        files = await _gather(taking, reader, watch)
         tree = await asyncio.to_thread(_put_in_order, files, reader.directories)
         return await _publish(store, principal, model, label, tree, files, taking.holder)
 
 
 async def _admit(
     store: Store, principal: Principal, reference: ModelReference, label: str
-) -> tuple[Model, Version] | None:
+) -> tuple[tuple[Model, Version] | None, QuotaWatch | None]:
     """Refuse what cannot work before the archive travels; the version if there is one already."""
 
-    async def unit(tx: Tx) -> tuple[Model, Version] | None:
+    async def unit(tx: Tx) -> tuple[tuple[Model, Version] | None, QuotaWatch | None]:
         refuse_reserved(label)
         model = await model_to_write(tx, principal, reference)
-        if model is None:
-            return None
-        version, draft = await label_holder(tx, model, label)
-        if version is not None:
-            return model, version
-        await _refuse_draft(tx, model, label, draft)
-        return None
+        if model is not None:
+            version, draft = await label_holder(tx, model, label)
+            if version is not None:
+                return (model, version), None
+            await _refuse_draft(tx, model, label, draft)
+        return None, await watch_quota(tx, store.index, model, reference, versions=1)
 
     return await store.index.look(unit)
 
@@ -91,7 +91,7 @@ async def _refuse_draft(tx: Tx, model: Model, label: str, draft: Draft | None) -
         )
 
 
-async def _gather(taking: Gathering, reader: TarReader) -> list[TreeFile]:
+async def _gather(taking: Gathering, reader: TarReader, watch: QuotaWatch | None) -> list[TreeFile]:
     """Take every file; all of them are stored and leased when this returns."""
     seen: set[str] = set()
     async with aclosing(reader.entries()) as entries:
@@ -101,7 +101,12 @@ async def _gather(taking: Gathering, reader: TarReader) -> list[TreeFile]:
             if entry.path in reader.directories:
                 raise _is_both(entry.path)
             seen.add(entry.path)
-            await taking.take(entry.path, entry.content, size_bytes=entry.size_bytes)
+            content, size = entry.content, entry.size_bytes
+            if watch is not None:
+                content = watch.watched(content, size)
+            await taking.take(entry.path, content, size_bytes=size)
+            if watch is not None:
+                await watch.count(taking.files)
     return await taking.finish()
 
 

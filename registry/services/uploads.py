@@ -35,7 +35,7 @@ import msgspec
 
 from registry.domain.principals import Principal
 from registry.errors import BodyTooLarge, Invalid, LimitReached
-from registry.services.blobs import pin_upload
+from registry.services.blobs import admit_pin, pin_upload
 from store.batches import Source
 from store.digest import Digest
 from store.errors import (
@@ -45,7 +45,7 @@ from store.errors import (
     UploadTaken,
     UploadTooLarge,
 )
-from store.index.transactions import Tx
+from store.index.transactions import Index, Tx
 from store.ingest import Record, StoredBlob
 from store.uploads import Checksum, Upload, Uploads
 
@@ -86,8 +86,9 @@ class Arrival(msgspec.Struct, frozen=True):
 class UploadSessions:
     """The use cases of resumable uploads; one per application, because it counts what arrives."""
 
-    def __init__(self, uploads: Uploads, limits: UploadLimits) -> None:
+    def __init__(self, uploads: Uploads, index: Index, limits: UploadLimits) -> None:
         self._uploads = uploads
+        self._index = index
         self._arriving: Counter[str] = Counter()
         self.limits = limits
         self.finish_wait_seconds = FINISH_WAIT_SECONDS
@@ -107,6 +108,7 @@ class UploadSessions:
         When the first bytes fail, the session goes: whoever sent them was never told its name.
         """
         await self._admit(principal, length)
+        await self._index.look(partial(admit_pin, digest=expected, principal=principal))
         upload = await self._uploads.create(
             principal.id, length=length, expected=expected, metadata=metadata
         )

@@ -31,7 +31,7 @@ NOW = 1_700_000_000_000_000
 DAY = 86_400 * 1_000_000
 LIFETIME_SECONDS = 7 * 86_400
 CONFIG = Config()
-STRANGER = Principal("usr_stranger", "stranger")
+STRANGER = Principal("usr_stranger", "stranger", kind="service")  # has no quota of pins
 TUS_HEADERS = {"Tus-Resumable": "1.0.0"}
 BYTES = {"Content-Type": wire.CONTENT_TYPE}
 
@@ -58,7 +58,7 @@ class Door:
     def __init__(self, store: Store, clock: ManualClock, limits: UploadLimits) -> None:
         self.store = store
         self.clock = clock
-        self.sessions = UploadSessions(store.uploads, limits)
+        self.sessions = UploadSessions(store.uploads, store.index, limits)
         self.sessions.finish_wait_seconds = 0
         self.client: ClientSession | None = None
         self.port = 0
