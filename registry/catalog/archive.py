@@ -22,6 +22,7 @@ from sqlalchemy import bindparam, func, select, update
 from registry.catalog.claims import TREE
 from registry.catalog.schema import tree_files, versions
 from store.digest import Digest
+from store.index.archived import is_archive_used
 from store.index.schema import blobs, refs
 from store.index.state import put_state
 from store.index.transactions import Statement, Tx
@@ -219,6 +220,15 @@ async def set_tier(tx: Tx, version_id: str, tier: str) -> bool:
 async def want_back(tx: Tx, version_id: str) -> None:
     """Have the bytes of a version brought back from the archive as soon as may be."""
     await put_state(tx, f"{THAWING}{version_id}", "1")
+
+
+async def want_warm(tx: Tx, version_id: str) -> None:
+    """`want_back` for a new version, some of whose files may be bytes that the archive has.
+
+    Which, if any, is found out by who brings them back: asking here takes as long as it has files.
+    """
+    if await is_archive_used(tx):
+        await want_back(tx, version_id)
 
 
 async def wanted_no_more(tx: Tx, version_id: str) -> None:

@@ -8,7 +8,10 @@ shares bytes with one that lives keeps those, and stays ``hot`` with the rest of
 **Coming back.** Whatever lets a version be retired no more (`registry.services.retirement`) leaves
 a note in its transaction, which the leader acts on within seconds: the bytes are decompressed,
 verified and given their own files again, and then the version is ``hot``. It is readable all the
-time where the archive is.
+time where the archive is. A new version that takes over bytes which are cold leaves the same note,
+so it is read from the archive for seconds only; a pin, a draft or a run that names such bytes does
+not: they come back when they are published, or sent again. Retired versions that shared them go
+once more when nobody needs them hot.
 
 **After a restore from a backup** all bytes are hot, whatever the versions say; they are told so
 once (`_forget_tiers`), and the next pass begins anew.
@@ -145,11 +148,21 @@ async def archive_retired(
     await _forget_tiers(store)
     async for version in _all_versions(store):
         done.looked_at += 1
-        if version.may_cool and version.tier == "hot":
+        if version.may_cool and await _is_to_go(store, version):
             await _archive_one(store, principal, version, done, pace)
             if report is not None:
                 report(done.blobs, 0)
     return done
+
+
+async def _is_to_go(store: Store, version: Tiered) -> bool:
+    """Whether bytes of a retired version are hot; if some are again, it is told so."""
+    if version.tier == "hot":
+        return True
+    if await store.index.read(partial(is_all_cold, tree=version.tree)):
+        return False
+    await store.index.run(partial(_correct, version_id=version.id))
+    return True
 
 
 async def keep_archive(store: Store, *, bytes_per_second: int) -> int:

@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from registry.catalog.aliases import find_alias
+from registry.catalog.archive import want_warm
 from registry.catalog.audit import Entry, record
 from registry.catalog.claims import claim_tree, release_folder, release_pins
 from registry.catalog.folders import (
@@ -302,6 +303,7 @@ async def write_version(
             stated.facts.given(),
         )
         await insert_version(tx, version, None if label is None else fold(label), details)
+        await want_warm(tx, version.id)
     await record_version(tx, principal, model, version, "publish", stated.facts)
     if stated.status is not None:
         version = await move_status(

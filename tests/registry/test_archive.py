@@ -111,6 +111,40 @@ async def test_restoring_brings_the_bytes_back_verified(registry: Retained) -> N
     assert await thaw_wanted(registry.store) == 0
 
 
+async def test_a_new_version_of_cold_bytes_brings_them_back(registry: Retained) -> None:
+    """Read from the archive meanwhile; what only the retired one has stays there."""
+    await archived(registry)
+    content = FILES["config.json"]
+    files = [{"path": "c.json", "digest": str(Digest.of(content))}]
+    body = {"label": "3.0.0", "files": files, "publish": True}
+    made = await registry.send("POST", BERT, json=body)
+    assert made.status == 201, made.body
+    assert (await version(registry, 3))["tier"] == "hot"
+    assert await is_cold(registry, content)
+    assert (await registry.get("/models/bert/3.0.0/c.json")).body == content
+
+    assert await thaw_wanted(registry.store) == 1
+
+    assert (await is_cold(registry, content), await is_cold(registry, WEIGHTS)) == (False, True)
+    assert (await registry.get("/models/bert/3.0.0/c.json")).body == content
+    # The retired version is not all cold any more, and goes again once it may.
+    ran = await archive_retired(registry.store, HOUSEKEEPING)
+    assert (ran.versions, ran.blobs, ran.kept) == (0, 0, 1)
+    assert (await version(registry, 1))["tier"] == "hot"
+    for path in ("", "/purge"):
+        method = "POST" if path else "DELETE"
+        answer = await registry.send(method, f"{BERT}/3.0.0{path}")
+        assert answer.status in (200, 204), answer.body
+    ran = await archive_retired(registry.store, HOUSEKEEPING)
+    assert (ran.versions, ran.blobs, await is_cold(registry, content)) == (1, 1, True)
+
+
+async def test_where_nothing_is_archived_a_new_version_leaves_no_note(registry: Retained) -> None:
+    await registry.publish("bert", "1.0.0", FILES)
+
+    assert await thaw_wanted(registry.store) == 0
+
+
 async def test_what_a_living_version_shares_stays_hot(registry: Retained) -> None:
     shared, alone = b"in both", b"in the old one alone"
     await registry.publish("bert", "1.0.0", {"shared": shared, "alone": alone})
