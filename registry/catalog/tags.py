@@ -41,6 +41,7 @@ from registry.catalog.schema import model_tags, models, tags, version_tags, vers
 from registry.catalog.visible import few_seen, of_few, own_little, sees_model, sees_model_of
 from registry.domain.models import Tag, Tagging
 from registry.domain.names import fold
+from store.index.schema import store_state
 from store.index.transactions import Row, Statement, Tx
 
 MOST_COUNTED: Final = 10_000
@@ -98,13 +99,43 @@ def _count_use(column: ColumnElement[int]) -> Statement:
 
 
 _COUNT_MODEL = _count_use(tags.c.models)
-_COUNT_VERSION = _count_use(tags.c.versions)
+BEHIND: Final = "recounting_tags:"
+"""Begins the keys that say which versions of a restored model are not counted again yet: a JSON
+list of the number above which and that up to which, in the store's state."""
+
+
+def _is_behind() -> ColumnElement[bool]:
+    """Whether a version's uses are still to be counted (`registry.catalog.tag_lives`)."""
+    bounds = (func.json_extract(store_state.c.value, literal(f"'$[{at}]'")) for at in (0, 1))
+    above, upto = bounds
+    return (
+        select(literal("1"))
+        .select_from(
+            versions.join(
+                store_state, store_state.c.key == literal(f"'{BEHIND}'").concat(versions.c.model)
+            )
+        )
+        .where(
+            versions.c.id == bindparam("version_"),
+            versions.c.number > above,
+            versions.c.number <= upto,
+        )
+        .exists()
+    )
+
+
+_COUNT_VERSION = Statement(
+    update(tags)
+    .where(tags.c.id == bindparam("id_"), ~_is_behind())
+    .values(versions=tags.c.versions + _MORE)
+)
 _COUNT_ALL_OF_VERSION = Statement(
     update(tags)
     .where(
         tags.c.id.in_(
             select(version_tags.c.tag).where(version_tags.c.version == bindparam("version_"))
-        )
+        ),
+        ~_is_behind(),
     )
     .values(versions=tags.c.versions + _MORE)
 )
@@ -491,13 +522,13 @@ async def tag_version(tx: Tx, version_id: str, tag: Tag, actor: str) -> None:
         created_at=tx.now,
         created_by=actor,
     )
-    await tx.run(_COUNT_VERSION, id_=tag.id, more=1)
+    await tx.run(_COUNT_VERSION, id_=tag.id, version_=version_id, more=1)
 
 
 async def untag_version(tx: Tx, version_id: str, tag: Tag) -> None:
     """Take a tag away from a living version that has it."""
     await tx.run(_ON_VERSION.delete, version_=version_id, key_=fold(tag.key))
-    await tx.run(_COUNT_VERSION, id_=tag.id, more=-1)
+    await tx.run(_COUNT_VERSION, id_=tag.id, version_=version_id, more=-1)
 
 
 async def count_version_in_tags(tx: Tx, version_id: str, more: int) -> None:

@@ -64,7 +64,7 @@ from registry.services.outbox import follow_audit_log
 from registry.services.purges import finish_purges
 from registry.services.retention_runs import Schedule, expire_plans
 from registry.services.search_merges import SearchMerges
-from registry.services.tag_lives import uncount_deleted
+from registry.services.tag_lives import follow_lives
 from store import layout
 from store.errors import StoreError
 from store.opening import Store, open_store
@@ -261,7 +261,7 @@ def housekeeping(config: Config, store: Store, app: web.Application) -> Housekee
     catalog = [sealing, drafts, answers, cards, purges, health, thinning, growth]
     catching_up = [
         Job("merge search index", 1, SearchMerges(store).run),
-        Job("uncount deleted tags", 1, partial(uncount_deleted, store)),
+        Job("count tags of models", 1, partial(follow_lives, store)),
     ]
     retention = Schedule(
         store, config.retention.every_hours, partial(app[OPERATIONS].run_retention, HOUSEKEEPING)
