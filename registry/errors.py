@@ -295,8 +295,11 @@ class Throttled(RegistryError):
     code = "throttled"
     title = "Too many requests"
 
-    def __init__(self, retry_after_seconds: int) -> None:
+    def __init__(self, retry_after_seconds: int, *, account: str = "", name: str = "") -> None:
         self.retry_after_seconds = retry_after_seconds
+        self.account = account
+        """Of a login: whom it was for, as `LoginFailed` says it."""
+        self.name = name
         super().__init__(f"too many requests; try again in {retry_after_seconds} s")
 
 

@@ -5,7 +5,8 @@
 - An answer that has started is never replaced: the connection is cut, so that a short body cannot
   be taken for a whole one, and the fact is logged.
 - A client that left is no error: it is noted at debug level and nobody is answered.
-- A refusal, 401 or 403, is noted for the audit log (`registry.services.accesses`).
+- A refusal, 401 or 403, is noted for the audit log (`registry.services.accesses`), and a login
+  that came too early, 429.
 - Anything unknown is logged with its traceback and the request's id, and answered with a bare 500.
 """
 
@@ -22,7 +23,7 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from registry.errors import ClientGone, Denied, LoginFailed, Unauthenticated
+from registry.errors import ClientGone, Denied, LoginFailed, Throttled, Unauthenticated
 from registry.http.adapters import Adapter
 from registry.http.problems import problem
 from registry.http.routing import route_of
@@ -49,18 +50,27 @@ def errors_middleware(native: Adapter) -> Middleware:
         try:
             return await handler(request)
         except Exception as error:
-            if isinstance(error, Unauthenticated | Denied):
+            refusals = Unauthenticated | Denied | Throttled
+            if isinstance(error, refusals) and _is_told(request, error):
                 note_refusal(request, error)
             return answer(request, error, native)
 
     return errors
 
 
-def note_refusal(request: web.Request, error: Unauthenticated | Denied) -> None:
+def _is_told(request: web.Request, error: Unauthenticated | Denied | Throttled) -> bool:
+    """Whether a refusal is for the audit log: of what comes too early only logins are."""
+    if not isinstance(error, Throttled):
+        return True
+    route = route_of(request.match_info.handler)
+    return bool(error.account) or (route is not None and route.is_login)
+
+
+def note_refusal(request: web.Request, error: Unauthenticated | Denied | Throttled) -> None:
     """Have the audit log say of a refusal whatever is no secret of whoever was refused."""
     principal = request.get(PRINCIPAL) or request.app[IDENTITIES].nobody
     route = route_of(request.match_info.handler)
-    login = error if isinstance(error, LoginFailed) else None
+    login = error if isinstance(error, LoginFailed | Throttled) else None
     scheme = request.headers.get(hdrs.AUTHORIZATION, "").strip().partition(" ")[0].lower()
     request.app[ACCESSES].refused(
         Refusal(
@@ -68,7 +78,7 @@ def note_refusal(request: web.Request, error: Unauthenticated | Denied) -> None:
             address=request.app[ADDRESSES].client(request),
             shown="nothing" if not scheme else scheme if scheme in SCHEMES else "other",
             code=error.code,
-            status=401 if isinstance(error, Unauthenticated) else 403,
+            status=_status_of(error),
             route=f"{printable(request.method[:MOST_METHOD])} {canonical(request)}",
             word="" if route is None else route.permission,
             account="" if login is None else login.account,
@@ -76,6 +86,12 @@ def note_refusal(request: web.Request, error: Unauthenticated | Denied) -> None:
             is_login=login is not None,
         )
     )
+
+
+def _status_of(error: Unauthenticated | Denied | Throttled) -> int:
+    if isinstance(error, Throttled):
+        return 429
+    return 401 if isinstance(error, Unauthenticated) else 403
 
 
 def answer(request: web.Request, error: Exception, native: Adapter) -> web.StreamResponse:

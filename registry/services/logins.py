@@ -33,7 +33,7 @@ from registry.domain.accounts import Session, SessionMethod, User
 from registry.domain.ids import SESSION, TOKEN, USER, is_id, new_id
 from registry.domain.names import fold, parse_username
 from registry.domain.principals import Principal
-from registry.errors import LoginFailed, NotFound, RouteNotFound, Unauthenticated
+from registry.errors import LoginFailed, NotFound, RouteNotFound, Throttled, Unauthenticated
 from registry.services.authority import require_account, require_everything_of_itself
 from registry.services.change import change
 from registry.services.throttling import Throttle, count_try, forgive
@@ -109,9 +109,16 @@ class Logins:
             raise LoginFailed(account=user.id, name=user.username)
         return await self.begin(principal, user, "password", origin, key=key, judged=judged)
 
-    async def _judge(self, folded: str, password: str, key: bytes) -> tuple[User | None, Judged]:
+    async def _judge(
+        self, folded: str, password: str, key: bytes, *, account: str = ""
+    ) -> tuple[User | None, Judged]:
         """Look at a password; every step is taken whoever is meant, so that all take as long."""
-        await self._index.run(lambda tx: count_try(tx, key))
+        try:
+            await self._index.run(lambda tx: count_try(tx, key))
+        except Throttled as error:
+            # Whose name it is was not looked at, so that all names take as long.
+            whom = account or key.hex()[:_SHOWN_DIGITS]
+            raise Throttled(error.retry_after_seconds, account=whom) from error
         user = await self._index.look(lambda tx: find_user(tx, folded))
         kept = None if user is None else user.password_hash
         return user, await self._passwords.judge(password, kept)
@@ -260,7 +267,7 @@ class Logins:
         user = await self._index.look(lambda tx: _require_by_id(tx, principal.id))
         parsed = parse_password(new, names=(user.username, user.email or ""), field="new")
         key = await self._throttle.key(user.folded, origin.address)
-        _, judged = await self._judge(user.folded, old, key)
+        _, judged = await self._judge(user.folded, old, key, account=user.id)
         if not judged.is_right:
             raise LoginFailed(account=user.id, name=user.username)
         hashed = await self._passwords.hash(parsed)

@@ -102,6 +102,26 @@ async def test_a_login_in_vain_names_the_account_and_no_other_word(
     assert "my-wrong" not in rows
 
 
+async def test_logins_that_come_too_early_are_counted_for_whom_they_are(people: People) -> None:
+    await people.ask(None, "POST", "login", {"username": "typed-here", "password": "no-such"})
+    body = {"username": "somebody", "password": "my-wrong-password"}
+    answers = [(await people.ask(None, "POST", "login", body)).status for _ in range(8)]
+    await told(people)
+    people.clock.advance(61)
+
+    entries = [one for one in await told(people) if one["after"]["code"] == "throttled"]
+
+    early = answers.count(429)
+    assert early >= 3
+    assert sum(one["after"]["count"] for one in entries) == early
+    failed = [one for one in await told(people) if one["after"]["code"] == "login_failed"]
+    for one in entries:
+        assert (one["action"], one["after"]["status"]) == ("login_failed", 429)
+        assert one["entity"] == failed[-1]["entity"] != failed[0]["entity"]
+    assert "typed" not in str(await people.rows("SELECT * FROM audit"))
+    assert "somebody" not in str(await people.rows("SELECT * FROM audit"))
+
+
 async def test_what_is_allowed_is_not_told(people: People, root: Person) -> None:
     assert (await people.ask(root, "GET", "models")).status == 200
     assert (await people.ask(root, "GET", "models/missing")).status == 404
