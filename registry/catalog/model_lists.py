@@ -322,7 +322,7 @@ def _bound(filters: ModelFilters, shape: _Shape) -> dict[str, Any]:
     bound: dict[str, Any] = {name: getattr(filters, name) for name in shape.equal}
     for place, tag in enumerate(filters.tags):
         bound[f"key{place}" if tag.tag is None else f"tag{place}"] = tag.tag or tag.key
-        if place and tag.tag is not None:
+        if tag.tag is not None:
             bound[f"key{place}"] = tag.key
     if shape.substring in ("few", "many"):
         bound["match"] = _having(filters.text)
@@ -354,15 +354,15 @@ _known = func.json_each(bindparam("documents", type_=SqlText)).table_valued("val
 def _statement(shape: _Shape) -> Statement:
     name: ColumnElement[Any] = models.c.folded
     question = select(*_COLUMNS_OF[shape.wanted])
-    is_led = shape.restriction == "few" and not shape.tags
+    is_led = shape.restriction == "few"
     if is_led:
         question = question.where(models.c.id.in_(_few()))
-    if shape.tags:
+    elif shape.tags:
         question = question.select_from(
             model_tags.join(models, models.c.id == model_tags.c.model)
         ).where(_leading_tag(has_value=shape.tags[0]))
         name, is_led = model_tags.c.name, True
-    question = question.where(*_other_tags(shape.tags))
+    question = question.where(*_tagged(shape.tags, first=0 if shape.restriction == "few" else 1))
     if shape.substring in ("known", "few"):
         hits = (
             select(_known.c.value)
@@ -390,9 +390,10 @@ def _leading_tag(*, has_value: bool) -> ColumnElement[bool]:
     return model_tags.c.key == bindparam("key0")
 
 
-def _other_tags(tags: tuple[bool, ...]) -> list[ColumnElement[bool]]:
+def _tagged(tags: tuple[bool, ...], *, first: int) -> list[ColumnElement[bool]]:
+    """Whether a model has the tags from the `first` on."""
     found = list[ColumnElement[bool]]()
-    for place, has_value in enumerate(tags[1:], 1):
+    for place, has_value in enumerate(tags[first:], first):
         other = model_tags.alias(f"tagging{place}")
         conditions = [other.c.model == models.c.id, other.c.key == bindparam(f"key{place}")]
         if has_value:
@@ -426,8 +427,6 @@ def _text(shape: _Shape, name: ColumnElement[Any]) -> list[ColumnElement[bool]]:
 def _seen(shape: _Shape) -> list[ColumnElement[bool]]:
     if shape.restriction == "many":
         return [sees_model()]
-    if shape.restriction == "few" and shape.tags:
-        return [_Aside(models.c.id).in_(_few())]
     return []
 
 

@@ -29,7 +29,7 @@ from registry.catalog.experiments import (
     experiments_before,
 )
 from registry.catalog.guards import guards_before
-from registry.catalog.model_lists import ModelFilters, count_models, models_after
+from registry.catalog.model_lists import ModelFilters, TagFilter, count_models, models_after
 from registry.catalog.namespaces import namespaces_after
 from registry.catalog.retention import policies_before
 from registry.catalog.retention_plans import models_after as planned_models_after
@@ -136,11 +136,25 @@ def worlds() -> Iterator[tuple[CountedTx, CountedTx]]:
 
 Question: TypeAlias = Callable[[CountedTx], Awaitable[Any]]
 PAGE: Final = 3
+TAGGED: Final = (TagFilter("tag_common", "tag_common"), TagFilter("tag_common", None))
 PLACES: Final = '["nsp_seen", "nsp_000002"]'
 
 QUESTIONS: Final[dict[str, Question]] = {
     "models": lambda tx: models_after(tx, ModelFilters(seen=WORDS), "name", None, PAGE),
     "models made": lambda tx: models_after(tx, ModelFilters(seen=WORDS), "created", None, PAGE),
+    "models behind": lambda tx: models_after(
+        tx, ModelFilters(seen=WORDS, kind="model"), "name", ("000400003",), PAGE
+    ),
+    "models of two letters": lambda tx: models_after(
+        tx, ModelFilters(seen=WORDS, text="00"), "name", None, PAGE
+    ),
+    "models by tag": lambda tx: models_after(
+        tx, ModelFilters(seen=WORDS, tags=TAGGED), "name", None, PAGE
+    ),
+    "models by tag, made": lambda tx: models_after(
+        tx, ModelFilters(seen=WORDS, tags=TAGGED[1:]), "created", None, PAGE
+    ),
+    "models by tag counted": lambda tx: count_models(tx, ModelFilters(seen=WORDS, tags=TAGGED)),
     "models deleted": lambda tx: models_after(
         tx, ModelFilters(seen=WORDS, is_deleted=True), "deleted", None, PAGE
     ),

@@ -63,7 +63,7 @@ def shape(**said: Any) -> _Shape:
         "order": "name",
         "restriction": "none",
         "has_place": True,
-        "is_count": False,
+        "wanted": "models",
     }
     return _Shape(**(plain | said))
 
