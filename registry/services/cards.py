@@ -21,6 +21,7 @@ import msgspec
 
 from registry.catalog.audit import Entry, record
 from registry.catalog.cards import (
+    Moves,
     card_summary,
     delete_card,
     find_card,
@@ -102,18 +103,8 @@ async def get_card(store: Store, principal: Principal, reference: ModelReference
 
 async def refresh_card(store: Store, model_id: str) -> NotFound | None:
     """Bring the copy up to date; returns why the README that is there is no card, if so."""
-
-    async def look(tx: Tx) -> tuple[Model, _State, BlobRow | None] | None:
-        model = await find_model_by_id(tx, model_id)
-        if model is None:
-            return None
-        state = await _state(tx, model)
-        is_wanted = state.readme is not None and state.readme.size_bytes <= MOST_BYTES
-        row = await readable_row(tx, state.readme) if is_wanted and state.readme else None
-        return model, state, row
-
-    found = await store.index.look(look)
-    if found is None or (found[1].is_current and found[2] is None):
+    found = await store.index.look(lambda tx: _look(tx, model_id))
+    if found is None or _is_followed(found):
         return None if found is None else _too_large(found[0], found[1].readme)
     model, state, row = found
     text, problem = None, _too_large(model, state.readme)
@@ -126,6 +117,25 @@ async def refresh_card(store: Store, model_id: str) -> NotFound | None:
             problem = _unreadable(model, state.readme, "is not UTF-8", code="card_not_text")
     await store.index.run(lambda tx: _keep(tx, model, state.readme, text))
     return problem
+
+
+_Found: TypeAlias = tuple[Model, "_State", BlobRow | None]
+
+
+async def _look(tx: Tx, model_id: str) -> _Found | None:
+    """A model with what its card was made of and should be, and the README's row if it is one."""
+    model = await find_model_by_id(tx, model_id)
+    if model is None:
+        return None
+    state = await _state(tx, model)
+    is_wanted = state.readme is not None and state.readme.size_bytes <= MOST_BYTES
+    row = await readable_row(tx, state.readme) if is_wanted and state.readme else None
+    return model, state, row
+
+
+def _is_followed(found: _Found) -> bool:
+    _, state, row = found
+    return state.is_current and row is None
 
 
 async def _keep(tx: Tx, model: Model, readme: TreeFile | None, text: str | None) -> None:
@@ -221,8 +231,15 @@ async def _card_to_change(
 
 async def follow_cards(store: Store) -> int:
     """Bring the copies up to date of all models whose `main` moved since; how many there were."""
-    moves = await store.index.read(lambda tx: moves_to_follow(tx, FOLLOWED_AT_ONCE))
-    for model in moves.models:
+
+    async def look(tx: Tx) -> tuple[Moves, list[str]]:
+        """Away from the event loop: most models have no README, and nothing need be done."""
+        moves = await moves_to_follow(tx, FOLLOWED_AT_ONCE)
+        looked = [(id, await _look(tx, id)) for id in moves.models]
+        return moves, [id for id, found in looked if found and not _is_followed(found)]
+
+    moves, behind = await store.index.read(look)
+    for model in behind:
         try:
             await refresh_card(store, model)
         except Corrupt:

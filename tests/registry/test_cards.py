@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from registry.services.cards import MOST_BYTES, follow_cards
 from tests.support.builders import Registry
 
@@ -67,6 +69,20 @@ async def test_search_follows_where_nobody_reads_the_card(registry: Registry) ->
 
     assert await found(registry, "zebra") == []
     assert (await registry.get(CARD)).code == "card_not_found"
+
+
+async def test_models_without_a_readme_are_followed_away_from_the_event_loop(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        await registry.publish(f"bert-{number}", "1.0.0", {"f": b"no card"})
+
+    async def refuse(unit: object) -> None:
+        raise AssertionError("looked up on the event loop")
+
+    monkeypatch.setattr(type(registry.store.index), "look", lambda self, unit: refuse(unit))
+
+    assert await follow_cards(registry.store) == 3
 
 
 async def test_a_card_is_put_only_where_no_readme_is_one(registry: Registry) -> None:
