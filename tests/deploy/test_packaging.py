@@ -252,7 +252,9 @@ def may_have_own_mounts() -> bool:
 )
 def test_a_server_works_that_may_write_nothing_but_its_data(tmp_path: Path) -> None:
     own = tmp_path / "own"
-    server = ConfinedServer(own / "data", workers=2, preexec_fn=refuse_written_code)
+    server = ConfinedServer(
+        own / "data", workers=2, is_first_start=True, preexec_fn=refuse_written_code
+    )
     own.mkdir()
     try:
         server.start()

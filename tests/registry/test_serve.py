@@ -96,7 +96,7 @@ def refuses_connections(server: Server) -> bool:
 
 
 def test_the_first_start_makes_everything_and_says_what_to_try(tmp_path: Path) -> None:
-    with running_server(tmp_path / "new" / "data") as server:
+    with running_server(tmp_path / "new" / "data", is_first_start=True) as server:
         greeting = [line for line in server.log.splitlines() if not line.startswith("{")]
 
         assert len(greeting) == 1

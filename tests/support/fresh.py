@@ -12,6 +12,7 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -72,7 +73,8 @@ class Template(msgspec.Struct, frozen=True):
 def _directory(chains: tuple[Chain, ...]) -> Template:
     with _folder() as name:
         root = Path(name)
-        initialize(root, chains)
+        with ThreadPoolExecutor(1) as elsewhere:  # where no event loop runs
+            elsewhere.submit(initialize, root, chains).result()
         facts = read_facts(root)
         assert facts is not None
         index = (root / layout.INDEX_FILE).read_bytes()

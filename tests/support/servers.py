@@ -10,6 +10,9 @@ Use `running_server` where the server should be gone at the end of a block::
 
 Every process is started with an empty environment but PATH, so settings of the machine do not leak
 into tests, and everything it wrote is readable in `Server.log` when a test fails.
+
+A data directory that is not there is not made by the server, unless its `is_first_start`: the test
+gives it one that is like new (`tests.support.fresh`), which spares a process and 0.6 s of CPU.
 """
 
 from __future__ import annotations
@@ -66,6 +69,15 @@ def run_digestry(
     )
 
 
+def make_like_new(data: Path) -> None:
+    """The data directory that a first start would make."""
+    from registry.catalog.migrations import CHAINS  # most who start processes import no registry
+    from tests.support.fresh import initialize_like_new
+
+    data.mkdir(mode=0o700)
+    initialize_like_new(data, CHAINS)
+
+
 def children_of(pid: int) -> list[int]:
     """The direct children of a process, oldest first."""
     found = []
@@ -106,9 +118,11 @@ class Server:
         config: str | None = None,
         env: Mapping[str, str] | None = None,
         args: Sequence[str] = (),
+        is_first_start: bool = False,
         **popen: Any,
     ) -> None:
         self.data = data
+        self.is_first_start = is_first_start
         self.workers = workers
         self.port = port
         self.config = config
@@ -148,6 +162,8 @@ class Server:
     def launch(self) -> Server:
         """Start the process and return at once."""
         self.data.parent.mkdir(parents=True, exist_ok=True)
+        if not self.is_first_start and not self.data.exists():
+            make_like_new(self.data)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(),

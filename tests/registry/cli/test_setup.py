@@ -58,7 +58,7 @@ def test_init_makes_a_directory_and_a_file_that_says_so(tmp_path: Path) -> None:
     made = load(tmp_path / "config.toml", {})
     assert made.store.data == str(tmp_path / "models")
     assert msgspec.structs.replace(made, store=Config().store) == Config()
-    with running_server(tmp_path / "models") as server:
+    with running_server(tmp_path / "models", is_first_start=True) as server:
         assert server.get("/readyz")[0] == 200
 
 
