@@ -223,7 +223,7 @@ class Collector:
                     returned += 1
                     size_bytes += aside.size_bytes
                 else:
-                    await self._quarantine.discard(aside)
+                    await self._quarantine.discard([aside])
                     superseded += 1
             if report is not None:
                 report(returned + superseded, returned + superseded)
@@ -240,15 +240,14 @@ class Collector:
             holds, asides = await self._index.read(partial(_old_asides, window=window))
             if holds:
                 return PurgeReport(purged, size_bytes, max(hold.expires_at for hold in holds))
-            before = purged
-            for aside in asides:
-                if await self._quarantine.discard(aside):
-                    purged += 1
-                    size_bytes += aside.size_bytes
-                    self.purged_blobs += 1
-                    self.purged_bytes += aside.size_bytes
-            if purged == before:
+            discarded = await self._quarantine.discard(asides)
+            if not discarded:
                 break
+            discarded_bytes = sum(aside.size_bytes for aside in discarded)
+            purged += len(discarded)
+            size_bytes += discarded_bytes
+            self.purged_blobs += len(discarded)
+            self.purged_bytes += discarded_bytes
         return PurgeReport(purged, size_bytes)
 
     async def status(self) -> CollectionStatus:

@@ -306,23 +306,19 @@ class Quarantine:
             log.error("quarantined file of %s is not in the archive", aside.digest)
         return await self._index.run(partial(_return_cold, aside=aside, is_there=is_there))
 
-    async def discard(self, aside: AsideRow) -> bool:
-        """Remove a quarantined file for good: the file first, so that no file is left unnamed.
+    async def discard(self, asides: Sequence[AsideRow]) -> list[AsideRow]:
+        """Remove quarantined files for good and return which; those on their way stay.
 
-        A file of the archive becomes one that nobody wants; sweeping the archive removes it.
-        False if the file is on its way; it stays.
+        The files first, so that no file is left unnamed, then their rows in one transaction. A file
+        of the archive becomes one that nobody wants; sweeping the archive removes it.
         """
-        if aside.archived is not None:
-            await self._index.run(partial(_give_up_cold, aside=aside, number=aside.archived))
-            return True
-        row = await self._index.look(partial(rows.find_blob, digest=aside.digest))
-        if row is not None and row.state == rows.MOVING and row.generation == aside.generation:
-            return False
-        await self._blobs.discard_aside(aside.digest, aside.generation)
-        await self._index.run(
-            partial(delete_aside, digest=aside.digest, generation=aside.generation)
-        )
-        return True
+        discarded = await self._index.read(partial(_resting, asides=asides))
+        for aside in discarded:
+            if aside.archived is None:
+                await self._blobs.discard_aside(aside.digest, aside.generation)
+        if discarded:
+            await self._index.run(partial(_discard, asides=discarded))
+        return discarded
 
     async def _is_secured(self, digest: Digest) -> bool:
         """Whether the file is at its name, durably: its mover may have died before the syncs."""
@@ -379,10 +375,23 @@ async def _return_cold(tx: Tx, aside: AsideRow, is_there: bool) -> bool:
     return True
 
 
-async def _give_up_cold(tx: Tx, aside: AsideRow, number: int) -> None:
-    if await find_aside(tx, aside.digest, aside.generation) is not None:
-        await delete_aside(tx, aside.digest, aside.generation)
-        await spare_archived(tx, aside.digest, number, 0)
+async def _resting(tx: Tx, asides: Sequence[AsideRow]) -> list[AsideRow]:
+    """Those whose file is not on its way, there or back; a file of the archive never is."""
+    resting = []
+    for aside in asides:
+        row = None if aside.archived is not None else await rows.find_blob(tx, aside.digest)
+        if row is None or (row.state, row.generation) != (rows.MOVING, aside.generation):
+            resting.append(aside)
+    return resting
+
+
+async def _discard(tx: Tx, asides: Sequence[AsideRow]) -> None:
+    for aside in asides:
+        if aside.archived is None:
+            await delete_aside(tx, aside.digest, aside.generation)
+        elif await find_aside(tx, aside.digest, aside.generation) is not None:
+            await delete_aside(tx, aside.digest, aside.generation)
+            await spare_archived(tx, aside.digest, aside.archived, 0)
 
 
 async def _settle_back(tx: Tx, row: BlobRow) -> None:
