@@ -570,8 +570,8 @@ class _GatedWriter:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    async def promote(self, digest: Digest) -> bool:
-        return await _passed(self._room, "promote", partial(self._inner.promote, digest))
+    async def promote(self, digest: Digest, stranger: str | None = None) -> bool:
+        return await _passed(self._room, "promote", partial(self._inner.promote, digest, stranger))
 
 
 class _GatedIndex:
