@@ -114,6 +114,21 @@ def _of_blobs(seen: Seen) -> Iterator[Fact]:
         ("spare_bytes", "Bytes that lie there beside them and will go.", cold.spare_bytes),
     ):
         yield Fact(f"digestry_archive_{name}", help_, value)
+    done = seen.retention
+    for action, count in (
+        ("retired", done.retired),
+        ("returned", done.returned),
+        ("archived", done.archived),
+        ("thawed", done.thawed),
+        ("purged", done.purged),
+    ):
+        yield Fact(
+            "digestry_retention_versions",
+            "Versions that retention and the archive dealt with.",
+            count,
+            {"action": action},
+            is_counter=True,
+        )
     running, staged = seen.uploads
     yield Fact("digestry_uploads_unfinished", "Resumable uploads under way.", running)
     yield Fact("digestry_uploads_staged_bytes", "Bytes of unfinished uploads.", staged)

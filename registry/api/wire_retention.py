@@ -251,6 +251,9 @@ class TallyAnswer(msgspec.Struct, frozen=True, kw_only=True):
     freed_bytes: int
     skipped: int
     refused: int
+    archived: int = 0
+    archived_bytes: int = 0
+    thawed: int = 0
 
 
 class DayAnswer(msgspec.Struct, frozen=True, kw_only=True):

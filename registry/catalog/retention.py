@@ -120,6 +120,10 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     """Of what was purged: bytes that nobody else referred to at that moment."""
     skipped: int = 0
     refused: int = 0
+    archived: int = 0
+    """Versions whose last bytes went to the cold tier."""
+    archived_bytes: int = 0
+    thawed: int = 0
 
 
 class ListedPolicy(msgspec.Struct, frozen=True):

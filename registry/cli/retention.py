@@ -200,6 +200,8 @@ def status(*, config: str | None, data: str | None, as_json: bool) -> int:
     say(f"applied next: {found.next_run_at or 'when asked to'}")
     total = found.total
     say(f"retired: {total.retired}, {size(total.retired_bytes)}; brought back: {total.returned}")
+    cold = f"archived: {total.archived}, {size(total.archived_bytes)}"
+    say(f"{cold}; back from the archive: {total.thawed}")
     say(f"purged: {total.purged}, {size(total.purged_bytes)}, freed {size(total.freed_bytes)}")
     if found.operation is not None:
         last = found.operation

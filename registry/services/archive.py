@@ -44,6 +44,7 @@ from registry.catalog.archive import (
 )
 from registry.catalog.audit import Entry, record
 from registry.catalog.models import find_model_by_id
+from registry.catalog.retention import add_to_day
 from registry.catalog.versions import find_version_by_id
 from registry.domain.principals import HOUSEKEEPING, Principal
 from registry.errors import Conflict
@@ -247,6 +248,11 @@ async def _move_tier(tx: Tx, principal: Principal, version: Tiered, tier: str) -
         reason="retention",
     )
     await record(tx, principal, entry)
+    if tier == "cold":
+        size_bytes = 0 if row is None else row.size_bytes
+        await add_to_day(tx, archived=1, archived_bytes=size_bytes)
+    else:
+        await add_to_day(tx, thawed=1)
     return True
 
 

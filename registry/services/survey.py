@@ -17,6 +17,7 @@ import msgspec
 from registry.catalog.audit import count_between, entries_between, last_id
 from registry.catalog.deliveries import count_waiting, followed_place
 from registry.catalog.health_samples import Sample, growth_before, latest_samples
+from registry.catalog.retention import Tally, tally
 from registry.catalog.seals import last_seal
 from registry.catalog.webhooks import heard_since
 from registry.domain.operations import GROUPS, Group, Operation
@@ -46,6 +47,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     quarantine: Mapping[str, tuple[int, int]]
     """Reason to files and bytes."""
     archive: ArchiveTotals
+    retention: Tally
     uploads: tuple[int, int]
     """Unfinished ones, and their bytes."""
     collection_off: str | None
@@ -109,6 +111,7 @@ async def _see(tx: Tx) -> Seen:
         blobs=await survey_blobs(tx),
         quarantine=await aside_totals(tx),
         archive=await archive_totals(tx),
+        retention=await tally(tx),
         uploads=await upload_totals(tx),
         collection_off=await get_state(tx, COLLECTION_OFF),
         operations={group: one for group, one in operations.items() if one is not None},

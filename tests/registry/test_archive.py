@@ -108,6 +108,12 @@ async def test_restoring_brings_the_bytes_back_verified(registry: Retained) -> N
     assert await trail(registry, first["id"]) == [
         *("publish", "retire", "archive", "unretire", "thaw"),
     ]
+    counted = (await registry.get("/api/v1/retention/statistics")).json
+    sizes = sum(map(len, FILES.values()))
+    for told in (counted["total"], counted["days"][0]["done"]):
+        assert (told["archived"], told["archived_bytes"], told["thawed"]) == (1, sizes, 1)
+    metrics = (await registry.get("/metrics")).body.decode()
+    assert 'digestry_retention_versions_total{action="thawed"} 1.0' in metrics
     assert await thaw_wanted(registry.store) == 0
 
 

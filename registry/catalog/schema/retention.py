@@ -178,6 +178,10 @@ retention_days = Table(
     Column("freed_bytes", BigInteger, nullable=False),
     Column("skipped", BigInteger, nullable=False),
     Column("refused", BigInteger, nullable=False),
+    # Versions whose last bytes went to the cold tier, and those that came back from it.
+    Column("archived", BigInteger, nullable=False, server_default="0"),
+    Column("archived_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("thawed", BigInteger, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
 

@@ -41,6 +41,8 @@ def upgrade() -> None:
         sqlite_where=sa.text("deleted_at IS NULL AND retired_at IS NOT NULL"),
         postgresql_where=sa.text("deleted_at IS NULL AND retired_at IS NOT NULL"),
     )
+    for column in ("archived", "archived_bytes", "thawed"):
+        op.execute(f"ALTER TABLE retention_days ADD COLUMN {column} BIGINT DEFAULT '0' NOT NULL")
     op.execute("ALTER TABLE models ADD COLUMN trained_at BIGINT")
     op.execute(
         "UPDATE models SET trained_at = nullif(max(coalesce((SELECT r.started_at FROM "
