@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 from contextlib import AsyncExitStack, suppress
@@ -27,6 +28,7 @@ from aiohttp import web
 from registry.app import create_app, runner_of
 from registry.auth.local_secret import LocalSecret
 from registry.cli import logs
+from registry.cli.allocator import bound_arenas
 from registry.cli.exits import CLEAN, FAILED, REFUSED
 from registry.cli.listening import BACKLOG
 from registry.cli.serve import Assignment
@@ -143,6 +145,7 @@ class Channel:
 def work(assignment: Assignment, end: socket.socket) -> int:
     """Run until told to end; return the exit code."""
     logs.configure(assignment.config.log.level)
+    bound_arenas(os.environ)
     try:
         with asyncio.Runner(loop_factory=TurningLoop) as runner:
             runner.run(_work(assignment, end))
