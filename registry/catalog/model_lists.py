@@ -350,7 +350,7 @@ _COLUMNS_OF: Final[dict[Wanted, tuple[ColumnElement[Any], ...]]] = {
 _known = func.json_each(bindparam("documents", type_=SqlText)).table_valued("value", name="known")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def _statement(shape: _Shape) -> Statement:
     name: ColumnElement[Any] = models.c.folded
     question = select(*_COLUMNS_OF[shape.wanted])
