@@ -1,7 +1,9 @@
-"""How long from exec to the first answer, and does that grow with what is stored?
+"""How long from exec until the first request is served, also with a million blobs?
 
 Decides what may be imported and looked at before the socket answers. `first` starts on no data
-directory at all, `again` on an empty one that exists, `full` on one with thousands of blobs.
+directory at all, `again` on an empty one that exists, `full` on one with a million blobs.
+The blobs are rows in the index and names in the sharded directory, written past the
+server, all links of few files: starting reads none of them.
 Ready is when the readiness route answers with success, asked every 2 ms.
 """
 
@@ -9,18 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from bench.clients import wrk
-from bench.data import MIB
+from bench.data import GIB, MIB
 from bench.harness import Bench, Measured, Scenario
 from bench.peers import Contender, Digestry
 from bench.processes import Server
 from bench.records import Goal
+from bench.stored import fill_with_names
 
-_SMALL_BYTES = 4096
-_BODIES_PER_SECOND = 40_000
+BLOBS: Final = 1_000_000
+"""How many stand for a ``--size`` of one gibibyte."""
 
 
 class Directories(msgspec.Struct, frozen=True):
@@ -34,21 +37,12 @@ def prepare(bench: Bench, contenders: Sequence[Contender]) -> Directories | None
     if ours is None:
         return None
     empty, full = bench.new_directory(), bench.new_directory()
-    bench.again(ours, empty).stop()
-    with bench.again(ours, full) as server:
-        stored = _fill(bench, ours, server)
-    return Directories(empty, full, stored)
-
-
-def _fill(bench: Bench, contender: Contender, server: Server) -> int:
-    seconds = bench.settings.rate_seconds
-    directory = bench.new_directory()
-    digests, template = directory / "digests", directory / "template"
-    count = round(_BODIES_PER_SECOND * max(1, seconds))
-    digests.write_text("\n".join(bench.data.small_digests(_SMALL_BYTES, count)))
-    template.write_text(bench.data.small_template(_SMALL_BYTES))
-    files = (str(digests), str(template), contender.put_target)
-    return wrk(server.port, "put.lua", *files, connections=16, seconds=seconds).requests
+    for directory in (empty, full):
+        bench.again(ours, directory).stop()
+    count = max(1000, bench.settings.size_bytes * BLOBS // GIB)
+    fill_with_names(full / "data", count)
+    bench.again(ours, full).stop()  # what writing past the server left in the log is put in order
+    return Directories(empty, full, count)
 
 
 def measure(bench: Bench, contender: Contender, directories: Directories | None) -> Measured:
@@ -56,9 +50,18 @@ def measure(bench: Bench, contender: Contender, directories: Directories | None)
         yield "first", {**_ready(server), "blobs": 0}
     if isinstance(contender, Digestry) and directories is not None:
         with bench.again(contender, directories.empty) as server:
-            yield "again", {**_ready(server), "blobs": 0}
+            empty = _ready(server)
+        yield "again", {**empty, "blobs": 0}
         with bench.again(contender, directories.full) as server:
-            yield "full", {**_ready(server), "blobs": directories.blobs}
+            full = _ready(server)
+        yield (
+            "full",
+            {
+                **full,
+                "blobs": directories.blobs,
+                "of_empty": full["ready_ms"] / empty["ready_ms"],
+            },
+        )
 
 
 def _ready(server: Server) -> dict[str, float]:
@@ -74,5 +77,6 @@ SCENARIO = Scenario(
     goals=(
         Goal(case="again", figure="ready_ms", at_most=1000),
         Goal(case="full", figure="ready_ms", at_most=1000),
+        Goal(case="full", figure="of_empty", at_most=1.1),
     ),
 )

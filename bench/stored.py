@@ -42,6 +42,29 @@ def fill(data: Path, count: int, size_bytes: int) -> None:
         _insert(data / INDEX_FILE, rows)
 
 
+def fill_with_names(data: Path, count: int) -> None:
+    """Make so many blobs be there by name and size alone, as links of few files.
+
+    For questions that read none of them: their digests are not of their bytes.
+    """
+    source, made = data / "linked", set[str]()
+    for start in range(0, count, _PIECE):
+        source.unlink(missing_ok=True)
+        source.write_bytes(b"nothing\n")
+        rows = []
+        for number in range(start, min(count, start + _PIECE)):
+            digest = hashlib.sha256(number.to_bytes(8, "big"))
+            path = f"{data}/{blob_key(Digest(digest.hexdigest()))}"
+            folder = os.path.dirname(path)
+            if folder not in made:
+                os.makedirs(folder, exist_ok=True)
+                made.add(folder)
+            os.link(source, path)
+            rows.append(_row(digest.digest(), 8, digest.digest()))
+        _insert(data / INDEX_FILE, rows)
+    source.unlink()
+
+
 def forget(data: Path) -> None:
     """Let the index be empty again, as if it had been made anew."""
     connection = sqlite.connect(str(data / INDEX_FILE), isolation_level=None)
@@ -73,15 +96,19 @@ def _stored(data: Path, shared: bytes, numbers: range, made: set[str]) -> Iterat
             made.add(str(path.parent))
         path.write_bytes(content)
         os.utime(path, (AGE, AGE))
-        yield {
-            "digest": digest.digest(),
-            "size": len(content),
-            "state": "present",
-            "generation": 1,
-            "segments": blake3(content).digest(),
-            "created_at": AGE * 1_000_000,
-            "last_claimed": AGE * 1_000_000,
-        }
+        yield _row(digest.digest(), len(content), blake3(content).digest())
+
+
+def _row(digest: bytes, size_bytes: int, segments: bytes) -> dict[str, Any]:
+    return {
+        "digest": digest,
+        "size": size_bytes,
+        "state": "present",
+        "generation": 1,
+        "segments": segments,
+        "created_at": AGE * 1_000_000,
+        "last_claimed": AGE * 1_000_000,
+    }
 
 
 def _insert(database: Path, rows: list[dict[str, Any]]) -> None:
