@@ -45,6 +45,9 @@ from store.errors import (
 from store.threads import Threads, hop
 
 LOCK_POLL_SECONDS: Final = 0.005
+WRITTEN_BEHIND_BYTES: Final = 32 << 20
+"""So much of a large file is written while the rest arrives, and its sync is left little."""
+
 LISTED_AHEAD: Final = 2
 """Shards that are listed while the caller looks at one."""
 
@@ -420,6 +423,9 @@ class LocalStagedWriter:
             except OSError:
                 self._disk.truncate(descriptor, self._path, offset)
                 raise
+        begun = offset - offset % WRITTEN_BEHIND_BYTES
+        if self._end - begun >= WRITTEN_BEHIND_BYTES:
+            self._disk.begin_writing(descriptor, begun, self._end - begun)
         return self._end
 
     def hold(self, pieces: Sequence[bytes]) -> None:

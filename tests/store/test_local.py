@@ -157,6 +157,10 @@ class Counting(Disk):
     def sync_data(self, descriptor: int, path: str) -> None:
         self.asked["sync_data"] += 1
 
+    def begin_writing(self, descriptor: int, at: int, size_bytes: int) -> None:
+        self.asked[f"write {at} and {size_bytes} more"] += 1
+        super().begin_writing(descriptor, at, size_bytes)
+
     def sync_directory(self, path: str) -> None:
         self.asked["sync_directory"] += 1
 
@@ -213,3 +217,19 @@ async def test_a_stranger_causes_the_same_work_for_many_whether_they_are_there_o
     assert new["sync_data"] == there["sync_data"] == 0
     made = sum(1 for path in (tmp_path / "blobs" / "sha256").glob("**/") if path.name != "sha256")
     assert new["link"] + made == there["link"]
+
+
+async def test_a_large_file_is_written_behind_what_arrives(
+    tmp_path: Path, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that its sync, which others wait behind, has little left to do."""
+    monkeypatch.setattr("store.backends.local.WRITTEN_BEHIND_BYTES", 1000)
+    prepare(tmp_path, Disk())
+    blobs = LocalBlobStore(tmp_path, threads, disk := Counting())
+    writer = await blobs.stage(f"put_{0:032x}")
+    for offset in range(0, 2400, 600):
+        writer.append_blocking(offset, [b"x" * 600])
+    await writer.discard()
+
+    begun = {name for name in disk.asked if name.startswith("write ")}
+    assert begun == {"write 0 and 1200 more", "write 1000 and 1400 more"}
