@@ -275,7 +275,8 @@ class Ingest:
                 await self._promote_missing(digests, seen, stranger)
 
                 async def unit(tx: Tx, seen: _Seen = seen, drop: bool = is_leased) -> _Outcome[T]:
-                    return await _record(tx, staged, seen, record, holder, drop)
+                    renew = rows.touch if stranger is None else rows.renew_present
+                    return await _record(tx, staged, seen, record, holder, drop, renew)
 
                 outcome = await self._index.run(unit)
                 if isinstance(outcome, _Done):
@@ -446,6 +447,7 @@ async def _record(
     record: RecordAll[T],
     holder: str,
     drop_leases: bool,
+    renew: Callable[[Tx, Digest], Awaitable[None]],
 ) -> _Outcome[T]:
     """The transaction of `Ingest.record`: all rows and the caller's record, or leases alone."""
     digests = {one.digest: one for one in staged}
@@ -462,7 +464,7 @@ async def _record(
         if row is not None and row.archived is not None and _is_seen(row, seen):
             row = await _make_hot(tx, row, row.archived, one.segments)
         elif row is not None and row.is_present:
-            await rows.renew_present(tx, digest)
+            await renew(tx, digest)
         else:
             row = await rows.insert_present(tx, digest, one.size_bytes, one.segments.own, boot_id())
         stored[digest] = StoredBlob(digest, one.size_bytes, row.generation)

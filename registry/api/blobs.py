@@ -13,6 +13,7 @@ from typing import Annotated, Final
 import msgspec
 from aiohttp import hdrs, web
 
+from registry.api.counting import facts_of_download, sends
 from registry.api.errors import ADAPTER
 from registry.domain.paths import parse_path
 from registry.errors import Invalid
@@ -81,10 +82,18 @@ async def post_blob(request: web.Request) -> web.StreamResponse:
 
 
 async def get_blob(request: web.Request) -> web.StreamResponse:
-    """Send a blob the caller may read."""
+    """Send a blob the caller may read.
+
+    Where a sensitive model has it, that is in the audit log before the first byte.
+    """
     digest = parse_digest(request.match_info["digest"])
-    row = await request.app[BLOBS].find(digest, request[PRINCIPAL].visibility)
-    return await send_blob(request, row, request.app[STORE].reading)
+    found = await request.app[BLOBS].find(digest, request[PRINCIPAL].visibility)
+    if found.sensitive and request.method != hdrs.METH_HEAD:
+        etag = etag_of(digest)
+        if sends(request, etag):
+            facts = facts_of_download(request, "", etag)
+            await request.app[BLOBS].announce(request[PRINCIPAL], found, facts)
+    return await send_blob(request, found.row, request.app[STORE].reading)
 
 
 async def delete_blob(request: web.Request) -> web.StreamResponse:

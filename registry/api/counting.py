@@ -32,8 +32,8 @@ async def counted(
     version = place.version if isinstance(place, Tree) else None
     if version is None or request.method == hdrs.METH_HEAD:
         return await send()
-    if place.model.is_sensitive and _sends(request, etag):
-        facts = _facts(request, path, etag)
+    if place.model.is_sensitive and sends(request, etag):
+        facts = facts_of_download(request, path, etag)
         principal = request[PRINCIPAL]
         await announce_download(request.app[STORE], principal, place.model, version, facts)
     sent: int | None = None
@@ -64,7 +64,7 @@ def _sent(request: web.Request, response: web.StreamResponse) -> int | None:
     return counted
 
 
-def _sends(request: web.Request, etag: str) -> bool:
+def sends(request: web.Request, etag: str) -> bool:
     """Whether the preconditions let any bytes leave."""
     verdict = check_preconditions(
         etag,
@@ -75,7 +75,7 @@ def _sends(request: web.Request, etag: str) -> bool:
     return verdict is Verdict.PROCEED
 
 
-def _facts(request: web.Request, path: str, etag: str) -> dict[str, Any]:
+def facts_of_download(request: web.Request, path: str, etag: str) -> dict[str, Any]:
     return {
         "path": path,
         "content": etag.strip('"'),

@@ -23,11 +23,12 @@ import asyncio
 import secrets
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from registry.catalog import audit
+from registry.catalog.sensitive import sensitive_models
 from registry.domain.principals import Principal, Visibility
 from registry.errors import BodyTooLarge, Invalid
 from registry.services.change import change_index, fingerprint, once_record
@@ -85,6 +86,13 @@ class Answer(msgspec.Struct, frozen=True):
     expires_at: int | None
 
 
+class Found(msgspec.Struct, frozen=True):
+    """A blob that can be read, and ids and names of the sensitive models it may be had from."""
+
+    row: BlobRow
+    sensitive: list[tuple[str, str]]
+
+
 class Position(msgspec.Struct, frozen=True):
     """Where a page of pins ends: after this digest of this kind."""
 
@@ -107,13 +115,13 @@ class Blobs:
     ) -> None:
         self._blobs = blobs
         self._index = index
-        self._found: dict[tuple[Digest, Visibility], BlobRow] = {}
+        self._found: dict[tuple[Digest, Visibility], Found] = {}
         self._found_at = -1
         self._ingest = ingest
         self.limits = limits
 
-    async def find(self, digest: Digest, visibility: Visibility) -> BlobRow:
-        """The row of a blob that can be read.
+    async def find(self, digest: Digest, visibility: Visibility) -> Found:
+        """A blob that can be read.
 
         Raises `BlobNotFound` for hidden and missing, `Corrupt` for damaged, `Unavailable` for one
         that is being moved just now.
@@ -126,22 +134,32 @@ class Blobs:
         if counter != self._found_at or len(self._found) >= REMEMBERED:
             self._found.clear()
             self._found_at = counter
-        row = self._found.get((digest, visibility))
-        if row is not None:
-            return row
+        remembered = self._found.get((digest, visibility))
+        if remembered is not None:
+            return remembered
 
-        async def unit(tx: Tx) -> BlobRow | None:
-            return await known(tx, digest, visibility)
+        async def unit(tx: Tx) -> Found | None:
+            row = await known(tx, digest, visibility)
+            if row is None:
+                return None
+            return Found(row, await sensitive_models(tx, digest, visibility))
 
-        row = await self._index.look(unit)
-        if row is None:
+        found = await self._index.look(unit)
+        if found is None:
             raise BlobNotFound(digest)
+        row = found.row
         if not row.is_readable:
             raise Corrupt(digest) if row.state == rows.DAMAGED else Unavailable("reading a blob")
         if counter == self._found_at:
             # Found after the counter was read: at worst newer than the counter, never older.
-            self._found[digest, visibility] = row
-        return row
+            self._found[digest, visibility] = found
+        return found
+
+    async def announce(self, principal: Principal, found: Found, facts: dict[str, Any]) -> None:
+        """Write down, durably, that somebody is about to get bytes that sensitive models have."""
+        await self._index.run(
+            partial(_record_download, principal=principal, models=found.sensitive, facts=facts)
+        )
 
     async def put(
         self,
@@ -346,6 +364,16 @@ async def admit_pin(tx: Tx, *, digest: Digest | None, principal: Principal) -> N
     """Refuse bytes before they travel where what they make could not be pinned."""
     if digest is None or not await claims.owner_holds(tx, digest, principal.id):
         await require_pin_room(tx, principal, more=1)
+
+
+async def _record_download(
+    tx: Tx, *, principal: Principal, models: list[tuple[str, str]], facts: dict[str, Any]
+) -> None:
+    for id, name in models:
+        entry = audit.Entry(
+            action="download", kind="model", id=id, name=name, model=id, after=facts
+        )
+        await audit.record(tx, principal, entry)
 
 
 async def _record_pin(tx: Tx, principal: Principal, action: str, digest: Digest) -> None:

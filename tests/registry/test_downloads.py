@@ -33,8 +33,10 @@ from store.index.transactions import Statement, Tx
 from store.opening import Store, StoreSettings, open_store
 from tests.support.builders import Answer, Registry, running_registry
 from tests.support.clock import ManualClock
+from tests.support.people import AUTHENTICATED, grant, make_person
 from tests.support.plans import plan_of
 from tests.support.servers import running_server, wait_until
+from tests.support.serving import opened, serving
 
 MODEL = "/api/v1/models/bert/downloads"
 VERSION = "/api/v1/models/bert/versions/v1/downloads"
@@ -550,11 +552,55 @@ async def test_downloads_of_a_sensitive_model_are_in_the_audit_log(
     assert (await totals(registry))[0] == 3
 
 
+async def test_whoever_asks_by_digest_is_in_the_audit_log_too(registry: Registry) -> None:
+    await sensitive(registry, "risk_level", "'high'")
+    small, large = (f"/blobs/{Digest.of(content)}" for content in (b"12345", LARGE))
+    etag = (await registry.send("HEAD", small)).headers["ETag"]
+
+    await registry.get(small)
+    await registry.get(small)
+    await registry.get(large, Range="bytes=0-1")
+    await registry.get(small, If_None_Match=etag)
+
+    assert await entries(registry) == [
+        ("usr_local", "", None),
+        ("usr_local", "", None),
+        ("usr_local", "", "bytes=0-1"),
+    ]
+    [first, *_] = await registry.rows("SELECT kind, name FROM audit WHERE action = 'download'")
+    assert tuple(first) == ("model", "bert")
+
+
+async def test_a_digest_tells_of_the_models_one_may_have_it_from(tmp_path: Path) -> None:
+    async with opened(tmp_path / "data") as store, serving(store, AUTHENTICATED) as site:
+        root = await make_person(store, "root", is_admin=True)
+        ada = await make_person(store, "ada")
+        for name in ("hers/m", "hidden/m"):
+            wish = {"name": name, "risk_level": "critical"}
+            made = await site.ask("POST", "/api/v1/models", json=wish, headers=root.headers)
+            assert made.status == 201, made.body
+            path = f"/models/{name.replace('/', '~')}/v1/f?publish=true"
+            put = await site.ask("PUT", path, data=b"shared", headers=root.headers)
+            assert put.status == 201, put.body
+        await grant(store, ada, "reader", kind="namespace", on="hers")
+
+        got = await site.ask("GET", f"/blobs/{Digest.of(b'shared')}", headers=ada.headers)
+
+        assert got.status == 200, got.body
+        found = Statement(text("SELECT actor, name FROM audit WHERE action = 'download'"))
+
+        async def read(tx: Tx) -> list[Any]:
+            return [tuple(row) for row in await tx.all(found)]
+
+        assert await store.index.read(read) == [(ada.id, "hers/m")]
+
+
 @pytest.mark.parametrize("level", ["low", "medium"])
 async def test_downloads_of_other_models_are_not(registry: Registry, level: str) -> None:
     await sensitive(registry, "risk_level", f"'{level}'")
 
     await registry.get("/models/bert/v1/f")
+    await registry.get(f"/blobs/{Digest.of(b'12345')}")
 
     assert await entries(registry) == []
 

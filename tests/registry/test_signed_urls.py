@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from registry.auth.keys import RootKey
 from registry.auth.signed_urls import Claim, SignatureRefused, check, sign, split
-from registry.config import Config
+from registry.config import Config, ServerConfig
 from store.clock import SECOND
+from store.index.transactions import Statement, Tx
 from tests.support.clock import ManualClock
 from tests.support.people import AUTHENTICATED, Person, make_person, revoke_tokens
 from tests.support.serving import Answer, Site, opened, serving
@@ -235,3 +238,35 @@ def test_another_root_key_signs_otherwise() -> None:
 )
 def test_the_last_parameter_is_the_signature(target: str, found: tuple[str, str | None]) -> None:
     assert split(target) == found
+
+
+@pytest.mark.parametrize("accel", ["", "/_blobs/"], ids=["itself", "by the proxy"])
+async def test_sensitive_bytes_by_signature_are_told_before_they_leave(
+    tmp_path: Path, accel: str
+) -> None:
+    """Also where a proxy sends them: it has them of nobody else."""
+    proxies = ("127.0.0.0/8",) if accel else ()
+    server = ServerConfig(accel_redirect=accel, trusted_proxies=proxies)
+    config = Config(auth=AUTHENTICATED.auth, server=server)
+    async with opened(tmp_path / "data") as store, serving(store, config) as site:
+        anna = await make_person(store, "anna", is_admin=True)
+        content = BYTES * 100_000
+        wish = {"name": "nlp/bert", "risk_level": "high"}
+        made = await site.ask("POST", "/api/v1/models", json=wish, headers=anna.headers)
+        assert made.status == 201, made.body
+        put = await site.ask("PUT", f"{FILE}?publish=true", data=content, headers=anna.headers)
+        assert put.status == 201, put.body
+
+        url = await signed(site, anna, FILE)
+        got = await site.ask("GET", url, headers={"X-Sendfile-Type": "X-Accel-Redirect"})
+
+        assert (got.status, len(got.body)) == (200, 0 if accel else len(content))
+        assert ("X-Accel-Redirect" in got.headers) == bool(accel)
+        told = Statement(
+            text("SELECT actor, after ->> 'path' FROM audit WHERE action = 'download'")
+        )
+
+        async def read(tx: Tx) -> list[Any]:
+            return [tuple(row) for row in await tx.all(told)]
+
+        assert await store.index.read(read) == [(anna.id, "model.bin")]
