@@ -153,6 +153,8 @@ class Room:
         self.gated_index = _GatedIndex(self)
         self.threads = _InlineThreads()
         self.cold_files = MemoryColdStore()
+        # There from the start: who runs first must not find another archive than who runs later.
+        self.cold_files.prepare(ColdMarker("", "sto_memory", "arc_memory"))
         self.cold = _ReadyCold(
             self.cold_files,
             self.gated_index,
@@ -554,7 +556,7 @@ class _ReadyCold(Cold):
     """
 
     async def prepare(self) -> None:
-        self.files.prepare(ColdMarker("", "sto_memory", "arc_memory"))
+        """It is."""
 
     async def problem(self) -> str | None:
         return None
