@@ -200,7 +200,9 @@ class Repeats:
             return
         asked, counter = protocol.missed
         protocol.missed = None
-        if counter != self._counter or response.status != 200:
+        # What committed anything, such as the audit entry before a download, is not done by giving
+        # its answer again.
+        if counter != self._change_counter() or counter != self._counter or response.status != 200:
             return
         route, also = route_of(request.match_info.handler), request.get(AGAIN)
         if route is None or not (route.repeats or also) or STANDING in request or ORIGIN in request:

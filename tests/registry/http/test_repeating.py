@@ -29,8 +29,10 @@ from registry.http.repeating import RepeatingHandler, Repeats
 from registry.keys import DOWNLOADS, DRAIN, METRICS, REPEATS, STORE
 from registry.middlewares.access_log import AccessLog
 from registry.services.accesses import Accesses
+from registry.services.blobs import Blobs
 from registry.services.identities import Identities
 from store.clock import SECOND
+from store.index.transactions import Tx
 from store.opening import Store, StoreSettings, open_store
 from tests.support.clock import ManualClock
 from tests.support.people import AUTHENTICATED, Person, make_person, revoke_tokens
@@ -502,3 +504,20 @@ def create_repeats(*, is_open: bool) -> Repeats:
         lambda *_: None,
         is_open=is_open,
     )
+
+
+async def test_an_answer_whose_making_committed_anything_is_not_kept(
+    site: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = Blobs.find
+
+    async def announced(blobs: Blobs, *asked: Any) -> Any:
+        async def nothing(tx: Tx) -> None:
+            """Commits, as an entry of the audit log does."""
+
+        await site.app[STORE].index.run(nothing)
+        return await find(blobs, *asked)
+
+    monkeypatch.setattr(Blobs, "find", announced)
+    assert (await site.twice(BLOB))[2] == 0
+    assert not site.app[REPEATS]._kept
