@@ -1,0 +1,55 @@
+"""Instructions of a request: what rose is told, and (on request) nothing did."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+import pytest
+
+from bench import instructions
+from bench.instructions import PATHS, RECORDED, Instructions, measure, replay, risen
+
+COUNTS = os.environ.get("DIGESTRY_TESTS_INSTRUCTIONS") == "1"
+WAS = Instructions("valgrind", {"python": "3.11.7"}, {"GET": 10_000})
+
+
+def with_(count: int, **facts: object) -> Instructions:
+    return msgspec.structs.replace(WAS, paths={"GET": count}, **facts)
+
+
+def test_three_per_cent_more_is_noise_and_more_than_that_is_told() -> None:
+    assert risen(WAS, with_(10_300)) == []
+    assert risen(WAS, with_(10_301)) == ["GET: 10301 instructions instead of 10000"]
+
+
+def test_counts_by_something_else_or_under_other_versions_are_not_judged() -> None:
+    assert risen(WAS, with_(99_999, counted_by="hardware")) == []
+    assert risen(WAS, with_(99_999, versions={"python": "3.12.1"})) == []
+
+
+def test_every_path_is_recorded() -> None:
+    was = msgspec.json.decode(RECORDED.read_bytes(), type=Instructions)
+    assert was.paths.keys() == PATHS.keys()
+
+
+@pytest.mark.parametrize("path", list(PATHS))
+async def test_each_path_is_answered_as_often_as_it_is_asked(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    monkeypatch.setattr(instructions._Sink, "write", lambda sink, data: _note(sink, data, written))
+    await replay(path, 5)
+    assert sum(written) > 25 * 4096
+    assert len(set(written[-5:])) == 1
+
+
+def _note(sink: instructions._Sink, data: bytes, written: list[int]) -> None:
+    written.append(len(data))
+    sink.bytes += len(data)
+
+
+def test_no_path_runs_more_instructions_than_was_recorded() -> None:
+    if not COUNTS:
+        pytest.skip("DIGESTRY_TESTS_INSTRUCTIONS=1 counts them, minutes of processor time")
+    assert risen(msgspec.json.decode(RECORDED.read_bytes(), type=Instructions), measure()) == []
