@@ -72,9 +72,9 @@ def log_size(server: Server) -> float:
 
 
 CACHES = 8
-"""MiB that the slope may add over the whole time for two workers. Measured 23 and 83 bytes a request,
-1.6 and 4.7 MiB in seven minutes, of which Python's objects are none: pages of an index that grows,
-and holes. It was 340 a request while workers remembered every shard and blobs long gone."""
+"""MiB that the slope may add over the whole time for two workers. Measured: 23 and 83 bytes a
+request, 1.6 and 4.7 MiB in seven minutes, of which Python's objects are none: pages of an index
+that grows, and holes. It was 340 a request while workers remembered every shard and lost blobs."""
 
 MEASURES = [
     Measure("memory", "MiB", memory, 230, CACHES),
