@@ -234,12 +234,12 @@ class MemoryStagedWriter:
 
     def discard_blocking(self) -> None:
         self._store.staged.pop(self.session, None)
-        self._let_go()
+        self.close_blocking()
 
     async def close(self) -> None:
-        self._let_go()
+        self.close_blocking()
 
-    def _let_go(self) -> None:
+    def close_blocking(self) -> None:
         if self._is_holder:
             self._is_holder = self._staging.is_held = False
 

@@ -92,7 +92,18 @@ class FaultyBlobStore:
         return self.inner.list()
 
     async def stage(self, session: str) -> StagedWriter:
-        writer = await self.faults.around("stage", lambda: self.inner.stage(session))
+        made: list[StagedWriter] = []
+
+        async def stage() -> StagedWriter:
+            made.append(await self.inner.stage(session))
+            return made[0]
+
+        try:
+            writer = await self.faults.around("stage", stage)
+        except StoreError:
+            for one in made:  # nobody has it, so nobody holds its file
+                await one.close()
+            raise
         return FaultyStagedWriter(writer, self.faults)
 
     async def promote_all(
@@ -220,12 +231,16 @@ class FaultyStagedWriter:
         return self._inner.read_blocking(offset, size_bytes)
 
     async def discard(self) -> None:
-        await self._faults.around("discard", self._inner.discard)
+        self.discard_blocking()
 
     def discard_blocking(self) -> None:
-        is_due = self._faults.before("discard")
-        self._inner.discard_blocking()
-        self._faults.after("discard", is_due)
+        try:
+            self._faults.around_blocking("discard", self._inner.discard_blocking)
+        except StoreError:
+            # One that fails closes all the same; only what works in threads has a name for that.
+            inner: Any = self._inner
+            inner.close_blocking()
+            raise
 
     async def close(self) -> None:
         await self._inner.close()
