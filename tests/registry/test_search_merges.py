@@ -87,7 +87,7 @@ async def test_a_step_that_runs_twice_merges_no_less(registry: Registry) -> None
     assert await registry.store.index.run(twice) == [True, False]
 
 
-async def test_the_leader_merges_and_lets_deleted_tags_count_no_more(registry: Registry) -> None:
+async def test_the_leader_merges_and_counts_tags(registry: Registry) -> None:
     keeper = housekeeping(Config(), registry.store, registry.site.app)
 
-    assert {"merge search index", "uncount deleted tags"} <= {job.name for job in keeper._jobs}
+    assert {"merge search index", "count tags of models"} <= {job.name for job in keeper._jobs}

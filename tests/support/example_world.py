@@ -142,6 +142,8 @@ class ExampleWorld:
                 return {"version": "draft"}
             case "/models/{model}/{version}" if method == "PUT":
                 return {"version": "2.1.0.tar"}
+            case "/api/v1/models/{model}" if method == "DELETE":  # what runs is not deleted
+                self.api("POST", f"deployments/{self.known['deployment']}/terminate")
             case "/api/v1/models/{model}/card":
                 self.put(f"/api/v1/models/{model}/card", b"# BERT")
             case "/api/v1/models/{model}/former-names/{name}":

@@ -41,7 +41,7 @@ def arenas_of_threads(results: multiprocessing.SimpleQueue[int]) -> None:
 def test_threads_share_few_arenas() -> None:
     if not hasattr(ctypes.CDLL(None), "malloc_info"):
         pytest.skip("the C library is not glibc")
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # one that has no arenas yet
     results: multiprocessing.SimpleQueue[int] = context.SimpleQueue()
     process = context.Process(target=arenas_of_threads, args=[results])
     process.start()

@@ -235,7 +235,7 @@ def test_a_directory_open_to_everybody_is_a_warning(data: Path) -> None:
 
 
 def test_a_full_disk_is_a_failure(data: Path) -> None:
-    env = {"DIGESTRY_STORE_RESERVE_BYTES": str(2**52)}
+    env = {"DIGESTRY_STORE_RESERVE_SHARE": "0.999"}
 
     assert examined(data, 1, env=env)["space"]["state"] == "failure"
 
