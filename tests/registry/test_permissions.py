@@ -58,6 +58,8 @@ reserve_bytes = 0
 reserve_share = 0.0
 [rates]
 logins_per_minute = 0
+[events]
+stream_seconds = 0  # else a stream would end only after an hour
 """
 
 _ROW: Final = re.compile(r"\| `([A-Z ]+)` \| `(/[^`]*)` \| `([a-z.]+)` \| (\w+) \| ([\w ]+) \|")
