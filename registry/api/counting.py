@@ -2,8 +2,8 @@
 
 A download is an answer that began to send the bytes of a file or archive of a published version:
 one request, whatever range it asked for, with the bytes that left. HEAD, 304 and refusals are none.
-Counting adds nothing to a request but a look at what it sent; only a sensitive model's download is
-written down before it begins, see `registry.services.downloads`.
+Counting adds nothing to a request but a look at what it sent; only a sensitive model's download,
+of a draft too, is written down before it begins, see `registry.services.downloads`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ async def counted(
     send: Callable[[], Awaitable[web.StreamResponse]],
 ) -> web.StreamResponse:
     """The answer of `send`, whose bytes are those of `path` in `place` and have this `etag`."""
-    version = place.version if isinstance(place, Tree) else None
-    if version is None or request.method == hdrs.METH_HEAD:
+    if request.method == hdrs.METH_HEAD:
         return await send()
     if place.model.is_sensitive and sends(request, etag):
         facts = facts_of_download(request, path, etag)
-        principal = request[PRINCIPAL]
-        await announce_download(request.app[STORE], principal, place.model, version, facts)
+        await announce_download(request.app[STORE], request[PRINCIPAL], place, facts)
+    version = place.version if isinstance(place, Tree) else None
+    if version is None:
+        return await send()
     sent: int | None = None
     try:
         response = await send()

@@ -27,7 +27,7 @@ from registry.domain.models import Model, Version
 from registry.domain.principals import Principal
 from registry.domain.references import ModelReference, VersionReference
 from registry.errors import NotFound
-from registry.services.resolve import Tree, follow, require_model
+from registry.services.resolve import DraftFiles, Tree, follow, require_model
 from store.errors import StoreError
 from store.index.transactions import Tx
 from store.opening import Store
@@ -164,17 +164,18 @@ def _row(key: _Key, requests: int, size_bytes: int) -> dict[str, Any]:
 
 
 async def announce_download(
-    store: Store, principal: Principal, model: Model, version: Version, facts: dict[str, Any]
+    store: Store, principal: Principal, place: Tree | DraftFiles, facts: dict[str, Any]
 ) -> None:
-    """Write down, durably, that a principal is about to get bytes of a version."""
-    entry = Entry(
-        action="download",
-        kind="version",
-        id=version.id,
-        name=version.name,
-        model=model.id,
-        after=facts,
-    )
+    """Write down, durably, that a principal is about to get bytes of a version or a draft."""
+    model = place.model
+    if isinstance(place, DraftFiles):
+        kind, id, name = "draft", place.draft.id, place.name
+    elif place.version is not None:
+        kind, id, name = "version", place.version.id, place.version.name
+    else:  # a tree that no living version has
+        kind, id, name = "model", model.id, model.name
+        facts = {**facts, "tree": str(place.digest)}
+    entry = Entry(action="download", kind=kind, id=id, name=name, model=model.id, after=facts)
     await store.index.run(lambda tx: record(tx, principal, entry))
 
 

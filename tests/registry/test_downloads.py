@@ -24,9 +24,11 @@ from registry.catalog.migrations import CHAINS
 from registry.domain.downloads import MINUTE, Group, product
 from registry.domain.models import Version
 from registry.domain.principals import LOCAL, Principal
+from registry.domain.references import ByNumber, parse_model
 from registry.keys import DOWNLOADS
 from registry.services import downloads as service
-from registry.services.downloads import DownloadLog
+from registry.services.downloads import DownloadLog, announce_download
+from registry.services.resolve import Tree, resolve_version
 from store.digest import Digest
 from store.errors import Unavailable
 from store.index.transactions import Statement, Tx
@@ -550,6 +552,31 @@ async def test_downloads_of_a_sensitive_model_are_in_the_audit_log(
         ("usr_local", "", None),
     ]
     assert (await totals(registry))[0] == 3
+
+
+async def test_a_draft_of_a_sensitive_model_is_in_the_audit_log(registry: Registry) -> None:
+    await sensitive(registry, "risk_level", "'high'")
+    await registry.put("/models/bert/v2/f", b"67890")
+
+    assert (await registry.get("/models/bert/v2/f")).status == 200
+
+    [row] = await registry.rows("SELECT kind, name FROM audit WHERE action = 'download'")
+    assert tuple(row) == ("draft", "v2")
+
+
+async def test_files_that_no_version_has_are_told_by_their_tree(registry: Registry) -> None:
+    """A revision may lead to such; none does that is made by this API."""
+    await sensitive(registry, "risk_level", "'high'")
+    place = await resolve_version(registry.store, LOCAL, parse_model("bert"), ByNumber(1))
+    assert isinstance(place, Tree)
+
+    loose = msgspec.structs.replace(place, version=None)
+    await announce_download(registry.store, LOCAL, loose, {"path": "f"})
+
+    [row] = await registry.rows(
+        "SELECT kind, name, after ->> 'tree' FROM audit WHERE action = 'download'"
+    )
+    assert tuple(row) == ("model", "bert", str(place.digest))
 
 
 async def test_whoever_asks_by_digest_is_in_the_audit_log_too(registry: Registry) -> None:
