@@ -7,7 +7,9 @@ from typing import Final
 
 import msgspec
 from sqlalchemy import bindparam, delete, func, null, select, update
+from sqlalchemy import literal_column as literal
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.sql.elements import ColumnElement
 
 from store.digest import Digest
 from store.index.schema import blobs
@@ -125,11 +127,6 @@ _DELETE = Statement(
         blobs.c.state == bindparam("state_"),
     )
 )
-_COUNT = Statement(
-    select(blobs.c.state, func.count(), func.coalesce(func.sum(blobs.c.size), 0)).group_by(
-        blobs.c.state
-    )
-)
 
 
 class StateTotals(msgspec.Struct, frozen=True):
@@ -141,20 +138,29 @@ class StateTotals(msgspec.Struct, frozen=True):
     oldest_verified_at: int | None = None
 
 
-_SURVEY = Statement(
-    select(
-        blobs.c.state,
-        func.count(),
-        func.coalesce(func.sum(blobs.c.size), 0),
-        func.count() - func.count(blobs.c.verified_at),
-        func.min(blobs.c.verified_at),
-    ).group_by(blobs.c.state)
-)
+def _surveying(which: ColumnElement[bool]) -> Statement:
+    return Statement(
+        select(
+            blobs.c.state,
+            func.count(),
+            func.coalesce(func.sum(blobs.c.size), 0),
+            func.count() - func.count(blobs.c.verified_at),
+            func.min(blobs.c.verified_at),
+        )
+        .where(which)
+        .group_by(blobs.c.state)
+    )
+
+
+# Apart, because grouping all of them at once would sort them all, in 100 bytes a row.
+_PRESENT = _surveying(blobs.c.state == literal("'present'"))
+_UNSETTLED = _surveying(blobs.c.state != literal("'present'"))
 
 
 async def survey_blobs(tx: Tx) -> dict[str, StateTotals]:
     """State to what there is of it, and how long ago it was verified; reads every row."""
-    return {row[0]: StateTotals(*row[1:]) for row in await tx.all(_SURVEY)}
+    rows = [*await tx.all(_PRESENT), *await tx.all(_UNSETTLED)]
+    return {row[0]: StateTotals(*row[1:]) for row in rows}
 
 
 async def find_blob(tx: Tx, digest: Digest) -> BlobRow | None:
@@ -436,4 +442,4 @@ async def delete_blob(tx: Tx, digest: Digest, generation: int, state: str) -> bo
 
 async def blob_totals(tx: Tx) -> dict[str, tuple[int, int]]:
     """State to (blobs, bytes)."""
-    return {row[0]: (row[1], row[2]) for row in await tx.all(_COUNT)}
+    return {state: (of.blobs, of.bytes) for state, of in (await survey_blobs(tx)).items()}
