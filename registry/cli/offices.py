@@ -11,10 +11,13 @@ import asyncio
 import http.client
 import logging
 import os
+import signal
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -211,6 +214,29 @@ class LocalOffice:
             raise CommandError(str(error), FAILED) from error
 
 
+@contextmanager
+def _interrupt_held_back() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C came meanwhile; a second one ends the block at once.
+
+    Who asks a server to begin something must learn what it is called before he can stop it.
+    """
+    came = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        signal.signal(signal.SIGINT, before)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # no signal arrives here
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class RemoteOffice:
     """Works through the server that holds the directory."""
 
@@ -218,9 +244,12 @@ class RemoteOffice:
         self._server = server
 
     def work(self, task: Task, watch: Watch) -> Ended:
-        started = self._decoded(self._ask("POST", task.path, task.body), Ended)
+        with _interrupt_held_back() as was_interrupted:
+            started = self._decoded(self._ask("POST", task.path, task.body), Ended)
         path = f"/api/v1/operations/{started.id}"
         try:
+            if was_interrupted():
+                raise KeyboardInterrupt
             return self._wait(started, path, watch)
         except KeyboardInterrupt:
             self._ask("DELETE", path)

@@ -24,7 +24,8 @@ from registry.cli.exits import CommandError
 from registry.cli.offices import RemoteOffice, Task
 from registry.cli.output import exit_code
 from registry.cli.presence import Presence
-from registry.domain.operations import Failure
+from registry.domain.operations import Failure, Operation
+from registry.services.operations import Operations
 from store.digest import Digest
 from store.layout import blob_key
 from tests.support.commands import run_here
@@ -308,6 +309,29 @@ def test_ctrl_c_stops_the_work_at_the_server(data: Path) -> None:
 
         assert (process.returncode, out, err) == (130, "", "digestry: interrupted\n")
         wait_until(lambda: state() == "cancelled", "its end")
+
+
+def test_ctrl_c_before_the_server_has_answered_stops_the_work_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    office = RemoteOffice(Presence(1, "http://127.0.0.1:1", "secret"))
+    asked = []
+
+    def ask(method: str, path: str, body: object = None) -> bytes:
+        asked.append((method, path))
+        assert method != "GET", "it waits for the end"
+        if method == "POST":
+            signal.raise_signal(signal.SIGINT)
+        return b'{"id": "opn_1", "group": "scrub", "verb": "scrub", "state": "running"}'
+
+    async def nowhere(_: Operations) -> Operation:
+        raise AssertionError("the server does it")
+
+    monkeypatch.setattr(office, "_ask", ask)
+
+    with pytest.raises(KeyboardInterrupt):
+        office.work(Task("/api/v1/scrub", None, nowhere), lambda _: None)
+    assert asked == [("POST", "/api/v1/scrub"), ("DELETE", "/api/v1/operations/opn_1")]
 
 
 # A server that is no help.
