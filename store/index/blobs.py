@@ -153,13 +153,13 @@ def _surveying(which: ColumnElement[bool]) -> Statement:
 
 
 # Apart, because grouping all of them at once would sort them all, in 100 bytes a row.
-_PRESENT = _surveying(blobs.c.state == literal("'present'"))
-_UNSETTLED = _surveying(blobs.c.state != literal("'present'"))
+_SURVEY_PRESENT = _surveying(blobs.c.state == literal("'present'"))
+_SURVEY_OTHERS = _surveying(blobs.c.state != literal("'present'"))
 
 
 async def survey_blobs(tx: Tx) -> dict[str, StateTotals]:
     """State to what there is of it, and how long ago it was verified; reads every row."""
-    rows = [*await tx.all(_PRESENT), *await tx.all(_UNSETTLED)]
+    rows = [*await tx.all(_SURVEY_PRESENT), *await tx.all(_SURVEY_OTHERS)]
     return {row[0]: StateTotals(*row[1:]) for row in rows}
 
 

@@ -111,7 +111,7 @@ async def test_what_looks_at_all_blobs_sorts_none() -> None:
     async with opened(None) as store:
         steps = [
             step
-            for statement in (rows._PRESENT, rows._UNSETTLED)
+            for statement in (rows._SURVEY_PRESENT, rows._SURVEY_OTHERS)
             for step in await plan_of(store.index, statement)
         ]
 
