@@ -47,7 +47,8 @@ def measure(bench: Bench, contender: Contender, _: Any) -> Measured:
         "idle connections",
         {
             "connections": count,
-            "kib_per_connection": max(0, grown) / 1024 / count,
+            # Less than a page of growth is not seen, and a ratio to nothing is none.
+            "kib_per_connection": max(resource.getpagesize(), grown) / 1024 / count,
             "p50_ms": beside.p50_us / 1000,
             "p99_ms": beside.p99_us / 1000,
             "alone_p50_ms": alone.p50_us / 1000,
