@@ -32,6 +32,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -43,7 +45,15 @@ COPY_BYTES = 1 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
+
+def _release() -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+
+
 _SYNC_FILE_RANGE_WRITE = 2
+
+TELLS_FAILED_WRITES = sys.platform == "linux" and _release() >= (5, 8)
+"""Whether ``syncfs`` fails for a write that failed earlier (syncfs(2), "Versions")."""
 
 _CANNOT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ETXTBSY)
 """What file systems say that do not copy by themselves, or not to that other one."""
@@ -156,19 +166,29 @@ class Disk:
         finally:
             os.close(descriptor)
 
-    def sync_everything(self, path: str) -> None:
-        """Make all content and all names on the file system of `path` durable, whoever wrote them.
+    @contextmanager
+    def watching(self, path: str) -> Iterator[int]:
+        """A descriptor for `sync_everything`, to be opened before anything is written.
 
-        Beside thousands of files it is one call where each would take four, and on most file
-        systems a flush of the drive for each.
+        The kernel tells each descriptor once of every write that failed since it was opened. One
+        opened afterwards hears nothing of what another sync was told already, and would call lost
+        bytes durable.
         """
-        if self._relaxed:
-            return
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _syncfs(descriptor)
+            yield descriptor
         finally:
             os.close(descriptor)
+
+    def sync_everything(self, watch: int) -> None:
+        """Make all content and all names on the file system of `watch` durable, whoever wrote them.
+
+        Beside thousands of files it is one call where each would take four, and on most file
+        systems a flush of the drive for each. Where `TELLS_FAILED_WRITES` is false, success does
+        not mean that what was written before is there.
+        """
+        if not self._relaxed:
+            _syncfs(watch)
 
     def link(self, source: str, target: str) -> None:
         """Give a file a second name; raises `FileExistsError`."""

@@ -34,7 +34,7 @@ from store.blobs import (
     Traits,
 )
 from store.digest import Digest
-from store.durable import Disk, translated
+from store.durable import TELLS_FAILED_WRITES, Disk, translated
 from store.errors import (
     BlobNotFound,
     Corrupt,
@@ -131,6 +131,8 @@ class LocalBlobStore:
         self, wanted: Sequence[Promotion], stranger: str | None = None
     ) -> Sequence[bool]:
         """Bytes before names, and one sync for all bytes and one for all names."""
+        if not TELLS_FAILED_WRITES:
+            return [False] * len(wanted)
         writers = []
         for one in wanted:
             assert isinstance(one.writer, LocalStagedWriter)
@@ -150,14 +152,13 @@ class LocalBlobStore:
         ]
         if not named:
             return placed
-        for writer, _, _ in named:
-            writer.write_held_blocking()
-        with translated("sync"):
-            self._disk.sync_everything(self.root)
-        for writer, digest, is_there in named:
-            writer.name_blocking(digest, stranger, is_there=is_there)
-        with translated("sync"):
-            self._disk.sync_everything(self.root)
+        with translated("sync"), self._disk.watching(self.root) as watch:
+            for writer, _, _ in named:
+                writer.write_held_blocking()
+            self._disk.sync_everything(watch)
+            for writer, digest, is_there in named:
+                writer.name_blocking(digest, stranger, is_there=is_there)
+            self._disk.sync_everything(watch)
         for _, digest, _ in named:
             self._disk.trust_directory(os.path.dirname(self._blob(digest)), below=self.root)
         return placed
@@ -202,8 +203,8 @@ class LocalBlobStore:
 
     async def secure_all(self) -> None:
         def sync() -> None:
-            with translated("sync"):
-                self._disk.sync_everything(self.root)
+            with translated("sync"), self._disk.watching(self.root) as watch:
+                self._disk.sync_everything(watch)
 
         await hop(self._threads.sync, sync)
 

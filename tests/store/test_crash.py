@@ -304,7 +304,7 @@ def test_a_missing_sync_is_found(ground: Ground, recording: type[Recording]) -> 
 class ForgetsEverything(Recording):
     """Leaves out the one sync of many files."""
 
-    def sync_everything(self, path: str) -> None:
+    def sync_everything(self, watch: int) -> None:
         pass
 
 

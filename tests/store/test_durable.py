@@ -168,7 +168,9 @@ def test_failures_are_translated_and_missing_files_are_not() -> None:
 
 
 def test_a_file_system_that_cannot_be_synced_says_so(tmp_path: Path) -> None:
-    Disk().sync_everything(str(tmp_path))
+    disk = Disk()
+    with disk.watching(str(tmp_path)) as watch:
+        disk.sync_everything(watch)
 
     with pytest.raises(OSError, match="Bad file descriptor"):
         durable._syncfs(-1)
@@ -179,4 +181,6 @@ def test_relaxed_leaves_out_the_sync_of_everything(
 ) -> None:
     monkeypatch.setattr(durable, "_syncfs", lambda _: pytest.fail("synced"))
 
-    Disk(relaxed=True).sync_everything(str(tmp_path))
+    disk = Disk(relaxed=True)
+    with disk.watching(str(tmp_path)) as watch:
+        disk.sync_everything(watch)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from store import layout
+from store.backends import local as backend
 from store.backends.local import LocalBlobStore, prepare
 from store.blobs import Promotion
 from store.digest import Digest
@@ -164,7 +166,7 @@ class Counting(Disk):
     def sync_directory(self, path: str) -> None:
         self.asked["sync_directory"] += 1
 
-    def sync_everything(self, path: str) -> None:
+    def sync_everything(self, watch: int) -> None:
         self.asked["sync_everything"] += 1
 
     def write(
@@ -202,6 +204,50 @@ async def test_many_blobs_are_synced_once(tmp_path: Path, threads: Threads) -> N
         "sync_everything": 2,
     }
     assert await promoted_together(blobs, None, 5) == {}
+
+
+async def test_who_syncs_everything_watched_before_the_first_write(
+    tmp_path: Path, threads: Threads
+) -> None:
+    """The kernel tells nobody of a write that failed before he opened what he syncs by."""
+    done: list[str] = []
+
+    class Telling(Disk):
+        @contextmanager
+        def watching(self, path: str) -> Iterator[int]:
+            done.append("watch")
+            with super().watching(path) as watch:
+                yield watch
+
+        def create(self, path: str) -> int:
+            done.append("write")
+            return super().create(path)
+
+        def sync_everything(self, watch: int) -> None:
+            os.fstat(watch)
+            done.append("sync")
+
+    prepare(tmp_path, Disk())
+    blobs = LocalBlobStore(tmp_path, threads, Telling())
+    writer = await blobs.stage("put_" + 32 * "0")
+    writer.hold([b"x"])
+    await blobs.promote_all([Promotion(writer, Digest.of(b"x"), None)])
+    await writer.discard()
+
+    assert done == ["watch", "write", "sync", "sync"]
+
+
+async def test_where_syncing_everything_proves_nothing_each_is_synced_by_itself(
+    tmp_path: Path, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "TELLS_FAILED_WRITES", False)
+    prepare(tmp_path, Disk())
+    blobs = LocalBlobStore(tmp_path, threads, Counting())
+    writer = await blobs.stage("put_" + 32 * "0")
+    writer.hold([b"x"])
+
+    assert await blobs.promote_all([Promotion(writer, Digest.of(b"x"), None)]) == [False]
+    await writer.discard()
 
 
 async def test_a_stranger_causes_the_same_work_for_many_whether_they_are_there_or_not(

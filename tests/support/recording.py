@@ -128,7 +128,7 @@ class Recording(Disk):
         with self._lock:
             self._add("sync_directory", path)
 
-    def sync_everything(self, path: str) -> None:
+    def sync_everything(self, watch: int) -> None:
         with self._lock:
             for name, file in self._files.items():
                 self._add("sync_data", f"{self._root}/{name}", file=file)
