@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from bench.processes import Server, Usage
 from bench.records import Goal, Run
 
 Figures = dict[str, float]
-Measured = Iterator[tuple[str, Figures]]
+Measured = Generator[tuple[str, Figures]]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +63,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     own: tuple[Any, ...] = ()
     """What is compared instead of servers: anything with a `name`."""
     rounds: int = 5
+    alternates: bool = False
+    """Inside a round the contenders are all alive and take turns case by case, so that seconds and
+    not minutes lie between what is compared."""
     is_slow: bool = False
     """Takes minutes: runs only when named, or by the name `all`."""
 
@@ -141,11 +144,24 @@ def run_scenario(
     runs: list[Run] = []
     for number in range(bench.settings.rounds or scenario.rounds):
         turn = number % len(taking_part) if taking_part else 0
-        for contender in (*taking_part[turn:], *taking_part[:turn]):
-            progress(f"{scenario.name} round {number + 1}: {contender.name}")
-            for case, figures in scenario.measure(bench, contender, prepared):
-                runs.append(Run(scenario.name, case, contender.name, number, figures))
+        in_order = [*taking_part[turn:], *taking_part[:turn]]
+        for together in [in_order] if scenario.alternates else [[one] for one in in_order]:
+            names = [contender.name for contender in together]
+            progress(f"{scenario.name} round {number + 1}: {', '.join(names)}")
+            turns = [scenario.measure(bench, contender, prepared) for contender in together]
+            for name, case, figures in _in_turn(names, turns):
+                runs.append(Run(scenario.name, case, name, number, figures))
     return runs
+
+
+def _in_turn(names: Sequence[str], turns: Sequence[Measured]) -> Iterator[tuple[str, str, Figures]]:
+    """One case of each in turn, until each has had all; whatever happens, all of them end."""
+    with contextlib.ExitStack() as ending:
+        for measured in turns:
+            ending.push(contextlib.closing(measured))
+        for cases in zip(*turns, strict=True):
+            for name, (case, figures) in zip(names, cases, strict=True):
+                yield name, case, figures
 
 
 def run_all(

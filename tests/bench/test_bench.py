@@ -17,13 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from bench import peers, report
 from bench.__main__ import main, obtain, present, scenarios
 from bench.clients import CannotRun
 from bench.data import MIB, Data
-from bench.harness import Bench, Scenario, Settings, run_scenario, scratch
+from bench.harness import Bench, Measured, Scenario, Settings, run_scenario, scratch
 from bench.metadata import DIALECTS, POINTS
 from bench.processes import Server, cpu_seconds, free_port, peak_bytes
 from bench.records import FIGURES, OURS, Environment, Goal, Run, judge, read_lines, write_lines
@@ -38,6 +39,10 @@ ALONE = ("fairness", "mixed", "parallel")
 """Ask peers nothing that the others do not."""
 
 QUICK_PEERS = tuple(name for name in peers.PEERS if name != "mlflow")
+
+
+class Named(msgspec.Struct, frozen=True):
+    name: str
 
 
 def skip_by_name(why: str) -> None:
@@ -248,6 +253,30 @@ def test_scratch_is_gone_even_after_a_failure(tmp_path: Path) -> None:
         use_and_fail()
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_contenders_that_alternate_are_all_alive_case_by_case_and_all_end(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def measure(_: Bench, contender: Named, __: None) -> Measured:
+        try:
+            for case in ("one", "two"):
+                seen.append(f"{contender.name} {case}")
+                yield case, {"seconds": 1.0}
+        finally:
+            seen.append(f"{contender.name} ends")
+
+    apart = Scenario(name="turns", title="", measure=measure, own=(Named("a"), Named("b")))
+    bench = Bench(tiny(tmp_path), Data(tmp_path), tmp_path)
+
+    run_scenario(apart, bench, [], progress=seen.append)
+    one_by_one, seen[:] = list(seen), []
+    run_scenario(msgspec.structs.replace(apart, alternates=True), bench, [], progress=seen.append)
+
+    of_one = ["turns round 1: {0}", "{0} one", "{0} two", "{0} ends"]
+    assert one_by_one == [line.format(name) for name in "ab" for line in of_one]
+    assert seen[1:5] == ["a one", "b one", "a two", "b two"]
+    assert sorted(seen[5:]) == ["a ends", "b ends"]
 
 
 def test_the_command_prints_a_table_and_writes_records(
