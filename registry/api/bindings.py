@@ -22,6 +22,7 @@ from registry.api.wire_bindings import (
 )
 from registry.api.wire_versions import ReasonQuery
 from registry.catalog.bindings import FullBinding
+from registry.domain.lists import MOST_COUNTED
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
 from registry.http.conditional import ETAG, etag_of_row, expected_rows
@@ -33,7 +34,6 @@ from registry.http.routing import Route
 from registry.http.targets import decoded, raw_segments
 from registry.keys import PRINCIPAL, STORE
 from registry.services.bindings import (
-    MOST_COUNTED,
     change_binding,
     create_binding,
     delete_binding,

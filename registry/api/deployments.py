@@ -27,6 +27,7 @@ from registry.api.wire_serving import (
     summary_answer,
 )
 from registry.catalog.deployment_lists import FIRST_PAGE
+from registry.domain.lists import MOST_COUNTED
 from registry.domain.references import parse_reference
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
@@ -39,7 +40,6 @@ from registry.http.routing import Route
 from registry.http.targets import decoded, raw_segments
 from registry.keys import PRINCIPAL, STORE
 from registry.services.deployment_lists import (
-    MOST_COUNTED,
     list_deployments,
     list_events,
     summarise_deployments,

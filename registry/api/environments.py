@@ -18,6 +18,7 @@ from registry.api.wire_environments import (
     environment_answer,
 )
 from registry.domain.environments import Environment, EnvironmentReference, parse_environment
+from registry.domain.lists import MOST_COUNTED
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
 from registry.http.conditional import ETAG, etag_of_row, expected_rows
@@ -29,7 +30,6 @@ from registry.http.routing import Route
 from registry.http.targets import decoded, raw_segments
 from registry.keys import PRINCIPAL, STORE
 from registry.services.environments import (
-    MOST_COUNTED,
     change_environment,
     create_environment,
     delete_environment,

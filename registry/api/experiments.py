@@ -18,6 +18,7 @@ from registry.api.wire_runs import (
     ExperimentsQuery,
     experiment_answer,
 )
+from registry.domain.lists import MOST_COUNTED
 from registry.domain.runs import ExperimentReference, parse_experiment
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
@@ -30,7 +31,6 @@ from registry.http.routing import Route
 from registry.http.targets import decoded, raw_segments
 from registry.keys import PRINCIPAL, STORE
 from registry.services.experiments import (
-    MOST_COUNTED,
     ExperimentPatch,
     ExperimentQuestion,
     ExperimentWish,

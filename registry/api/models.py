@@ -25,8 +25,8 @@ from registry.api.wire_models import (
     model_answer,
 )
 from registry.auth.policy import allows
-from registry.catalog.model_lists import MOST_COUNTED
 from registry.catalog.version_lists import ANY
+from registry.domain.lists import MOST_COUNTED
 from registry.domain.names import fold, parse_model_name
 from registry.domain.references import ModelId, ModelReference, parse_model
 from registry.domain.tags import parse_key, parse_tag, parse_value

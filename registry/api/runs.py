@@ -22,6 +22,7 @@ from registry.api.wire_runs import (
     run_answer,
     spent_answer,
 )
+from registry.domain.lists import MOST_COUNTED
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
 from registry.http.conditional import ETAG, etag_of_row, expected_rows
@@ -35,7 +36,6 @@ from registry.keys import PRINCIPAL, STORE, TURNSTILE
 from registry.services.costs import sum_costs
 from registry.services.run_purges import purge_run
 from registry.services.runs import (
-    MOST_COUNTED,
     FullRun,
     change_run,
     create_run,

@@ -19,7 +19,7 @@ from registry.api.wire_tags import (
     tag_answer,
     tag_assigned,
 )
-from registry.catalog.tags import CountedTag
+from registry.catalog.tag_lists import CountedTag
 from registry.domain.names import fold
 from registry.domain.references import parse_model, parse_reference
 from registry.domain.tags import parse_key, parse_value

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from registry.api.wire_words import Line, Name, Text, about
-from registry.catalog.tags import CountedTag
+from registry.catalog.tag_lists import CountedTag
 from registry.domain.models import Tagging
 from registry.http.cursors import PageQuery
 from registry.http.times import rfc3339

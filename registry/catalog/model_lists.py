@@ -37,11 +37,9 @@ from registry.catalog.schema import model_grams, model_tags, models, search_docu
 from registry.catalog.substrings import TEXT_COLUMNS, Look, Text
 from registry.catalog.visible import FEW as FEW_SEEN
 from registry.catalog.visible import few_ever, few_seen, sees_model
+from registry.domain.lists import LAST_CHARACTER, MOST_COUNTED
 from registry.domain.models import Model
 from store.index.transactions import Statement, Tx
-
-MOST_COUNTED: Final = 10_000
-"""Totals are exact up to here."""
 
 RARE: Final = 2_000
 """No more matches of a substring than this are looked up and sorted without trying the list first.
@@ -62,7 +60,6 @@ GRAM: Final = 3
 PIECE: Final = 6
 """Characters of a substring whose trigrams are asked for together."""
 
-LAST_CHARACTER: Final = "\U0010ffff"
 
 Order: TypeAlias = Literal["name", "created", "deleted"]
 Restriction: TypeAlias = Literal["none", "few", "many"]

@@ -39,10 +39,9 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.util import ClauseAdapter
 
 from registry.catalog.schema import run_points, run_series
+from registry.domain.lists import LAST_CHARACTER
 from registry.domain.numbers import Number, number_of
 from store.index.transactions import Row, Statement, Tx
-
-LAST_CHARACTER: Final = "\U0010ffff"
 
 Axis: TypeAlias = Literal["step", "time"]
 

@@ -34,6 +34,7 @@ from registry.domain.bindings import Binding, BindingStatus, parse_endpoint, pla
 from registry.domain.expectations import ANYTHING, Expected
 from registry.domain.facts import merged
 from registry.domain.ids import BINDING, new_id
+from registry.domain.lists import MOST_COUNTED
 from registry.domain.principals import Principal
 from registry.domain.references import ModelReference, VersionReference
 from registry.domain.secrets_in_config import config_text
@@ -43,9 +44,6 @@ from registry.services.resolve import require_model, require_owner
 from registry.services.run_places import require_version
 from store.index.transactions import Tx
 from store.opening import Store
-
-MOST_COUNTED: Final = 10_000
-"""Totals are exact up to here."""
 
 MOST_OF_VERSION: Final = 1_000
 """So many bindings one version may have; purging it removes them in one transaction."""

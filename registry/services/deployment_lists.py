@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 
 from registry.catalog.deployment_lists import (
@@ -17,6 +15,7 @@ from registry.catalog.deployment_lists import (
     events_before,
 )
 from registry.domain.environments import EnvironmentReference
+from registry.domain.lists import MOST_COUNTED
 from registry.domain.names import fold
 from registry.domain.principals import Principal
 from registry.domain.references import ModelReference, VersionReference
@@ -26,9 +25,6 @@ from registry.services.environments import require_any_environment
 from registry.services.resolve import require_model
 from store.index.transactions import Tx
 from store.opening import Store
-
-MOST_COUNTED: Final = 10_000
-"""Totals are exact up to here."""
 
 
 class DeploymentQuestion(msgspec.Struct, frozen=True, kw_only=True):

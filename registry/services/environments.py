@@ -38,6 +38,7 @@ from registry.domain.environments import (
 from registry.domain.expectations import ANYTHING, Expected
 from registry.domain.facts import merged
 from registry.domain.ids import ENVIRONMENT, new_id
+from registry.domain.lists import MOST_COUNTED
 from registry.domain.names import fold
 from registry.domain.principals import Principal
 from registry.domain.secrets_in_config import config_text
@@ -46,9 +47,6 @@ from registry.services.authority import require_everywhere
 from registry.services.change import change
 from store.index.transactions import Tx
 from store.opening import Store
-
-MOST_COUNTED: Final = 10_000
-"""Totals are exact up to here."""
 
 MOST_ASKED: Final = 100
 MOST_NAMED: Final = 10

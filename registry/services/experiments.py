@@ -27,6 +27,7 @@ from registry.catalog.experiments import (
 from registry.catalog.namespaces import find_namespace_by_id
 from registry.domain.expectations import ANYTHING, Expected
 from registry.domain.ids import EXPERIMENT, new_id
+from registry.domain.lists import MOST_COUNTED
 from registry.domain.models import Namespace
 from registry.domain.names import fold
 from registry.domain.principals import Principal
@@ -42,9 +43,6 @@ from registry.services.namespaces import require_namespace
 from registry.services.resolve import require_owner
 from store.index.transactions import Tx
 from store.opening import Store
-
-MOST_COUNTED: Final = 10_000
-"""Totals are exact up to here."""
 
 MOST_TAGS: Final = 100
 TAG_KEY: Final = 96

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import msgspec
 
 from registry.catalog.model_lists import (
-    MOST_COUNTED,
     ModelFilters,
     Order,
     TagFilter,
@@ -16,6 +15,7 @@ from registry.catalog.model_lists import (
     place_of,
 )
 from registry.catalog.tags import find_tag
+from registry.domain.lists import MOST_COUNTED
 from registry.domain.names import fold
 from registry.domain.principals import Principal
 from registry.domain.tags import folded_tag

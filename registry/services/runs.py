@@ -31,6 +31,7 @@ from registry.catalog.versions import find_version_anywhere
 from registry.domain.expectations import ANYTHING, Expected
 from registry.domain.facts import merged
 from registry.domain.ids import RUN, new_id
+from registry.domain.lists import MOST_COUNTED
 from registry.domain.models import Version
 from registry.domain.principals import Principal
 from registry.domain.references import ModelReference, VersionReference
@@ -49,9 +50,6 @@ from registry.services.run_moves import move_run, require_order
 from registry.services.run_places import STAYS, PlaceWish, moved, placed
 from store.index.transactions import Tx
 from store.opening import Store
-
-MOST_COUNTED: Final = 10_000
-"""Totals are exact up to here."""
 
 MOST_UNMASKED: Final = 100
 HYPERPARAMETER_BYTES: Final = 256 << 10

@@ -19,7 +19,7 @@ from registry.catalog import tags as rows
 from registry.catalog.audit import Entry, record
 from registry.catalog.models import bump_model
 from registry.catalog.search import reindex
-from registry.catalog.tags import CountedTag
+from registry.catalog.tag_lists import CountedTag, count_tag, tags_after
 from registry.domain.expectations import ANYTHING, Expected
 from registry.domain.ids import TAG, is_id, new_id
 from registry.domain.masking import MASK, names_secret
@@ -326,7 +326,7 @@ async def get_tag(store: Store, principal: Principal, reference: str) -> Counted
 
     async def unit(tx: Tx) -> CountedTag:
         tag = await require_tag(tx, reference)
-        counted = await rows.count_tag(tx, tag.id, seen=seen)
+        counted = await count_tag(tx, tag.id, seen=seen)
         if not (seen is None or tag.description or counted.models or counted.versions):
             raise _missing(reference)
         return counted
@@ -341,7 +341,7 @@ async def list_tags(
     seen = principal.visibility.seen
 
     async def unit(tx: Tx) -> list[CountedTag]:
-        return await rows.tags_after(tx, fold(prefix), after, limit, seen=seen)
+        return await tags_after(tx, fold(prefix), after, limit, seen=seen)
 
     return await store.index.read(unit)
 
@@ -361,7 +361,7 @@ async def describe_tag(
         tag = await require_tag(tx, reference)
         expected.require(tag.id, tag.changes)
         await _describe(tx, principal, tag, description)
-        return await rows.count_tag(tx, tag.id, seen=seen)
+        return await count_tag(tx, tag.id, seen=seen)
 
     return await change(store, principal, unit)
 

@@ -54,7 +54,7 @@ from registry.catalog.schema import (
 )
 from registry.catalog.storage import models_owning
 from registry.catalog.summaries import summarize_teams
-from registry.catalog.tags import count_tag, tags_after
+from registry.catalog.tag_lists import count_tag, tags_after
 from registry.catalog.version_lists import VersionFilter, count_everywhere, versions_everywhere
 from registry.catalog.webhooks import webhooks_before
 from registry.domain.principals import Visibility

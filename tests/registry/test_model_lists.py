@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from registry.catalog import matches, model_lists, namespaces, tags, teams
+from registry.catalog import matches, model_lists, namespaces, tag_lists, tags, teams
 from registry.catalog.migrations import CHAINS
 from registry.catalog.model_lists import _Shape, _statement
 from registry.domain.principals import Principal
@@ -121,7 +121,7 @@ async def test_the_other_lists_read_an_index_and_sort_nothing(index: Database) -
         "teams": teams._PAGE,
         "teams by activity": teams._PAGE_BY_ACTIVITY,
         "teams deleted": teams._PAGE_DELETED,
-        "tags": tags._PAGE[""],
+        "tags": tag_lists._PAGE[""],
         "tags of a model": tags._ON_MODEL.page,
         "tags of a version": tags._ON_VERSION.page,
     }

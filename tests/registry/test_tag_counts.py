@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from registry.catalog import tag_lists as lists
 from registry.catalog import tag_lives
 from registry.catalog import tags as rows
 from registry.domain.principals import LOCAL, Visibility
@@ -311,8 +312,8 @@ async def test_who_may_not_see_all_is_told_of_what_they_may_see(registry: Regist
     [all_of_it] = await list_tags(registry.store, LOCAL)
     seeing = Visibility(everything=False, owners=frozenset(ids[:1]))
 
-    async def unit(tx: Tx) -> list[rows.CountedTag]:
-        return await rows.tags_after(tx, "", "", 10, seen=seeing.seen)
+    async def unit(tx: Tx) -> list[lists.CountedTag]:
+        return await lists.tags_after(tx, "", "", 10, seen=seeing.seen)
 
     [some_of_it] = await registry.store.index.read(unit)
 
@@ -321,7 +322,7 @@ async def test_who_may_not_see_all_is_told_of_what_they_may_see(registry: Regist
 
 
 async def test_a_page_of_tags_reads_nothing_but_its_rows(registry: Registry) -> None:
-    plan = await plan_of(registry.store.index, rows._PAGE[""])
+    plan = await plan_of(registry.store.index, lists._PAGE[""])
 
     assert len(plan) == 1, plan
     assert plan[0].startswith("SEARCH tags USING INDEX"), plan
