@@ -21,6 +21,11 @@ while somebody writes, a batch may land right after the offset was told. `Upload
 session from whoever holds it and leaves it free, so that what it answers stays true until the next
 append. Nothing but waiting tells a writer that died from one that is slow.
 
+**Who comes too late.** The epoch's upper half counts how often somebody asked where to continue,
+and an append may take the session only if nobody has since it was let in: the request of a
+connection that broke may have been let in already, and must not move the offset that was told.
+Takings alone are counted apart from it, so that asking costs nobody his running hash.
+
 **How far a session is.** After a kill the length of the staging file counts: the bytes are in the
 kernel's cache. After a crash of the host, and after a sync that failed, only what was synced is
 certain, so the file is cut back to the row's offset, before its lock is let go of: who takes the
@@ -70,11 +75,13 @@ from store.hashing import RunningHash
 from store.index import claims
 from store.index.transactions import Index, Tx
 from store.index.uploads import (
+    ASKED,
     FINISHED,
     UploadRow,
     delete_if_expired,
     delete_upload,
     distrust_upload,
+    end_upload,
     expired_uploads,
     find_upload,
     finish_upload,
@@ -121,6 +128,8 @@ class Upload(msgspec.Struct, frozen=True):
     metadata: str
     created_at: int
     expires_at: int
+    asked: int
+    """How often `Uploads.halt` was called; what was let in before the last time comes too late."""
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -195,18 +204,17 @@ class Uploads:
             await writer.close()
 
     async def halt(self, session: str) -> Upload:
-        """End whoever writes; the offset is true until the next append.
+        """End whoever writes or is about to; the offset is true until an append is let in.
 
         Raises `UploadNotFound`, `UploadExpired`, and `UploadLocked` if a batch under way does not
         come to its end.
         """
-        row = await self._find(session)
-        if not row.is_held:
+        if (await self._find(session)).state == FINISHED:
             return await self.get(session)
         writer = await self._blobs.reopen(session)
         try:
-            row = await self._free(row) or row
-            if not row.is_held and row.state != FINISHED:
+            row = await self._index.run(partial(end_upload, session=session))
+            if row is not None and row.state != FINISHED:
                 return _upload(row, await self._locked_size(writer, row))
         except UploadTaken:
             log.debug("upload session %s was taken by a newcomer", session)
@@ -224,12 +232,14 @@ class Uploads:
         checksum: Checksum | None = None,
         length: int | None = None,
         stranger: str | None = SOMEBODY,
+        asked: int | None = None,
     ) -> Upload:
         """Add bytes at `offset`; return once they are durable and the row says so.
 
         The append that completes the length verifies the digest, promotes and commits, with
         `record` in the same transaction (the default pins the blob for the session's owner), and
         returns the session finished. `length` declares a length that was not known at the start.
+        `asked` is what the session said when the append was let in, if that was before the call.
 
         When `source` raises, what arrived is kept, unless a checksum was to cover it, and the
         exception goes on to the caller.
@@ -246,7 +256,7 @@ class Uploads:
         length = _agreed_length(before, length)
         writer = await self._blobs.reopen(session)
         try:
-            row = await self._take(session)
+            row = await self._take(session, before.asked if asked is None else asked)
             stream = None
             try:
                 stream = await self._stream(row, writer, offset)
@@ -262,7 +272,7 @@ class Uploads:
                 raise
             except BaseException:
                 with suppress(StoreError):  # whoever asks for the offset waits a moment instead
-                    await self._free(row)
+                    await self._index.run(partial(free_upload, row=row))
                 raise
         except UploadTaken:
             return await self._answer_of_another(session)
@@ -307,23 +317,16 @@ class Uploads:
             raise UploadExpired(session)
         return row
 
-    async def _take(self, session: str) -> UploadRow:
-        """Become the one who writes."""
-        row = await self._index.run(lambda tx: take_upload(tx, session, self._lifetime))
+    async def _take(self, session: str, asked: int) -> UploadRow:
+        """Become the one who writes, unless somebody has asked where to continue since."""
+        row = await self._index.run(lambda tx: take_upload(tx, session, asked, self._lifetime))
         if row is None:
             raise UploadNotFound(session)
         if row.state == FINISHED:
             raise UploadFinished(session)
+        if row.asked != asked:
+            raise UploadTaken(session)
         return row
-
-    async def _free(self, row: UploadRow) -> UploadRow | None:
-        """Let go of a session, or take it from whoever holds it; the row as it is then."""
-
-        async def unit(tx: Tx) -> UploadRow | None:
-            await free_upload(tx, row)
-            return await find_upload(tx, row.id)
-
-        return await self._index.run(unit)
 
     async def _answer_of_another(self, session: str) -> Upload:
         """What an overtaken writer answers: the newcomer may have finished meanwhile."""
@@ -478,7 +481,8 @@ class Uploads:
     ) -> RunningHash:
         """The running hash at `offset`: kept since the last append here, or made again."""
         kept = self._kept.pop(row.id, None)
-        if kept is not None and kept.epoch == row.epoch - 2 and kept.hash.size_bytes == offset:
+        is_unbroken = kept is not None and (row.epoch - kept.epoch) % ASKED == 2
+        if kept is not None and is_unbroken and kept.hash.size_bytes == offset:
             return kept.hash
         running = RunningHash()
         if offset:
@@ -554,4 +558,5 @@ def _upload(row: UploadRow, offset: int) -> Upload:
         row.metadata,
         row.created_at,
         row.expires_at,
+        row.asked,
     )

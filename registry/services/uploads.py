@@ -13,8 +13,10 @@ be held by a worker that has not seen its end, with a batch on its way to the di
 the session gets a moment to come to an end by himself, so that what arrived counts, and is then
 ended. That ends a living transfer too, if a client asks beside it: tus clients do not, the
 specification gives no way to tell the two apart, and tusd and the IETF's draft of resumable uploads
-end it as well. What remains is a request that was sent before the offset was asked for and reaches
-us only after it: nothing tells it from the one that continues, and the later one has the session.
+end it as well. A request that was let in before the offset was asked for and has not begun to write
+is ended too, in whichever worker it is (`Upload.asked`). What remains is one that was sent before
+and reaches us only after it: nothing tells it from the one that continues, and the later one has
+the session.
 
 **All bytes here, not finished.** A process may die between the last byte and the blob. Clients read
 an offset equal to the length as success and send nothing more, so `find_upload` *must* not report
@@ -132,7 +134,8 @@ class UploadSessions:
         while upload.is_held and clock() - begun < self._patience(upload):
             await asyncio.sleep(POLL_SECONDS)
             upload = await self._own(principal, session)
-        if upload.is_held:
+        if upload.is_held or not _awaits_its_end(upload):
+            # Whoever is about to finish it moves no offset.
             upload = await self._uploads.halt(session)
         if not _awaits_its_end(upload):
             return upload
@@ -216,6 +219,7 @@ class UploadSessions:
             length=length,
             record=_pinning(principal),
             stranger=principal.stranger,
+            asked=upload.asked,
         )
         size_bytes = arrival.size_bytes
         if size_bytes is not None and await self._fits(upload.owner, size_bytes):

@@ -14,6 +14,9 @@ from store.index.transactions import Row, Statement, Tx
 RECEIVING: Final = "receiving"
 FINISHED: Final = "finished"
 
+ASKED: Final = 1 << 32
+"""What an epoch grows by when somebody asks where to continue; takings are counted below it."""
+
 
 class UploadRow(msgspec.Struct, frozen=True):
     """An upload session as the index keeps it; `store.uploads` gives the meaning of each field."""
@@ -36,6 +39,11 @@ class UploadRow(msgspec.Struct, frozen=True):
     def is_held(self) -> bool:
         """Whether somebody writes it, or died while he did."""
         return self.state == RECEIVING and self.epoch % 2 == 0
+
+    @property
+    def asked(self) -> int:
+        """How often somebody asked where to continue."""
+        return self.epoch // ASKED
 
 
 def _upload(row: Row) -> UploadRow:
@@ -78,8 +86,18 @@ _INSERT = Statement(
 )
 _TAKE = Statement(
     update(uploads)
-    .where(uploads.c.id == bindparam("id_"), uploads.c.state == RECEIVING)
+    .where(
+        uploads.c.id == bindparam("id_"),
+        uploads.c.state == RECEIVING,
+        uploads.c.epoch >= bindparam("least"),
+        uploads.c.epoch < bindparam("beyond"),
+    )
     .values(epoch=uploads.c.epoch - uploads.c.epoch % 2 + 2, expires_at=bindparam("expires_at"))
+)
+_END = Statement(
+    update(uploads)
+    .where(uploads.c.id == bindparam("id_"), uploads.c.state == RECEIVING)
+    .values(epoch=uploads.c.epoch - uploads.c.epoch % 2 + ASKED + 1)
 )
 _FREE = Statement(
     update(uploads)
@@ -189,17 +207,30 @@ async def insert_upload(
     return row
 
 
-async def take_upload(tx: Tx, session: str, lifetime: int) -> UploadRow | None:
+async def take_upload(tx: Tx, session: str, asked: int, lifetime: int) -> UploadRow | None:
     """Raise the epoch, so that whoever wrote before stops; the row as it is now.
 
-    Its time begins anew: what is being written must not expire meanwhile.
+    Nothing changes if somebody has asked where to continue since `asked` was read. Else its time
+    begins anew: what is being written must not expire meanwhile.
     """
-    await tx.run(_TAKE, id_=session, expires_at=tx.now + lifetime)
+    await tx.run(
+        _TAKE,
+        id_=session,
+        least=asked * ASKED,
+        beyond=(asked + 1) * ASKED,
+        expires_at=tx.now + lifetime,
+    )
+    return await find_upload(tx, session)
+
+
+async def end_upload(tx: Tx, session: str) -> UploadRow | None:
+    """Take a session from whoever holds it and whoever is about to; the row as it is now."""
+    await tx.run(_END, id_=session)
     return await find_upload(tx, session)
 
 
 async def free_upload(tx: Tx, row: UploadRow) -> bool:
-    """Let go of a session, or take it from whoever holds it; False if the epoch has moved on."""
+    """Let go of a session; False if the epoch has moved on."""
     return row.is_held and await tx.run(_FREE, id_=row.id, epoch_=row.epoch) == 1
 
 

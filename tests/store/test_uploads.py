@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from store.batches import BATCH_BYTES
 from store.digest import Digest
 from store.errors import ChecksumMismatch, UploadTaken, UploadTooLarge
 from store.hashing import RunningHash
+from store.index.uploads import UploadRow
 from store.opening import Store, StoreSettings, initialize, open_store
 from store.uploads import Checksum, Uploads
 from tests.store.conftest import ManualClock
@@ -114,6 +116,53 @@ async def test_a_halted_session_stays_where_it_was_said_to_be(
     assert (await store.uploads.halt(session)).offset == BATCH_BYTES
     finished = await store.uploads.append(session, BATCH_BYTES, body(CONTENT[BATCH_BYTES:]))
     assert finished.digest == DIGEST
+
+
+def hindered(store: Store, meanwhile: Callable[[], Awaitable[None]]) -> Uploads:
+    """A worker to which something happens between looking at a session and taking it."""
+
+    class Hindered(Uploads):
+        async def _take(self, *arguments: Any) -> UploadRow:
+            await meanwhile()
+            return await super()._take(*arguments)
+
+    return Hindered(store.blobs, store.index, store.ingest, store.threads, upload_seconds=3600)
+
+
+async def test_an_append_that_began_before_the_halt_does_not_write_after_it(store: Store) -> None:
+    session = await begin(store)
+    halted = []
+
+    async def meanwhile() -> None:
+        halted.append(await store.uploads.halt(session))
+
+    with pytest.raises(UploadTaken):
+        await hindered(store, meanwhile).append(session, 0, body(CONTENT[:5]))
+    assert [(upload.offset, upload.is_held) for upload in halted] == [(0, False)]
+    finished = await store.uploads.append(session, 0, body(CONTENT))
+    assert finished.digest == DIGEST
+
+
+async def test_an_append_takes_over_from_one_that_began_after_it(store: Store) -> None:
+    """As long as nobody asked: which of two was sent first cannot be told."""
+    session = await begin(store)
+
+    async def meanwhile() -> None:
+        with pytest.raises(ConnectionResetError):
+            await store.uploads.append(session, 0, broken(b""))
+
+    assert (await hindered(store, meanwhile).append(session, 0, body(CONTENT))).digest == DIGEST
+
+
+async def test_asking_costs_no_hashing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often, and wherever: between two appends of one worker."""
+    session = await begin(store)
+    await store.uploads.append(session, 0, body(CONTENT[:9]))
+    monkeypatch.setattr(RunningHash, "catch_up", None)
+    await store.uploads.halt(session)
+    await other_worker(store).halt(session)
+
+    assert (await store.uploads.append(session, 9, body(CONTENT[9:]))).digest == DIGEST
 
 
 async def test_a_finished_session_is_not_halted(store: Store) -> None:

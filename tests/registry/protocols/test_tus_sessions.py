@@ -432,6 +432,32 @@ async def test_a_batch_on_its_way_when_the_offset_was_asked_for_does_not_land_af
     assert await door.stored(LARGE_DIGEST) == LARGE
 
 
+async def test_a_patch_let_in_before_the_offset_was_asked_for_does_not_begin_after_it(
+    door: Door,
+) -> None:
+    """Nobody held the session when HEAD was answered, and its client goes on from there."""
+    session = await half(door)
+    uploads = door.store.uploads
+    let_in, answered = asyncio.Event(), asyncio.Event()
+
+    async def append(*arguments: Any, **named: Any) -> Upload:
+        door.sessions._uploads = uploads
+        let_in.set()
+        await answered.wait()
+        return await uploads.append(*arguments, **named)
+
+    door.sessions._uploads = _With(uploads, append=append)  # type: ignore[assignment]
+    old = asyncio.ensure_future(door.patch(session, 5, b"56"))
+    await let_in.wait()
+    offset = await door.offset(session)
+    answered.set()
+    status, _, problem = await old
+
+    assert (status, problem["code"]) == (409, "upload_taken")
+    assert (offset, (await door.patch(session, offset, CONTENT[offset:]))[0]) == (5, 204)
+    assert await door.stored(DIGEST) == CONTENT
+
+
 async def test_asking_for_the_offset_leaves_a_moment_to_what_has_arrived(door: Door) -> None:
     session = await door.begin()
     door.sessions.end_wait_seconds = 30
