@@ -58,9 +58,9 @@ class Contender(ABC):
     def target(self, sha256: str) -> str:
         """Where a stored blob is read."""
 
-    @abstractmethod
     def stored(self, directory: Path, sha256: str) -> Path:
-        """The file that holds the bytes of a stored blob."""
+        """The file that holds the bytes of a stored blob; raises `CannotRun` if there is none."""
+        raise CannotRun(f"{self.name} keeps no files")
 
     def upload(self, connection: Connection, body: Body, *, length_known: bool = True) -> None:
         """Store one body by PUT; returns when the server acknowledged it."""
@@ -246,9 +246,6 @@ class Bare(Contender):
 
     def target(self, sha256: str) -> str:
         return self.put_target % sha256
-
-    def stored(self, directory: Path, sha256: str) -> Path:
-        raise NotImplementedError("the bare handler keeps no files")
 
 
 class Mlflow(Contender):
