@@ -43,6 +43,7 @@ from registry.keys import (
     CONFIG,
     DELIVERER,
     DOWNLOADS,
+    DRAFT_BATCHES,
     DRAIN,
     FEED,
     GROWTH,
@@ -82,6 +83,7 @@ from registry.services.browser_sessions import BrowserSessions
 from registry.services.condition import Condition
 from registry.services.delivering import Deliverer
 from registry.services.downloads import DownloadLog
+from registry.services.draft_batches import DraftBatches
 from registry.services.events import Feed
 from registry.services.growth import Growth
 from registry.services.identities import Identities
@@ -148,6 +150,8 @@ def create_app(
             blob_bytes=config.limits.blob_bytes, missing_digests=config.limits.missing_digests
         ),
     )
+    app[DRAFT_BATCHES] = batches = DraftBatches(store)
+    app.on_cleanup.append(lambda _: batches.close())
     app[UPLOAD_SESSIONS] = UploadSessions(
         store.uploads,
         store.index,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from registry.services.condition import Condition
     from registry.services.delivering import Deliverer
     from registry.services.downloads import DownloadLog
+    from registry.services.draft_batches import DraftBatches
     from registry.services.events import Feed
     from registry.services.growth import Growth
     from registry.services.identities import Identities
@@ -51,6 +52,7 @@ SURVEY: Final[web.AppKey[Survey]] = web.AppKey("survey")
 MEASURES: Final[web.AppKey[Measures]] = web.AppKey("measures")
 DRAIN: Final[web.AppKey[Drain]] = web.AppKey("drain")
 BLOBS: Final[web.AppKey[Blobs]] = web.AppKey("blobs")
+DRAFT_BATCHES: Final[web.AppKey[DraftBatches]] = web.AppKey("draft_batches")
 UPLOAD_SESSIONS: Final[web.AppKey[UploadSessions]] = web.AppKey("upload_sessions")
 CONDITION: Final[web.AppKey[Condition]] = web.AppKey("condition")
 ADDRESSES: Final[web.AppKey[Addresses]] = web.AppKey("addresses")

@@ -52,9 +52,10 @@ from registry.http.conditional import (
 )
 from registry.http.lists import Listed, prefers_plain, send_list
 from registry.http.queries import read_query
-from registry.http.receiving import body, expects_continue
+from registry.http.receiving import arrived, body, expects_continue
 from registry.http.routing import ANYTHING, Media, Route
-from registry.keys import CONFIG, PRINCIPAL, STORE
+from registry.keys import CONFIG, DRAFT_BATCHES, PRINCIPAL, STORE
+from registry.services.draft_batches import MOST_BYTES
 from registry.services.drafts import Body, FilePut, Target, claim_file, put_file, remove_draft_file
 from registry.services.files import (
     SUMS_NAME,
@@ -96,6 +97,12 @@ async def put_model_file(request: web.Request) -> web.StreamResponse:
         if put is not None:
             return _file_stored(request, put)
     limit = request.app[CONFIG].limits.blob_bytes or None
+    most = MOST_BYTES if limit is None else min(limit, MOST_BYTES)
+    if publish is None and target.condition is None and size is not None and size <= most:
+        whole = arrived(request)
+        if whole is not None:
+            batches = request.app[DRAFT_BATCHES]
+            return _file_stored(request, await batches.put(principal, target, whole, expected))
     content = Body(body(request), expected, size, limit)
     put = await put_file(store, principal, target, content, publish=publish)
     return _file_stored(request, put)

@@ -6,9 +6,13 @@ bytes have arrived whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+import msgspec
+from sqlalchemy import Text, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import literal_column as literal
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from registry.catalog.schema import folder_files, folder_uploads, folders
 from registry.domain.models import Draft, RunningUpload
@@ -74,6 +78,24 @@ _WITHIN = Statement(
     )
     .limit(1)
 )
+_listed = func.json_each(bindparam("paths", type_=Text)).table_valued("value", name="listed")
+_FILES = Statement(
+    select(folder_files.c.path, folder_files.c.digest, folder_files.c.size).where(
+        folder_files.c.folder == bindparam("folder"),
+        folder_files.c.path.in_(select(_listed.c.value)),
+    )
+)
+_ANY_WITHIN = Statement(
+    select(_listed.c.value)
+    .where(
+        exists().where(
+            folder_files.c.folder == bindparam("folder"),
+            folder_files.c.path > _listed.c.value + literal("'/'", Text),
+            folder_files.c.path < _listed.c.value + literal("'0'", Text),
+        )
+    )
+    .limit(1)
+)
 _INSERT_FILE = Statement(
     insert(folder_files).values(
         folder=bindparam("folder"),
@@ -81,6 +103,20 @@ _INSERT_FILE = Statement(
         digest=bindparam("digest"),
         size=bindparam("size"),
         put_at=bindparam("now"),
+    )
+)
+_SET_FILE = Statement(
+    upsert(folder_files)
+    .values(
+        folder=bindparam("folder"),
+        path=bindparam("path"),
+        digest=bindparam("digest"),
+        size=bindparam("size"),
+        put_at=bindparam("now"),
+    )
+    .on_conflict_do_update(
+        index_elements=["folder", "path"],
+        set_={"digest": bindparam("digest"), "size": bindparam("size"), "put_at": bindparam("now")},
     )
 )
 _DELETE_FILE = Statement(
@@ -204,35 +240,46 @@ async def file_in_the_way(tx: Tx, folder: str, path: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+async def find_draft_files(tx: Tx, folder: str, paths: Collection[str]) -> dict[str, TreeFile]:
+    """Those of some paths that a draft has, with one statement."""
+    rows = await tx.all(_FILES, folder=folder, paths=_json(paths))
+    return {row[0]: _file(row) for row in rows}
+
+
+async def any_draft_file_below(tx: Tx, folder: str, paths: Collection[str]) -> bool:
+    """Whether any of some paths is a directory of a draft, with one statement."""
+    return await tx.one(_ANY_WITHIN, folder=folder, paths=_json(paths)) is not None
+
+
+def _json(paths: Collection[str]) -> str:
+    return msgspec.json.encode(list(paths)).decode()
+
+
 async def put_draft_file(tx: Tx, folder: str, file: TreeFile) -> None:
     """Set what a path of a draft holds; the references are the caller's."""
     await tx.run(_TOUCH, id_=folder, now=tx.now)
-    await tx.run(_DELETE_FILE, folder_=folder, path_=file.path)
-    await tx.run(
-        _INSERT_FILE,
-        folder=folder,
-        path=file.path,
-        digest=file.digest.raw,
-        size=file.size_bytes,
-        now=tx.now,
-    )
+    await tx.run(_SET_FILE, **_values(tx, folder, file))
+
+
+async def set_draft_files(tx: Tx, folder: str, files: Iterable[TreeFile]) -> None:
+    """`put_draft_file` for many, with two statements."""
+    await tx.run(_TOUCH, id_=folder, now=tx.now)
+    await tx.run_many(_SET_FILE, [_values(tx, folder, file) for file in files])
 
 
 async def put_draft_files(tx: Tx, folder: str, files: Iterable[TreeFile]) -> None:
     """Fill a draft that holds nothing yet; the references are the caller's."""
-    await tx.run_many(
-        _INSERT_FILE,
-        (
-            {
-                "folder": folder,
-                "path": file.path,
-                "digest": file.digest.raw,
-                "size": file.size_bytes,
-                "now": tx.now,
-            }
-            for file in files
-        ),
-    )
+    await tx.run_many(_INSERT_FILE, (_values(tx, folder, file) for file in files))
+
+
+def _values(tx: Tx, folder: str, file: TreeFile) -> dict[str, Any]:
+    return {
+        "folder": folder,
+        "path": file.path,
+        "digest": file.digest.raw,
+        "size": file.size_bytes,
+        "now": tx.now,
+    }
 
 
 async def delete_draft_file(tx: Tx, folder: str, path: str) -> None:

@@ -284,6 +284,14 @@ def _behind_the_error(content: StreamReader) -> bytes:
     return content._read_nowait(-1)
 
 
+def arrived(request: web.Request) -> bytes | None:
+    """All of a body of announced length if it is there; None, and nothing taken, if it is not."""
+    content = request.content
+    if not content.is_eof() or content.exception() is not None:
+        return None
+    return content.read_nowait() if content.total_bytes == request.content_length else None
+
+
 def is_unread(request: web.BaseRequest) -> bool:
     """Whether bytes of the body have not arrived yet, or never will."""
     return not request.content.is_eof()

@@ -1,7 +1,10 @@
 """Put files under a label: the draft they gather in, and what happens where a version is already.
 
-An upload registers before its first byte, so that nobody publishes around it. Model and draft are
-made by the transaction that makes the file visible: an upload that fails leaves neither.
+An upload registers before its first byte, so that nobody publishes around it; a small file that is
+all there when it is taken up has nothing to wait for (`registry.services.draft_batches`).
+
+Model and draft are made by the transaction that makes the file visible: an upload that fails leaves
+neither.
 
 A path of a published version never changes: equal bytes are welcome again, others are refused.
 
@@ -389,32 +392,22 @@ async def _put_into(
     if before is not None and before.digest == file.digest:
         return "unchanged"
     action = "create" if is_new else "update"
-    await _record_file(tx, principal, model, draft, action, before, file)
+    await record(tx, principal, file_entry(model, draft, action, before, file))
     return "created" if before is None else "replaced"
 
 
-async def _record_file(
-    tx: Tx,
-    principal: Principal,
-    model: Model,
-    draft: Draft,
-    action: str,
-    before: TreeFile | None,
-    after: TreeFile | None,
-) -> None:
-    """Put into the audit log what a request did to one path of a draft."""
-    await record(
-        tx,
-        principal,
-        Entry(
-            action=action,
-            kind="draft",
-            id=draft.id,
-            name=draft.label,
-            model=model.id,
-            before=None if before is None else _told(before),
-            after=None if after is None else _told(after),
-        ),
+def file_entry(
+    model: Model, draft: Draft, action: str, before: TreeFile | None, after: TreeFile | None
+) -> Entry:
+    """What the audit log says of what a request did to one path of a draft."""
+    return Entry(
+        action=action,
+        kind="draft",
+        id=draft.id,
+        name=draft.label,
+        model=model.id,
+        before=None if before is None else _told(before),
+        after=None if after is None else _told(after),
     )
 
 
@@ -448,6 +441,6 @@ async def remove_draft_file(store: Store, principal: Principal, target: Target) 
         if file is not None:
             await drop_ref(tx, file.digest, model.id, FOLDER)
             await delete_draft_file(tx, draft.id, target.path)
-            await _record_file(tx, principal, model, draft, "update", file, None)
+            await record(tx, principal, file_entry(model, draft, "update", file, None))
 
     await change(store, principal, unit)
