@@ -27,6 +27,9 @@ from msgspec import Meta
 ENVIRONMENT_PREFIX: Final = "DIGESTRY_"
 CONFIG_VARIABLE: Final = "DIGESTRY_CONFIG"
 
+ADMIN_TOKEN_FILE: Final = "admin-token"  # noqa: S105 - the name of a file
+"""In the data directory: the first administrator's token, for its owner's eyes."""
+
 _NOT_SETTINGS: Final = (
     CONFIG_VARIABLE,
     "DIGESTRY_URL",  # which server commands talk to
@@ -372,6 +375,8 @@ def _check_together(config: Config) -> None:
         )
     if is_open and config.auth.anonymous_read:
         raise ConfigError("auth.anonymous_read says nothing while auth.mode is 'open'")
+    if is_open and config.auth.self_registration:
+        raise ConfigError("auth.self_registration says nothing while auth.mode is 'open'")
     if not is_open and config.store.backend == "memory":
         raise ConfigError(
             "auth.mode 'authenticated' needs a data directory to keep the first administrator's "

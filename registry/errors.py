@@ -227,7 +227,7 @@ class Denied(RegistryError):
     ) -> None:
         self.action = action
         self.name = name
-        super().__init__(sentence or f"{action} is not allowed on {name}", code=code)
+        super().__init__(sentence or f"this needs {action} on {name}", code=code)
 
 
 class ForeignOrigin(Denied):

@@ -16,6 +16,12 @@ was done; 3 failed on the way.
 
 Config = Annotated[str | None, Parameter(help="Configuration file; see config.toml.")]
 Data = Annotated[str | None, Parameter(help="Data directory (default ./data).")]
+ServedData = Annotated[
+    str | None,
+    Parameter(
+        help="Instead of --server: data directory of the server that runs here, asked as its owner."
+    ),
+]
 Server = Annotated[
     str | None,
     Parameter(help="Address of the server (default $DIGESTRY_URL, else http://127.0.0.1:8080)."),

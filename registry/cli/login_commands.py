@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from registry.cli.arguments import Data, Json, Server, tells_exits
+from registry.cli.arguments import Json, ServedData, Server, tells_exits
 
 Url = Annotated[
     str | None,
@@ -50,7 +50,7 @@ def logout(url: Url = None, /) -> int:
 
 
 @tells_exits
-def whoami(*, server: Server = None, data: Data = None, json: Json = False) -> int:
+def whoami(*, server: Server = None, data: ServedData = None, json: Json = False) -> int:
     """Tell who the server takes you for, and what you may do there."""
     from registry.cli.desks import open_desk
     from registry.cli.logins import whoami as run

@@ -21,8 +21,6 @@ from registry.client.connection import part
 
 Row = Mapping[str, Any]
 
-_LEFT_OUT: Final[tuple[object, ...]] = (None, "", [], {}, False)
-
 
 class Shown(msgspec.Struct, frozen=True):
     """How a kind of thing is listed: heads, and the fields under them."""
@@ -73,7 +71,7 @@ def tell(found: Row, *, as_json: bool) -> int:
         say_json(found)
         return CLEAN
     for name, value in found.items():
-        if value not in _LEFT_OUT or name == "active":
+        if _says_something(value) or name == "active":
             print(f"{name}: {printable(_cell(value, name, is_short=False))}")
     return CLEAN
 
@@ -158,7 +156,9 @@ def make_token(
         say_json(made)
         return CLEAN
     print(made["secret"])
-    complain(f"token {made['token']['id']}; this is the only time that its secret is shown")
+    token = made["token"]
+    ends = f"ends {token['expires_at'][:10]}" if token["expires_at"] else "does not end by itself"
+    complain(f"token {token['id']}, which {ends}; its secret is shown this once")
     return CLEAN
 
 
@@ -250,6 +250,11 @@ def owner(user: str | None, team: str | None) -> dict[str, Any] | None:
     return one_of({"user": user, "team": team}, "--owner-user or --owner-team")
 
 
+def _says_something(value: Any) -> bool:
+    """Whether a fact is worth a line: a 0 is, of how much there is, and equals False."""
+    return value is not None and value is not False and value not in ("", [], {})
+
+
 def _party(one: Row) -> str:
     return f"{one['kind']} {one['name']}" if one["name"] else str(one["kind"])
 
@@ -261,7 +266,7 @@ def _cell(value: Any, field: str, *, is_short: bool = True) -> str:
         return ""
     if field.endswith("_at") and is_short:
         return str(value)[:10]
-    if field == "quota_bytes":
+    if field in ("quota_bytes", "bytes"):
         return size(value)
     if field == "owner" and isinstance(value, dict):
         return f"{value['kind']} {value['id']}"

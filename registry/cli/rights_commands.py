@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from cyclopts import App, Parameter
 
-from registry.cli.arguments import Data, Json, Server, tells_exits
+from registry.cli.arguments import Json, ServedData, Server, tells_exits
 
 Role = Literal["reader", "writer", "maintainer", "admin"]
 Visibility = Literal["public", "internal", "private"]
@@ -30,7 +30,7 @@ namespace: Final = App(
 
 @team.command(name="list")
 @tells_exits
-def list_teams(*, server: Server = None, data: Data = None, json: Json = False) -> int:
+def list_teams(*, server: Server = None, data: ServedData = None, json: Json = False) -> int:
     """List teams."""
     from registry.cli import people
     from registry.cli.desks import open_desk
@@ -41,7 +41,7 @@ def list_teams(*, server: Server = None, data: Data = None, json: Json = False) 
 @team.command(name="show")
 @tells_exits
 def show_team(
-    team: TeamName, /, *, server: Server = None, data: Data = None, json: Json = False
+    team: TeamName, /, *, server: Server = None, data: ServedData = None, json: Json = False
 ) -> int:
     """Tell everything about a team, and who is in it."""
     from registry.cli import people
@@ -60,7 +60,7 @@ def make_team(
     cost_center: str | None = None,
     description: str | None = None,
     server: Server = None,
-    data: Data = None,
+    data: ServedData = None,
     json: Json = False,
 ) -> int:
     """Make a team."""
@@ -88,7 +88,7 @@ def change_team(
     description: str | None = None,
     active: bool | None = None,
     server: Server = None,
-    data: Data = None,
+    data: ServedData = None,
     json: Json = False,
 ) -> int:
     """Change what is said of a team."""
@@ -108,7 +108,7 @@ def change_team(
 
 @team.command(name="delete")
 @tells_exits
-def delete_team(team: TeamName, /, *, server: Server = None, data: Data = None) -> int:
+def delete_team(team: TeamName, /, *, server: Server = None, data: ServedData = None) -> int:
     """Delete a team; its models stay, and its grants give nothing any more."""
     from registry.cli import people
     from registry.cli.desks import open_desk
@@ -128,7 +128,7 @@ def add_member(
         Role, Parameter(help="What they may do in the team's namespaces (default writer).")
     ] = "writer",
     server: Server = None,
-    data: Data = None,
+    data: ServedData = None,
     json: Json = False,
 ) -> int:
     """Take somebody into a team, or give a member another role."""
@@ -141,7 +141,7 @@ def add_member(
 @team.command(name="remove")
 @tells_exits
 def remove_member(
-    team: TeamName, user: UserName, /, *, server: Server = None, data: Data = None
+    team: TeamName, user: UserName, /, *, server: Server = None, data: ServedData = None
 ) -> int:
     """Take somebody out of a team."""
     from registry.cli import people
@@ -159,7 +159,7 @@ def list_grants(
     model: Annotated[str | None, Parameter(help="On this model.")] = None,
     namespace: Annotated[str | None, Parameter(help="On exactly this pattern.")] = None,
     server: Server = None,
-    data: Data = None,
+    data: ServedData = None,
     json: Json = False,
 ) -> int:
     """List the grants on what you administer."""
@@ -177,7 +177,7 @@ def show_grant(
     /,
     *,
     server: Server = None,
-    data: Data = None,
+    data: ServedData = None,
     json: Json = False,
 ) -> int:
     """Tell everything about a grant."""
@@ -203,7 +203,7 @@ def make_grant(
     ] = None,
     registry: Annotated[bool, Parameter(negative=(), help="On everything there is.")] = False,
     server: Server = None,
-    data: Data = None,
+    data: ServedData = None,
     json: Json = False,
 ) -> int:
     """Give a role to somebody on something; the one that they had there is replaced."""
@@ -218,7 +218,11 @@ def make_grant(
 @grant.command(name="delete")
 @tells_exits
 def delete_grant(
-    grant: Annotated[str, Parameter(name="ID")], /, *, server: Server = None, data: Data = None
+    grant: Annotated[str, Parameter(name="ID")],
+    /,
+    *,
+    server: Server = None,
+    data: ServedData = None,
 ) -> int:
     """Take a role back, at once."""
     from registry.cli import people
@@ -230,7 +234,7 @@ def delete_grant(
 
 @namespace.command(name="list")
 @tells_exits
-def list_namespaces(*, server: Server = None, data: Data = None, json: Json = False) -> int:
+def list_namespaces(*, server: Server = None, data: ServedData = None, json: Json = False) -> int:
     """List namespaces."""
     from registry.cli import people
     from registry.cli.desks import open_desk
@@ -241,7 +245,7 @@ def list_namespaces(*, server: Server = None, data: Data = None, json: Json = Fa
 @namespace.command(name="show")
 @tells_exits
 def show_namespace(
-    namespace: Slug, /, *, server: Server = None, data: Data = None, json: Json = False
+    namespace: Slug, /, *, server: Server = None, data: ServedData = None, json: Json = False
 ) -> int:
     """Tell everything about a namespace."""
     from registry.cli import people
@@ -254,7 +258,7 @@ def show_namespace(
 @namespace.command(name="usage")
 @tells_exits
 def usage_of_namespace(
-    namespace: Slug, /, *, server: Server = None, data: Data = None, json: Json = False
+    namespace: Slug, /, *, server: Server = None, data: ServedData = None, json: Json = False
 ) -> int:
     """Tell what a namespace takes beside its quotas."""
     from registry.cli import people
@@ -284,7 +288,7 @@ def make_namespace(
         str | None, Parameter(help="Make it this team's, as an administrator.")
     ] = None,
     server: Server = None,
-    data: Data = None,
+    data: ServedData = None,
     json: Json = False,
 ) -> int:
     """Make a namespace, which is yours then."""
@@ -317,7 +321,7 @@ def change_namespace(
     owner_user: Annotated[str | None, Parameter(help="Give it to this user.")] = None,
     owner_team: Annotated[str | None, Parameter(help="Give it to this team.")] = None,
     server: Server = None,
-    data: Data = None,
+    data: ServedData = None,
     json: Json = False,
 ) -> int:
     """Change what is said of a namespace, and whose it is."""
@@ -339,7 +343,7 @@ def change_namespace(
 
 @namespace.command(name="delete")
 @tells_exits
-def delete_namespace(namespace: Slug, /, *, server: Server = None, data: Data = None) -> int:
+def delete_namespace(namespace: Slug, /, *, server: Server = None, data: ServedData = None) -> int:
     """Delete a namespace that holds nothing."""
     from registry.cli import people
     from registry.cli.desks import open_desk

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shlex
 import signal
 import socket
 import sys
@@ -30,7 +31,7 @@ from registry.cli.journal import log
 from registry.cli.listening import listen, url_of
 from registry.cli.schema import is_current, prepare
 from registry.cli.supervisor import Exit, Supervisor
-from registry.config import Config, ConfigError, load
+from registry.config import ADMIN_TOKEN_FILE, Config, ConfigError, load
 
 LEAST_FILES: Final = 128
 """Descriptors below which a server could not even import what it needs."""
@@ -175,10 +176,18 @@ def _greet(config: Config, url: str) -> None:
     """The one line for the person who typed the command; the log goes to the error stream."""
     where = "memory" if config.store.backend == "memory" else config.store.data
     print(
-        f"digestry serves {where} at {url} - try: curl -T model.safetensors {url}/blobs/",
+        f"digestry serves {where} at {url} - try: {first_try(config, url)}",
         file=sys.stdout,
         flush=True,
     )
+
+
+def first_try(config: Config, url: str) -> str:
+    """What works at once; of the first administrator's token only the path is told."""
+    if config.auth.mode == "open":
+        return f"curl -T model.safetensors {url}/blobs/"
+    login, token = f"digestry login {url}", Path(config.store.data) / ADMIN_TOKEN_FILE
+    return f"{login} --token-stdin < {shlex.quote(str(token))}" if token.exists() else login
 
 
 def raise_file_limit() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
-from registry.cli.arguments import Data, Json, Server, tells_exits
+from registry.cli.arguments import Json, ServedData, Server, tells_exits
 
 user: Final = App(
     name="user",
@@ -18,6 +18,7 @@ token: Final = App(
     name="token", help="Manage API tokens: list, make and end them.", help_format="plaintext"
 )
 
+HOLDS: Final = "How long it holds (default for ever, or as long as the token that makes it)."
 Username = Annotated[str, Parameter(name="USER")]
 
 
@@ -28,7 +29,7 @@ def list_users(
     service: Annotated[bool, Parameter(negative=(), help="Only service accounts.")] = False,
     deleted: Annotated[bool, Parameter(negative=(), help="Deleted ones instead.")] = False,
     server: Server = None,
-    data: Data = None,
+    data: ServedData = None,
     json: Json = False,
 ) -> int:
     """List users and service accounts."""
@@ -43,7 +44,7 @@ def list_users(
 @user.command(name="show")
 @tells_exits
 def show_user(
-    user: Username, /, *, server: Server = None, data: Data = None, json: Json = False
+    user: Username, /, *, server: Server = None, data: ServedData = None, json: Json = False
 ) -> int:
     """Tell everything about a user."""
     from registry.cli import people
@@ -75,7 +76,7 @@ def make_user(
     issuer: Annotated[str | None, Parameter(help="The provider of identities of theirs.")] = None,
     subject: Annotated[str | None, Parameter(help="What that provider calls them.")] = None,
     server: Server = None,
-    data: Data = None,
+    data: ServedData = None,
     json: Json = False,
 ) -> int:
     """Make a user or a service account."""
@@ -113,7 +114,7 @@ def change_user(
     ] = None,
     owner: Annotated[str | None, Parameter(help="Who answers for a service account.")] = None,
     server: Server = None,
-    data: Data = None,
+    data: ServedData = None,
     json: Json = False,
 ) -> int:
     """Change what is said of a user."""
@@ -139,7 +140,7 @@ def change_password(
     /,
     *,
     server: Server = None,
-    data: Data = None,
+    data: ServedData = None,
 ) -> int:
     """Give a user another password; without USER yourself.
 
@@ -155,7 +156,7 @@ def change_password(
 @user.command(name="revoke")
 @tells_exits
 def revoke_user(
-    user: Username, /, *, server: Server = None, data: Data = None, json: Json = False
+    user: Username, /, *, server: Server = None, data: ServedData = None, json: Json = False
 ) -> int:
     """End every token and session of a user."""
     from registry.cli import people
@@ -166,7 +167,7 @@ def revoke_user(
 
 @user.command(name="delete")
 @tells_exits
-def delete_user(user: Username, /, *, server: Server = None, data: Data = None) -> int:
+def delete_user(user: Username, /, *, server: Server = None, data: ServedData = None) -> int:
     """Delete a user: nothing of theirs opens anything any more, what they made stays."""
     from registry.cli import people
     from registry.cli.desks import open_desk
@@ -182,7 +183,7 @@ def list_tokens(
     user: Annotated[str | None, Parameter(help="Of this user, as an administrator.")] = None,
     ended: Annotated[bool, Parameter(negative=(), help="Revoked and expired ones too.")] = False,
     server: Server = None,
-    data: Data = None,
+    data: ServedData = None,
     json: Json = False,
 ) -> int:
     """List your tokens, without their secrets."""
@@ -202,7 +203,7 @@ def show_token(
     /,
     *,
     server: Server = None,
-    data: Data = None,
+    data: ServedData = None,
     json: Json = False,
 ) -> int:
     """Tell everything about a token but its secret."""
@@ -223,12 +224,12 @@ def make_token(
         list[str] | None,
         Parameter(negative=(), help="Only this permission; may be repeated (default all)."),
     ] = None,
-    days: Annotated[int | None, Parameter(help="How long it holds (default for ever).")] = None,
+    days: Annotated[int | None, Parameter(help=HOLDS)] = None,
     user: Annotated[
         str | None, Parameter(help="For this service account, as an administrator.")
     ] = None,
     server: Server = None,
-    data: Data = None,
+    data: ServedData = None,
     json: Json = False,
 ) -> int:
     """Make a token, and print its secret, which is never shown again."""
@@ -242,7 +243,11 @@ def make_token(
 @token.command(name="delete")
 @tells_exits
 def delete_token(
-    token: Annotated[str, Parameter(name="ID")], /, *, server: Server = None, data: Data = None
+    token: Annotated[str, Parameter(name="ID")],
+    /,
+    *,
+    server: Server = None,
+    data: ServedData = None,
 ) -> int:
     """End a token, at once."""
     from registry.cli import people

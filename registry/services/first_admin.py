@@ -21,6 +21,7 @@ from registry.catalog import identity
 from registry.catalog.audit import Entry, record
 from registry.catalog.tokens import insert_token
 from registry.catalog.users import find_user, insert_user
+from registry.config import ADMIN_TOKEN_FILE
 from registry.domain.accounts import Token, User
 from registry.domain.ids import TOKEN, USER, new_id
 from registry.domain.principals import HOUSEKEEPING
@@ -28,7 +29,6 @@ from store.durable import Disk
 from store.index.transactions import Tx
 from store.opening import Store
 
-TOKEN_FILE: Final = "admin-token"  # noqa: S105 - the name of a file
 USERNAME: Final = "admin"
 MOST_NAMES: Final = 100
 
@@ -42,7 +42,7 @@ async def ensure_administrator(store: Store) -> Path | None:
     if root is None or await store.index.look(identity.is_administered):
         return None
     token, now = new_token(), store.clock()
-    path = root / TOKEN_FILE
+    path = root / ADMIN_TOKEN_FILE
     await asyncio.to_thread(_write, root, token)
     user_id, token_id = new_id(USER, now), new_id(TOKEN, now)
 
@@ -94,4 +94,4 @@ async def _free_name(tx: Tx) -> str:
 
 
 def _write(root: Path, token: str) -> None:
-    Disk().write_file(str(root / TOKEN_FILE), f"{token}\n".encode(), mode=0o600)
+    Disk().write_file(str(root / ADMIN_TOKEN_FILE), f"{token}\n".encode(), mode=0o600)

@@ -33,6 +33,7 @@ from registry.domain.names import fold
 from registry.domain.permissions import PERMISSIONS
 from registry.domain.principals import Principal
 from registry.domain.roles import ALL_WORDS
+from registry.domain.times import rfc3339
 from registry.errors import Conflict, Denied, Invalid, NotFound
 from registry.services.authority import require_account, require_held
 from registry.services.change import change
@@ -79,7 +80,7 @@ async def create_token(store: Store, principal: Principal, wish: TokenWish) -> M
 
     async def unit(tx: Tx) -> MadeToken:
         user = await _owner(tx, principal, wish.user)
-        await _refuse_longer(tx, principal, wish.expires_at)
+        expires_at = await _end(tx, principal, wish.expires_at)
         if await tokens_held(tx, user.id) >= MOST_TOKENS:
             raise Conflict(
                 "user",
@@ -94,7 +95,7 @@ async def create_token(store: Store, principal: Principal, wish: TokenWish) -> M
             prefix=prefix_of(secret),
             secret_hash=hash_of(secret),
             scopes=scopes,
-            expires_at=wish.expires_at,
+            expires_at=expires_at,
             created_at=tx.now,
             created_by=principal.id,
         )
@@ -148,20 +149,27 @@ async def _owner(tx: Tx, principal: Principal, reference: str | None) -> User:
     )
 
 
-async def _refuse_longer(tx: Tx, principal: Principal, expires_at: int | None) -> None:
-    """A token's own end bounds those it makes."""
+async def _end(tx: Tx, principal: Principal, wanted: int | None) -> int | None:
+    """When a new token ends: not after the token that makes it, and with it if nothing is said.
+
+    Raises `Denied`.
+    """
     if not is_id(principal.session, TOKEN):
-        return
+        return wanted
     own = await find_token_by_id(tx, principal.session)
     if own is None or own.expires_at is None:
-        return
-    if expires_at is None or expires_at > own.expires_at:
+        return wanted
+    if wanted is not None and wanted > own.expires_at:
         raise Denied(
             "grant",
             "token",
-            sentence="a token that expires makes no token that outlives it",
+            sentence=(
+                "a token that expires makes no token that outlives it; "
+                f"this one ends at {rfc3339(own.expires_at)}"
+            ),
             code="more_than_held",
         )
+    return own.expires_at if wanted is None else wanted
 
 
 async def get_token(store: Store, principal: Principal, id: str) -> OwnedToken:

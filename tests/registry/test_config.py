@@ -228,3 +228,11 @@ def test_blobs_are_left_to_a_proxy_only_by_a_place_and_a_name(place: str, word: 
     given = {"DIGESTRY_SERVER_ACCEL_REDIRECT": "/_blobs/"}
     trusted = {**given, "DIGESTRY_SERVER_TRUSTED_PROXIES": "127.0.0.1"}
     assert load(None, trusted).server.accel_redirect == "/_blobs/"
+
+
+@pytest.mark.parametrize("key", ["auth.anonymous_read", "auth.self_registration"])
+def test_what_means_nothing_in_open_mode_is_refused_there(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key} says nothing while auth.mode is 'open'"):
+        load(None, {}, {key: True})
+
+    assert load(None, {}, {key: True, "auth.mode": "authenticated"}).auth.mode == "authenticated"

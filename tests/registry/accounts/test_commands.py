@@ -223,6 +223,20 @@ async def test_tokens_from_the_shell(admin: Shell, people: People) -> None:
     assert "revoked" in ended
 
 
+async def test_a_token_made_after_a_login_holds_as_long_as_that(
+    shell: Shell, people: People, root: Person
+) -> None:
+    await people.ask(root, "POST", "users", {"username": "ada", "password": PASSWORD})
+    await shell.run("login", "--username", "ada", "--days", "9", input=f"{PASSWORD}\n")
+    [login] = (await shell.json("token", "list"))["items"]
+
+    ends = (await shell.json("token", "make", "ci"))["token"]["expires_at"]
+
+    assert ends == login["expires_at"]
+    longer = await shell.run("token", "make", "ci", "--days", "10", code=2)
+    assert f"this one ends at {ends}" in longer
+
+
 async def test_teams_and_grants_from_the_shell(admin: Shell, people: People) -> None:
     await admin.run("user", "make", "ada")
     await admin.run("team", "make", "vision", "--department", "research")
@@ -264,6 +278,8 @@ async def test_namespaces_from_the_shell(admin: Shell) -> None:
     assert changed["description"] == "language"
     assert "visibility: internal" in await admin.run("namespace", "show", "nlp")
     assert "nlp\tinternal\tuser usr_" in await admin.run("namespace", "list")
+    used = (await admin.run("namespace", "usage", "nlp")).splitlines()
+    assert {"bytes: 0 B", "versions: 0"} <= set(used)
     await admin.run("team", "make", "vision")
     given = await admin.json("namespace", "change", "nlp", "--owner-team", "vision")
     assert given["owner"]["kind"] == "team"

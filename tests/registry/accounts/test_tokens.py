@@ -116,10 +116,14 @@ async def test_a_token_that_expires_makes_none_that_lasts_longer(people: People)
     ada = await people.make("ada")
     secret = (await made(people, ada, expires_at=in_days(people, 2)))["secret"]
 
-    for wish in ({}, {"expires_at": in_days(people, 3)}):
-        answer = await people.ask(secret, "POST", "tokens", {"name": "longer", **wish})
-        assert (answer.status, answer.code) == (403, "more_than_held"), wish
+    wish = {"name": "longer", "expires_at": in_days(people, 3)}
+    answer = await people.ask(secret, "POST", "tokens", wish)
+    assert (answer.status, answer.code) == (403, "more_than_held")
+    ends = rfc3339(people.clock() + 2 * 86_400 * SECOND)
+    assert ends in answer.json["detail"]
     await made(people, secret, expires_at=in_days(people, 1))
+    for unsaid in ({}, {"expires_at": None}):
+        assert (await made(people, secret, **unsaid))["token"]["expires_at"] == ends
 
 
 async def test_tokens_are_their_users_own(people: People, root: Person) -> None:
