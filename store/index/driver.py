@@ -227,6 +227,18 @@ class Transaction:
         return row
 
     @property
+    def changes(self) -> int:
+        """How many rows this connection has changed since it was opened, taken back or not.
+
+        Those of a statement that was left half read are missing; `changed` ends it first.
+        """
+        return self._connection.total_changes
+
+    def changed(self) -> int:
+        """The same, exactly; errors of the driver pass."""
+        return int(self.query("SELECT total_changes()")[0])
+
+    @property
     def is_active(self) -> bool:
         return self._connection.in_transaction
 

@@ -1,8 +1,12 @@
 """Group commit: units queue while the database thread is busy and share the next commit.
 
 Everything that queued goes into the next batch: one hop, one file lock, one transaction, one sync
-for all. Each unit runs in a savepoint and answers only after the commit. A unit that raises is
-rolled back alone.
+for all. Each unit answers only after the commit. A unit that raises is rolled back alone.
+
+**Savepoints.** A savepoint for each unit would cost each the copying of all pages it changes, and
+those that raise mostly do so before they changed anything. So there are none, until a unit raises
+after it changed something: then the whole batch is rolled back and runs again with savepoints, as
+do the next `GUARDED_BATCHES`, so that whoever provokes that slows the others down little.
 
 **When a transaction is lost.** On a full disk SQLite may give up the whole transaction, at a
 statement or at the commit. The `store.index.reserve` is then released, a checkpoint lets the WAL
@@ -49,6 +53,9 @@ Observer = Callable[[str, "sqlite.Connection"], None]
 
 BATCH_UNITS: Final = 256
 """At most so many units share one commit; more would make the first of them wait too long."""
+
+GUARDED_BATCHES: Final = 32
+"""So many batches have savepoints after one that had to be run again for want of them."""
 
 WAL_LIMIT_BYTES: Final = 16 << 20
 """From here on writers checkpoint themselves, which slows them: back-pressure for a slow leader.
@@ -101,6 +108,7 @@ class Writer:
         self._lock = lock
         self._reserve = reserve
         self._is_frozen = False
+        self._guarded = 0
         self._pages_with_room = _MOST_PAGES
         self._clock = clock
         self._stats = stats
@@ -205,15 +213,23 @@ class Writer:
         result or its error in either case.
         """
         transaction = self.transaction
+        is_guarded = self._guarded > 0
+        self._guarded -= is_guarded
         try:
             if transaction.is_active:  # ending the one before failed
                 transaction.control("ROLLBACK")
             transaction.control("BEGIN IMMEDIATE")
             transaction.now = self._clock()
             for work in batch:
-                self._apply(work)
+                before = transaction.changes
+                self._apply(work, is_guarded=is_guarded)
                 if not transaction.is_active:
                     return self._lose(batch, work.error)
+                if work.error is None or is_guarded or len(batch) == 1:
+                    continue
+                if transaction.changed() != before:
+                    self._guarded = GUARDED_BATCHES
+                    return self._transact(batch)
             if all(work.error is not None for work in batch):
                 transaction.control("ROLLBACK")
                 return None
@@ -225,19 +241,23 @@ class Writer:
         self._count(batch)
         return None
 
-    def _apply(self, work: _Work) -> None:
-        """Run one unit in its savepoint."""
+    def _apply(self, work: _Work, *, is_guarded: bool) -> None:
+        """Run one unit, in a savepoint of its own where batches are guarded."""
         transaction = self.transaction
         work.error = None
-        transaction.control("SAVEPOINT unit")
+        if is_guarded:
+            transaction.control("SAVEPOINT unit")
         try:
-            with self._room_for(work.unit):
+            if self._is_frozen:
+                with self._room_for(work.unit):
+                    work.result = drive(work.unit, transaction)
+            else:
                 work.result = drive(work.unit, transaction)
         except BaseException as error:  # whatever it is, it belongs to whoever awaits the unit
             work.error = error
-            if transaction.is_active:
+            if is_guarded and transaction.is_active:
                 transaction.control("ROLLBACK TO unit")
-        if transaction.is_active:
+        if is_guarded and transaction.is_active:
             transaction.control("RELEASE unit")
 
     def _lose(self, batch: list[_Work], failure: BaseException | None) -> StoreError | None:
@@ -294,7 +314,7 @@ class Writer:
     @contextmanager
     def _room_for(self, unit: Unit[Any]) -> Iterator[None]:
         """Let the file grow a little for what makes room, where nothing else may let it grow."""
-        if not self._is_frozen or not isinstance(unit, MakesRoom):
+        if not isinstance(unit, MakesRoom):
             yield
             return
         self.transaction.control(f"PRAGMA max_page_count={self._pages_with_room}")

@@ -151,6 +151,63 @@ class IndexContract:
         assert await keys(index) == [f"k{number}" for number in range(8) if number != 3]
         assert index.stats.largest_batch > 1
 
+    async def test_what_raises_unchanged_makes_no_other_run_again(self, index: Database) -> None:
+        """Most refusals come of looking; they cost those of their batch nothing."""
+        runs: list[str] = []
+
+        async def fail(tx: Tx) -> None:
+            await tx.one(GET, key="k0")
+            raise Refused
+
+        outcomes = await asyncio.gather(
+            *(index.run(fail if n == 3 else self._told(runs, f"k{n}")) for n in range(8)),
+            return_exceptions=True,
+        )
+
+        assert [number for number, got in enumerate(outcomes) if isinstance(got, Refused)] == [3]
+        assert len(runs) == len(await keys(index)) == 7
+
+    async def test_those_who_fail_make_others_run_again_but_once(self, index: Database) -> None:
+        """After it, units are held apart as they run, however many of them fail."""
+        runs: list[str] = []
+
+        async def fail(tx: Tx) -> None:
+            await tx.run(PUT, key="failed", value="")
+            raise Refused
+
+        for batch in range(3):
+            units = [self._told(runs, f"{batch}{n}") for n in range(4)]
+            await asyncio.gather(
+                *(index.run(unit) for unit in (*units, fail, fail)), return_exceptions=True
+            )
+
+        assert len(await keys(index)) == 12
+        assert len(runs) <= 12 + 4
+
+    async def test_rows_written_by_a_statement_left_half_read_go_too(self, index: Database) -> None:
+        """A unit may look at the first row of several that it changed, and raise then."""
+        await asyncio.gather(*(index.run(put(f"k{number}", "old")) for number in range(3)))
+        change = Statement(update(store_state).values(value="new").returning(store_state.c.key))
+
+        async def fail(tx: Tx) -> None:
+            await tx.one(change)
+            raise Refused
+
+        await asyncio.gather(
+            index.run(put("a")), index.run(fail), index.run(put("b")), return_exceptions=True
+        )
+
+        assert await index.look(get("k0")) == ("old",)
+        assert await keys(index) == ["a", "b", "k0", "k1", "k2"]
+
+    @staticmethod
+    def _told(runs: list[str], key: str) -> Unit[int]:
+        async def unit(tx: Tx) -> int:
+            runs.append(key)
+            return await tx.run(PUT, key=key, value="")
+
+        return unit
+
     async def test_many_writers_share_commits(self, index: Database) -> None:
         """64 concurrent writers all commit, in far fewer commits than units."""
         await asyncio.gather(*(index.run(put(f"{number:02}")) for number in range(64)))
