@@ -10,13 +10,13 @@ not, so all of them together may pass the limit by what is in flight there betwe
 **Where to continue.** Asking for the offset is how a client begins to continue, so what
 `find_upload` answers *must* stay true until somebody appends. The connection that broke may still
 be held by a worker that has not seen its end, with a batch on its way to the disk: whoever holds
-the session gets a moment to come to an end by himself, so that what arrived counts, and is then
-ended. That ends a living transfer too, if a client asks beside it: tus clients do not, the
-specification gives no way to tell the two apart, and tusd and the IETF's draft of resumable uploads
-end it as well. A request that was let in before the offset was asked for and has not begun to write
-is ended too, in whichever worker it is (`Upload.asked`). What remains is one that was sent before
-and reaches us only after it: nothing tells it from the one that continues, and the later one has
-the session.
+the session, or was let in here and is about to, gets a moment to come to an end by himself, so that
+what arrived counts, and is then ended. That ends a living transfer too, if a client asks beside it:
+tus clients do not, the specification gives no way to tell the two apart, and tusd and the IETF's
+draft of resumable uploads end it as well. A request that was let in before the offset was asked for
+and has not begun to write is ended too, in whichever worker it is (`Upload.asked`). What remains is
+one that was sent before and reaches us only after it: nothing tells it from the one that continues,
+and the later one has the session.
 
 **All bytes here, not finished.** A process may die between the last byte and the blob. Clients read
 an offset equal to the length as success and send nothing more, so `find_upload` *must* not report
@@ -92,6 +92,7 @@ class UploadSessions:
         self._uploads = uploads
         self._index = index
         self._arriving: Counter[str] = Counter()
+        self._let_in: Counter[str] = Counter()
         self.limits = limits
         self.finish_wait_seconds = FINISH_WAIT_SECONDS
         self.end_wait_seconds = END_WAIT_SECONDS
@@ -131,7 +132,9 @@ class UploadSessions:
         upload = await self._own(principal, session)
         clock = asyncio.get_running_loop().time
         begun = clock()
-        while upload.is_held and clock() - begun < self._patience(upload):
+        while upload.is_held or self._let_in[session]:
+            if clock() - begun >= self._patience(upload):
+                break
             await asyncio.sleep(POLL_SECONDS)
             upload = await self._own(principal, session)
         if upload.is_held or not _awaits_its_end(upload):
@@ -159,12 +162,13 @@ class UploadSessions:
         length: int | None = None,
     ) -> Upload:
         """Take bytes in at `offset`; `length` ends the deferring of a length, once."""
-        upload = await self._own(principal, session)
-        if length is not None:
-            self._settle_length(upload, length)
-        if upload.is_finished:
-            return await _repeat_the_end(upload, offset, arrival.source)
-        return await self._receive(principal, upload, offset, arrival, length)
+        with _counting(self._let_in, session, 1):
+            upload = await self._own(principal, session)
+            if length is not None:
+                self._settle_length(upload, length)
+            if upload.is_finished:
+                return await _repeat_the_end(upload, offset, arrival.source)
+            return await self._receive(principal, upload, offset, arrival, length)
 
     async def cancel_upload(self, principal: Principal, session: str) -> None:
         """Forget a session and its staged bytes; a blob it made stays with its pin."""
@@ -223,7 +227,7 @@ class UploadSessions:
         )
         size_bytes = arrival.size_bytes
         if size_bytes is not None and await self._fits(upload.owner, size_bytes):
-            with self._expecting(upload.owner, size_bytes):
+            with _counting(self._arriving, upload.owner, size_bytes):
                 return await append(source=arrival.source)
         async with aclosing(self._limited(upload.owner, offset, arrival.source)) as source:
             return await append(source=source)
@@ -231,15 +235,6 @@ class UploadSessions:
     async def _fits(self, owner: str, size_bytes: int) -> bool:
         """Whether all that is declared fits, so that nobody needs to count while it arrives."""
         return not self.limits.staged_bytes or size_bytes <= await self._room(owner)
-
-    @contextmanager
-    def _expecting(self, owner: str, size_bytes: int) -> Iterator[None]:
-        """Count bytes as arriving before they do."""
-        self._arriving[owner] += size_bytes
-        try:
-            yield
-        finally:
-            self._arrived(owner, size_bytes)
 
     async def _limited(
         self, owner: str, offset: int, source: Source
@@ -258,12 +253,7 @@ class UploadSessions:
                         raise self._staged_limit_reached()
                 yield piece
         finally:
-            self._arrived(owner, received)
-
-    def _arrived(self, owner: str, size_bytes: int) -> None:
-        self._arriving[owner] -= size_bytes
-        if not self._arriving[owner]:
-            del self._arriving[owner]
+            _uncount(self._arriving, owner, received)
 
     async def _room(self, owner: str) -> int:
         _, staged = await self._uploads.count(owner)
@@ -277,6 +267,22 @@ class UploadSessions:
             await self._uploads.cancel(session)
         except UploadNotFound:
             return  # a wrong digest has already taken it away
+
+
+@contextmanager
+def _counting(counter: Counter[str], key: str, count: int) -> Iterator[None]:
+    """Count something for as long as the block lasts; nothing is left of what is not counted."""
+    counter[key] += count
+    try:
+        yield
+    finally:
+        _uncount(counter, key, count)
+
+
+def _uncount(counter: Counter[str], key: str, count: int) -> None:
+    counter[key] -= count
+    if not counter[key]:
+        del counter[key]
 
 
 def _pinning(principal: Principal) -> Record[bool]:

@@ -44,7 +44,7 @@ What holds here beyond the specification:
 5. ``Upload-Offset`` equals the length only once the blob is visible, because clients read that as
    success: HEAD finishes a session whose server died between the last byte and the blob.
 6. A wrong ``digest`` discards the session: nothing could make those bytes right.
-7. HEAD ends a PATCH that is still held open, after half a second in which it may end by itself, and
-   one that was let in but has not begun to write: the offset it answers stays true until the next
-   PATCH (`registry.services.uploads` says why). Do not ask for the offset to watch a transfer.
+7. HEAD ends a PATCH that is still held open or was let in and has not begun, after half a second in
+   which it may end by itself: the offset it answers stays true until the next PATCH
+   (`registry.services.uploads` says why). Do not ask for the offset to watch a transfer.
 """

@@ -439,6 +439,7 @@ async def test_a_patch_let_in_before_the_offset_was_asked_for_does_not_begin_aft
     session = await half(door)
     uploads = door.store.uploads
     let_in, answered = asyncio.Event(), asyncio.Event()
+    door.sessions.end_wait_seconds = 0
 
     async def append(*arguments: Any, **named: Any) -> Upload:
         door.sessions._uploads = uploads
@@ -456,6 +457,30 @@ async def test_a_patch_let_in_before_the_offset_was_asked_for_does_not_begin_aft
     assert (status, problem["code"]) == (409, "upload_taken")
     assert (offset, (await door.patch(session, offset, CONTENT[offset:]))[0]) == (5, 204)
     assert await door.stored(DIGEST) == CONTENT
+
+
+async def test_asking_for_the_offset_leaves_a_moment_to_a_patch_that_was_let_in(
+    door: Door,
+) -> None:
+    """What it brought is not sent again: nobody holds the session yet, but somebody is about to."""
+    session = await half(door)
+    door.sessions.end_wait_seconds = 30
+    uploads = door.store.uploads
+    let_in, go_on = asyncio.Event(), asyncio.Event()
+
+    async def append(*arguments: Any, **named: Any) -> Upload:
+        let_in.set()
+        await go_on.wait()
+        return await uploads.append(*arguments, **named)
+
+    door.sessions._uploads = _With(uploads, append=append)  # type: ignore[assignment]
+    writing = asyncio.ensure_future(door.patch(session, 5, b"56"))
+    await let_in.wait()
+    asked = asyncio.ensure_future(door.offset(session))
+    await asyncio.sleep(0.02)
+    go_on.set()
+
+    assert (await asked, (await writing)[0]) == (7, 204)
 
 
 async def test_asking_for_the_offset_leaves_a_moment_to_what_has_arrived(door: Door) -> None:
