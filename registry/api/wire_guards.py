@@ -65,10 +65,15 @@ class RulesBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(max_length=200, description="SPDX names.", examples=[["Apache-2.0", "MIT"]]),
     ] = msgspec.field(default_factory=list)
     movers: Annotated[
-        list[Annotated[str, Meta(pattern="^(usr|tea)_[0-9a-z]+$", max_length=40)]],
+        list[
+            Annotated[
+                str, Meta(pattern="^((usr|tea)_[0-9a-z]{1,36}|(user|team):.+)$", max_length=200)
+            ]
+        ],
         Meta(
             max_length=200,
-            description="Ids of users and teams who alone may move it.",
+            description="Users and teams who alone may move it: `user:` and `team:` with a name, "
+            "or ids; answers tell ids.",
             examples=[["usr_01kagz6y5n8s3v0c4t7x9b2d1f"]],
         ),
     ] = msgspec.field(default_factory=list)

@@ -31,12 +31,17 @@ from registry.errors import Conflict, Invalid, NotFound
 from registry.services.change import change
 from registry.services.namespaces import require_namespace
 from registry.services.resolve import require_model, require_owner
+from registry.services.teams import require_team
+from registry.services.users import require_user
 from store.index.transactions import Tx
 from store.opening import Store
 
 
 class GuardTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """What a guard says; UNSET is the default where one is made, and stays where one changes."""
+    """What a guard says; UNSET is the default where one is made, and stays where one changes.
+
+    `movers` may be ``user:`` and ``team:`` with a name here; a guard keeps ids.
+    """
 
     aliases: tuple[str, ...] | UnsetType = UNSET
     statuses: tuple[str, ...] | UnsetType = UNSET
@@ -90,14 +95,17 @@ async def create_guard(
             raise Conflict(
                 "guards", f"of {covers}", f"are {MOST_GUARDS} already", code="too_many_guards"
             )
-        guard = Guard(
-            id=id,
-            model_id=model_id,
-            namespace_id=namespace_id,
-            created_at=tx.now,
-            created_by=principal.id,
-            updated_at=tx.now,
-            **said,
+        guard = await _with_ids(
+            tx,
+            Guard(
+                id=id,
+                model_id=model_id,
+                namespace_id=namespace_id,
+                created_at=tx.now,
+                created_by=principal.id,
+                updated_at=tx.now,
+                **said,
+            ),
         )
         _require_purpose(guard)
         await insert_guard(tx, guard)
@@ -162,7 +170,7 @@ async def change_guard(
         before = await _require(tx, principal, id)
         covers = await covered_name(tx, before)
         expected.require(before.id, before.changes, under=covers)
-        after = msgspec.structs.replace(before, **terms.given())
+        after = await _with_ids(tx, msgspec.structs.replace(before, **terms.given()))
         if after == before:
             return ListedGuard(before, covers)
         _require_purpose(after)
@@ -198,6 +206,20 @@ async def _require(tx: Tx, principal: Principal, id: str) -> Guard:
     await require_owner(tx, principal, covered, missing)
     assert found is not None, "what is not there was refused"
     return found
+
+
+async def _with_ids(tx: Tx, guard: Guard) -> Guard:
+    """The guard with ids for who was named; raises `NotFound` for names that nobody has."""
+    movers = [await _mover(tx, said) for said in guard.rules.movers]
+    rules = msgspec.structs.replace(guard.rules, movers=tuple(dict.fromkeys(movers)))
+    return msgspec.structs.replace(guard, rules=rules)
+
+
+async def _mover(tx: Tx, said: str) -> str:
+    kind, _, name = said.partition(":")
+    if not name:
+        return said
+    return (await (require_user if kind == "user" else require_team)(tx, name)).id
 
 
 def _require_purpose(guard: Guard) -> None:

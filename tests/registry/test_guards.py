@@ -526,6 +526,25 @@ async def test_what_guards_nothing_or_asks_for_nothing_is_refused(
     assert answer.status == 400, answer.body
 
 
+async def test_movers_may_be_named_and_are_kept_by_their_ids(office: Office) -> None:
+    root = await make_person(office.store, "root", is_admin=True)
+    team = (await office.ask(root, "POST", "teams", {"name": "release"})).json["id"]
+    said = {"namespace": "nlp", "aliases": ["champion"]}
+    named = {**said, "rules": {"movers": ["user:Otto", "team:release", office.otto.id]}}
+
+    made = await office.ask(office.lead, "POST", "guards", named)
+
+    assert made.json["rules"]["movers"] == [office.otto.id, team]
+    path = f"guards/{made.json['id']}"
+    changed = await office.ask(office.lead, "PATCH", path, {"rules": {"movers": ["user:anna"]}})
+    assert changed.json["rules"]["movers"] == [office.anna.id]
+    for one, code in (("user:nobody", "user_not_found"), ("team:nobody", "team_not_found")):
+        wrong = await office.ask(
+            office.lead, "POST", "guards", {**said, "rules": {"movers": [one]}}
+        )
+        assert (wrong.status, wrong.code) == (404, code)
+
+
 async def test_only_who_administers_guards(office: Office) -> None:
     said = {"namespace": "nlp", "aliases": ["a"], "rules": {"approvals": 1}}
     id = await office.guard(aliases=["a"], rules={"approvals": 1})
