@@ -71,7 +71,7 @@ HELD_BYTES: Final = 64 << 10
 SOMEBODY: Final = ""
 """The stranger that callers act for who do not say for whom; see the module docstring."""
 
-TOGETHER: Final = 16
+TOGETHER: Final = 4
 """So many small blobs of one commit are worth a sync of the whole file system."""
 
 MOVING_WAIT_SECONDS: Final = 2.0
@@ -349,8 +349,7 @@ class Ingest:
 
     async def _look(self, digests: Sequence[Digest]) -> _Seen:
         async def unit(tx: Tx) -> _Seen:
-            found = {digest: await rows.find_blob(tx, digest) for digest in digests}
-            return _Seen(found, await state.counter(tx, "moves"))
+            return _Seen(await rows.find_blobs(tx, digests), await state.counter(tx, "moves"))
 
         return await (self._index.look(unit) if len(digests) <= 4 else self._index.read(unit))
 
@@ -451,27 +450,63 @@ async def _record(
 ) -> _Outcome[T]:
     """The transaction of `Ingest.record`: all rows and the caller's record, or leases alone."""
     digests = {one.digest: one for one in staged}
-    found = {digest: await rows.find_blob(tx, digest) for digest in digests}
+    found = await rows.find_blobs(tx, list(digests))
     moves = await state.counter(tx, "moves")
     surprises = [row for digest, row in found.items() if not _still_true(row, seen, digest, moves)]
     if surprises:
         expires_at = tx.now + LEASE_SECONDS * SECOND
         await claims.add_leases(tx, digests, holder, expires_at)
         return _Retry(any(_moves(row) for row in surprises))
-    stored: dict[Digest, StoredBlob] = {}
+    generations: dict[Digest, int] = {}
+    plain: list[Staged] = []
     for digest, row in found.items():
-        one = digests[digest]
         if row is not None and row.archived is not None and _is_seen(row, seen):
-            row = await _make_hot(tx, row, row.archived, one.segments)
-        elif row is not None and row.is_present:
-            await renew(tx, digest)
+            hot = await _make_hot(tx, row, row.archived, digests[digest].segments)
+            generations[digest] = hot.generation
         else:
-            row = await rows.insert_present(tx, digest, one.size_bytes, one.segments.own, boot_id())
-        stored[digest] = StoredBlob(digest, one.size_bytes, row.generation)
+            plain.append(digests[digest])
+    if len(plain) > 1:
+        generations |= await _record_many(tx, plain, found)
+    else:
+        for one in plain:
+            generations[one.digest] = await _record_one(tx, one, found[one.digest], renew)
+    stored = {
+        digest: StoredBlob(digest, one.size_bytes, generations[digest])
+        for digest, one in digests.items()
+    }
     result = await record(tx, [stored[one.digest] for one in staged])
     if drop_leases:
         await claims.drop_leases(tx, holder)
     return _Done(result)
+
+
+async def _record_one(
+    tx: Tx,
+    one: Staged,
+    row: rows.BlobRow | None,
+    renew: Callable[[Tx, Digest], Awaitable[None]],
+) -> int:
+    """Make one blob visible, or its grace age begin anew; returns its generation."""
+    if row is not None and row.is_present:
+        await renew(tx, one.digest)
+    else:
+        own = one.segments.own
+        row = await rows.insert_present(tx, one.digest, one.size_bytes, own, boot_id())
+    return row.generation
+
+
+async def _record_many(
+    tx: Tx, staged: Sequence[Staged], found: dict[Digest, rows.BlobRow | None]
+) -> dict[Digest, int]:
+    """`_record_one` for each of different blobs, with as many statements as for two."""
+    contents = [rows.Content(one.digest, one.size_bytes, one.segments.own) for one in staged]
+    first = await rows.insert_or_renew(tx, contents, boot_id())
+    generations: dict[Digest, int] = {}
+    for generation, one in enumerate(staged, start=first):
+        row = found[one.digest]
+        is_there = row is not None and row.is_present
+        generations[one.digest] = row.generation if row is not None and is_there else generation
+    return generations
 
 
 async def _make_hot(tx: Tx, row: rows.BlobRow, number: int, segments: Segments) -> rows.BlobRow:
