@@ -18,7 +18,7 @@ from registry.cli.backup_commands import backup, restore
 from registry.cli.browse_commands import ls, search, show
 from registry.cli.database_commands import db
 from registry.cli.demo_commands import demo
-from registry.cli.exits import CLEAN, REFUSED, CommandError, complain
+from registry.cli.exits import CLEAN, REFUSED, complain, ended
 from registry.cli.export_commands import export, import_
 from registry.cli.login_commands import login, logout, whoami
 from registry.cli.retention_commands import retention
@@ -26,8 +26,6 @@ from registry.cli.rights_commands import grant, namespace, team
 from registry.cli.setup_commands import doctor, info, init, stats
 from registry.cli.transfer_commands import pull, push
 from registry.cli.user_commands import token, user
-
-_INTERRUPTED: Final = 130
 
 _ABOUT: Final = """
 Digestry keeps models: bytes stored once under their SHA-256, verified, resumable.
@@ -48,18 +46,15 @@ app: Final = App(
 
 def run_command(arguments: Sequence[str]) -> int:
     """Parse and run one command line; return its exit code."""
-    try:
-        code = app(list(arguments), exit_on_error=False, print_error=False)
-    except CycloptsError as error:
-        complain(f"{error} Try --help.")
-        return REFUSED
-    except CommandError as error:
-        complain(error)
-        return error.code
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return _INTERRUPTED
-    return code if isinstance(code, int) else CLEAN
+
+    def command() -> object:
+        try:
+            return app(list(arguments), exit_on_error=False, print_error=False)
+        except CycloptsError as error:
+            complain(f"{error} Try --help.")
+            return REFUSED
+
+    return ended(command)
 
 
 @app.command
@@ -116,20 +111,23 @@ def gc(
     Collected blobs go to quarantine and can be brought back until the undo window closes. Works
     through the running server, or on the directory itself when none runs.
     """
-    from registry.cli import collection
-    from registry.cli.offices import open_office
+    from registry.cli import straight
+    from registry.cli.flags import GcFlags
 
-    action = collection.choose(
-        apply=apply,
-        plan=plan,
-        undo=undo,
-        purge=purge,
-        everything=everything,
-        status=status,
-        confirm=confirm,
+    return straight.gc(
+        GcFlags(
+            apply=apply,
+            plan=plan,
+            undo=undo,
+            purge=purge,
+            everything=everything,
+            status=status,
+            confirm=confirm,
+            json=json,
+            data=data,
+            config=config,
+        )
     )
-    with open_office(config=config, data=data) as office:
-        return collection.run(office, action, as_json=json)
 
 
 @app.command
@@ -182,14 +180,12 @@ def fsck(
 
     Works through the running server, or on the directory itself when none runs.
     """
-    from registry.cli import checks
-    from registry.cli.offices import open_office, rebuild_index
+    from registry.cli import straight
+    from registry.cli.flags import FsckFlags
 
-    if rebuild:
-        with rebuild_index(config=config, data=data) as office:
-            return checks.fsck(office, repair=True, as_json=json)
-    with open_office(config=config, data=data) as office:
-        return checks.fsck(office, repair=repair, as_json=json)
+    return straight.fsck(
+        FsckFlags(repair=repair, rebuild=rebuild, json=json, data=data, config=config)
+    )
 
 
 @app.command

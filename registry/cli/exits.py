@@ -11,12 +11,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Final
 
 CLEAN: Final = 0
 FINDINGS: Final = 1
 REFUSED: Final = 2
 FAILED: Final = 3
+
+_INTERRUPTED: Final = 130
 
 
 class CommandError(Exception):
@@ -25,6 +28,19 @@ class CommandError(Exception):
     def __init__(self, sentence: str, code: int = REFUSED) -> None:
         self.code = code
         super().__init__(sentence)
+
+
+def ended(command: Callable[[], object]) -> int:
+    """Run a command to its end, and say how it ended."""
+    try:
+        code = command()
+    except CommandError as error:
+        complain(error)
+        return error.code
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return _INTERRUPTED
+    return code if isinstance(code, int) else CLEAN
 
 
 def complain(sentence: object) -> None:

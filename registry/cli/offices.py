@@ -28,16 +28,16 @@ from registry.cli.exits import FAILED, REFUSED, CommandError, complain
 from registry.cli.presence import Presence
 from registry.cli.reaching import connect
 from registry.cli.schema import is_current, prepare
+from registry.cli.terminal import terminal_libraries_hidden
 from registry.config import Config, ConfigError, load
 from registry.domain.operations import Failure, Operation, Progress
 from registry.domain.principals import LOCAL
-from registry.services.operations import Operations
 from store import layout
 from store.errors import StoreError
-from store.gc import CollectionStatus
-from store.restoring import set_aside
 
 if TYPE_CHECKING:
+    from registry.services.operations import Operations
+    from store.gc import CollectionStatus
     from store.opening import Store
 
 T = TypeVar("T")
@@ -120,6 +120,8 @@ def rebuild_index(*, config: str | None, data: str | None) -> Iterator[Office]:
         raise CommandError(f"{error}; stop it before the index is rebuilt") from error
     try:
         _require_store(root)
+        from store.restoring import set_aside
+
         set_aside(root, time.strftime("rebuild-%Y%m%dT%H%M%SZ", time.gmtime()))
         # Nobody else is at work here, so no file is too young to be adopted.
         now = msgspec.structs.replace(settings.collection, grace_seconds=0)
@@ -161,9 +163,11 @@ class LocalOffice:
     def work(self, task: Task, watch: Watch) -> Ended:
         async def run(operations: Operations) -> Ended:
             operation = await task.start(operations)
+            seconds = POLL_SECONDS / 32  # what has little to do is not waited for
             while operation.state == "running":
                 watch(operation.progress)
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(seconds)
+                seconds = min(2 * seconds, POLL_SECONDS)
                 operation = await operations.find(LOCAL, operation.id)
             watch(operation.progress)
             return _ended(operation)
@@ -182,6 +186,9 @@ class LocalOffice:
         self._with_store(lambda operations: operations.confirm_collection(LOCAL))
 
     def _with_store(self, run: Callable[[Operations], Awaitable[T]]) -> T:
+        with terminal_libraries_hidden():
+            from registry.services.operations import Operations
+
         async def with_operations(store: Store) -> T:
             operations = Operations(store)
             try:
@@ -193,7 +200,8 @@ class LocalOffice:
 
     def on_store(self, run: Callable[[Store], Awaitable[T]]) -> T:
         """Open the store, settled, for as long as `run` takes."""
-        from registry.cli import logs
+        with terminal_libraries_hidden():
+            from registry.cli import logs
         from registry.cli.settings import store_settings
         from store.opening import open_store
 
@@ -256,12 +264,14 @@ class RemoteOffice:
             raise
 
     def collection_status(self) -> tuple[CollectionStatus, Ended | None]:
+        from store.gc import CollectionStatus
+
         class Answer(msgspec.Struct):
-            quarantine: CollectionStatus
+            quarantine: msgspec.Raw
             operation: Ended | None
 
         answer = self._decoded(self._ask("GET", "/api/v1/gc"), Answer)
-        return answer.quarantine, answer.operation
+        return self._decoded(bytes(answer.quarantine), CollectionStatus), answer.operation
 
     def confirm_collection(self) -> None:
         self._ask("POST", "/api/v1/gc/confirm")

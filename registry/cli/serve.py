@@ -157,19 +157,12 @@ def _conclude(outcome: Exit) -> int:
 
 
 def _work(assignment: Assignment, channel: socket.socket) -> int:
+    from registry.cli.terminal import hide_terminal_libraries
+
     hide_terminal_libraries()
     from registry.cli.worker import work
 
     return work(assignment, channel)
-
-
-def hide_terminal_libraries() -> None:
-    """In a worker: keep the log's library from loading what it would draw tracebacks with.
-
-    It imports rich wherever it finds it, which is a tenth of a worker's start, and uses it only for
-    a log that a person reads on a terminal; ours is JSON.
-    """
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # None stops an import
 
 
 def _greet(config: Config, url: str) -> None:

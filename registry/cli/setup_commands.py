@@ -62,9 +62,10 @@ def doctor(
     Each line is ok, a warning or a failure; either of the last two makes the exit code 1. Nothing
     is changed, and a running server is not disturbed.
     """
-    from registry.cli.doctor import run
+    from registry.cli import straight
+    from registry.cli.flags import DoctorFlags
 
-    return run(config=config, data=data, server=server, as_json=json)
+    return straight.doctor(DoctorFlags(server=server, json=json, data=data, config=config))
 
 
 @tells_exits

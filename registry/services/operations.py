@@ -9,6 +9,9 @@ other: both move files by what they read a while ago. The row is the lock. Whoev
 renews it each second; it is free again when its process is gone, or silent for `SILENCE_SECONDS`
 where that cannot be known. An operation that finds its row taken over stops.
 
+**Imports.** What one verb alone needs is imported by it: without the catalog's rules of retention a
+command that checks a directory starts in half the time.
+
 **Cancelling** writes a wish into the row, which the worker reads when it renews it. Stopping is
 safe at any point: what was moved half way is settled as after a crash.
 """
@@ -20,7 +23,7 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 import structlog
@@ -30,13 +33,9 @@ from registry.domain.ids import new_id
 from registry.domain.operations import GROUPS, Failure, Group, Operation, Progress
 from registry.domain.principals import Principal
 from registry.errors import Conflict, NotFound
-from registry.services.archive import archive_retired
 from registry.services.change import change_index
 from registry.services.plans import forget_plan, keep_plan, kept_plan, summarised
 from registry.services.recounting import recount_usage
-from registry.services.retention_plans import Target, make_plan
-from registry.services.retention_runs import apply_plan, plan_to_apply, run_once
-from registry.services.retention_runs import summary_of as plan_summary
 from store.clock import SECOND, Clock, boot_id
 from store.digest import Digest
 from store.errors import BlobNotFound, CollectionRefused, StoreError
@@ -45,6 +44,9 @@ from store.index import state
 from store.index.transactions import MakesRoom, Tx
 from store.opening import Store
 from store.scrub import ScrubProgress
+
+if TYPE_CHECKING:
+    from registry.services.retention_plans import Target
 
 BEAT_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 15
@@ -201,16 +203,20 @@ class Operations:
 
     async def plan_retention(self, principal: Principal, target: Target) -> Operation:
         """Find out what would become of versions and keep the plan, so that it can be applied."""
+        from registry.services.retention_plans import make_plan
+        from registry.services.retention_runs import summary_of
 
         async def work(tell: Tell) -> Outcome:
             report = _counting(tell, "versions")
             plan = await make_plan(self.store, principal, target, report=report)
-            return Outcome(plan_summary(plan), plan.models_failed)
+            return Outcome(summary_of(plan), plan.models_failed)
 
         return await self._start(principal, "retention", "plan", work)
 
     async def apply_retention(self, principal: Principal, plan_id: str) -> Operation:
         """Do what a plan says, as far as it is still true."""
+        from registry.services.retention_runs import apply_plan, plan_to_apply
+
         plan = await plan_to_apply(self.store, principal, plan_id)
 
         async def work(tell: Tell) -> Outcome:
@@ -222,6 +228,7 @@ class Operations:
 
     async def run_retention(self, principal: Principal) -> Operation:
         """Plan everything and apply that at once; for the schedule."""
+        from registry.services.retention_runs import run_once
 
         async def work(tell: Tell) -> Outcome:
             done = await run_once(self.store, principal, report=_counting(tell, "versions"))
@@ -233,6 +240,7 @@ class Operations:
         self, principal: Principal, *, bytes_per_second: int = 0
     ) -> Operation:
         """Move what retired versions alone have to the cold tier."""
+        from registry.services.archive import archive_retired
 
         async def work(tell: Tell) -> Outcome:
             done = await archive_retired(

@@ -205,7 +205,7 @@ import registry.cli.serve
 
 def test_a_worker_imports_neither_migrations_nor_what_draws_for_people() -> None:
     code = """
-from registry.cli.serve import hide_terminal_libraries
+from registry.cli.terminal import hide_terminal_libraries
 hide_terminal_libraries()
 import registry.cli.worker
 import sys

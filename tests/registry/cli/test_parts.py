@@ -22,7 +22,9 @@ from store.index.upgrade import composed
 
 
 def test_flags_written_as_the_help_says_are_understood() -> None:
-    found = parse(["--host", "127.0.0.1", "--port=0", "--data", "d d", "--workers", "2"])
+    found = parse(
+        ["--host", "127.0.0.1", "--port=0", "--data", "d d", "--workers", "2"], ServeFlags
+    )
 
     assert found == ServeFlags(host="127.0.0.1", port=0, data="d d", workers=2)
 
@@ -42,7 +44,7 @@ def test_flags_written_as_the_help_says_are_understood() -> None:
     ],
 )
 def test_anything_unusual_is_left_to_the_parser_that_can_explain_it(arguments: list[str]) -> None:
-    assert parse(arguments) is None
+    assert parse(arguments, ServeFlags) is None
 
 
 def test_control_characters_are_shown_and_not_obeyed() -> None:
