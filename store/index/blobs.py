@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from sqlalchemy import bindparam, delete, func, null, select, update
+from sqlalchemy import BigInteger, LargeBinary, Text, bindparam, delete, func, null, select, update
 from sqlalchemy import literal_column as literal
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql.elements import ColumnElement
 
 from store.digest import Digest
+from store.index.packed import DIGESTS, MANY, packed, piece_of
 from store.index.schema import blobs
 from store.index.state import next_counter
 from store.index.transactions import Row, Statement, Tx
@@ -129,6 +130,47 @@ _DELETE = Statement(
 )
 
 
+_FIND_MANY = Statement(
+    select(blobs).select_from(MANY.join(blobs, blobs.c.digest == piece_of(DIGESTS)))
+)
+_DELETE_DAMAGED_MANY = Statement(
+    delete(blobs).where(
+        blobs.c.digest.in_(select(piece_of(DIGESTS)).select_from(MANY)), blobs.c.state == DAMAGED
+    )
+)
+_renewing = insert(blobs).from_select(
+    [
+        "digest",
+        "size",
+        "state",
+        "generation",
+        "last_claimed",
+        "segments",
+        "verified_at",
+        "verified_boot",
+        "created_at",
+    ],
+    select(
+        piece_of(DIGESTS),
+        MANY.c.value,
+        literal("'present'"),
+        bindparam("first", type_=BigInteger) + MANY.c.key,
+        bindparam("now", type_=BigInteger),
+        piece_of(bindparam("segments", type_=LargeBinary)),
+        bindparam("now", type_=BigInteger),
+        bindparam("boot", type_=Text),
+        bindparam("now", type_=BigInteger),
+    )
+    .select_from(MANY)
+    .where(literal("true")),  # or SQLite takes what follows for a join's condition
+)
+_INSERT_OR_RENEW = Statement(
+    _renewing.on_conflict_do_update(
+        index_elements=["digest"], set_={"last_claimed": _renewing.excluded.last_claimed}
+    )
+)
+
+
 class StateTotals(msgspec.Struct, frozen=True):
     """Blobs of one state; `oldest_verified_at` is None where none was ever verified."""
 
@@ -166,6 +208,16 @@ async def survey_blobs(tx: Tx) -> dict[str, StateTotals]:
 async def find_blob(tx: Tx, digest: Digest) -> BlobRow | None:
     row = await tx.one(_FIND, digest=digest.raw)
     return None if row is None else blob_row(row)
+
+
+async def find_blobs(tx: Tx, digests: Sequence[Digest]) -> dict[Digest, BlobRow | None]:
+    """`find_blob` for each of different digests, with one statement."""
+    if len(digests) == 1:
+        return {digests[0]: await find_blob(tx, digests[0])}
+    found: dict[Digest, BlobRow | None] = dict.fromkeys(digests)
+    for row in map(blob_row, await tx.all(_FIND_MANY, **packed(digests))):
+        found[row.digest] = row
+    return found
 
 
 async def blobs_after(tx: Tx, after: bytes, limit: int) -> list[BlobRow]:
@@ -251,6 +303,28 @@ async def insert_present(
         archived=None,
     )
     return BlobRow(digest, size_bytes, PRESENT, generation, tx.now, segments, tx.now, boot, tx.now)
+
+
+class Content(msgspec.Struct, frozen=True):
+    """What a row says of verified bytes."""
+
+    digest: Digest
+    size_bytes: int
+    segments: bytes
+
+
+async def insert_or_renew(tx: Tx, contents: Sequence[Content], boot: str) -> int:
+    """`insert_present` for those that have no row or a damaged one, `renew_present` for the others.
+
+    The same three statements whichever they are. The caller checked that none is on the move. The
+    first has the returned generation if it is new, and so on upwards.
+    """
+    first = await next_counter(tx, "generation", len(contents)) - len(contents) + 1
+    values = packed([one.digest for one in contents], [one.size_bytes for one in contents])
+    await tx.run(_DELETE_DAMAGED_MANY, **values)
+    segments = b"".join(one.segments for one in contents)
+    await tx.run(_INSERT_OR_RENEW, first=first, now=tx.now, segments=segments, boot=boot, **values)
+    return first
 
 
 async def insert_cold(

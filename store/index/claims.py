@@ -9,11 +9,13 @@ from collections.abc import Iterable
 from typing import Final
 
 import msgspec
-from sqlalchemy import bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import BigInteger, Text, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import literal_column as literal
 from sqlalchemy.dialects.sqlite import insert
 
 from store.digest import Digest
 from store.index.blobs import DAMAGED, MOVING, BlobRow, blob_row, find_blob, touch
+from store.index.packed import DIGESTS, MANY, packed, piece_of
 from store.index.schema import blobs, leases, refs
 from store.index.transactions import Statement, Tx
 
@@ -268,6 +270,22 @@ _ADD_LEASE = Statement(
         set_={"expires_at": func.max(leases.c.expires_at, bindparam("expires_at"))},
     )
 )
+_adding_leases = insert(leases).from_select(
+    ["digest", "holder", "expires_at"],
+    select(
+        piece_of(DIGESTS),
+        bindparam("holder", type_=Text),
+        bindparam("expires_at", type_=BigInteger),
+    )
+    .select_from(MANY)
+    .where(literal("true")),  # or SQLite takes what follows for a join's condition
+)
+_ADD_LEASES = Statement(
+    _adding_leases.on_conflict_do_update(
+        index_elements=["digest", "holder"],
+        set_={"expires_at": func.max(leases.c.expires_at, _adding_leases.excluded.expires_at)},
+    )
+)
 _DROP_LEASES = Statement(delete(leases).where(leases.c.holder == bindparam("holder_")))
 _EXPIRE_LEASES = Statement(delete(leases).where(leases.c.expires_at <= bindparam("now")))
 _HAD_LEASE = Statement(
@@ -288,10 +306,8 @@ async def add_lease(tx: Tx, digest: Digest, holder: str, expires_at: int) -> Non
 
 
 async def add_leases(tx: Tx, digests: Iterable[Digest], holder: str, expires_at: int) -> None:
-    await tx.run_many(
-        _ADD_LEASE,
-        [{"digest": d.raw, "holder": holder, "expires_at": expires_at} for d in digests],
-    )
+    """`add_lease` for many, with one statement."""
+    await tx.run(_ADD_LEASES, holder=holder, expires_at=expires_at, **packed(list(digests)))
 
 
 async def had_lease(tx: Tx, digest: Digest, holder: str) -> bool:
