@@ -272,6 +272,10 @@ class BlobStore(Protocol):
         """Read a part in a worker thread; raises `BlobNotFound`; short at the end of the file."""
         ...
 
+    def read_into_blocking(self, digest: Digest, into: memoryview, offset: int) -> int:
+        """As `read_blocking`, into memory that is there already; how many bytes there were."""
+        ...
+
     async def read_segments(self, digest: Digest) -> bytes | None:
         """The derived segments file of a blob as written, or None; its content is not trusted."""
         ...

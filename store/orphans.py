@@ -95,7 +95,7 @@ class Orphans:
             return None  # stored anew while others were read
         moves = await self._index.look(partial(state.counter, name="moves"))
         try:
-            running = await self._scrub.hash(info.digest)
+            running = await self._scrub.hash(info.digest, info.size_bytes)
             is_right = running.digest() == info.digest
             if is_right and repair:
                 await self._blobs.secure(info.digest)

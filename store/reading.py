@@ -226,10 +226,7 @@ class OpenBlob:
         if self._cold is not None:
             return self._cold.read_into(into, offset)
         if self._descriptor is None:
-            digest = self.row.digest
-            piece = self._reading.blobs.read_blocking(digest, offset, len(into))
-            into[: len(piece)] = piece
-            return len(piece)
+            return self._reading.blobs.read_into_blocking(self.row.digest, into, offset)
         filled = 0
         while filled < len(into):
             with translated("reading a blob"):

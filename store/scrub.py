@@ -133,16 +133,19 @@ class Scrub:
             return False
         return await self._verify(row, SteadyPace(None)) is None
 
-    async def hash(self, digest: Digest) -> RunningHash:
-        """Hash one stored file, row or no row. Raises `BlobNotFound`, `Unavailable`."""
-        return await self._hash(digest, SteadyPace(None))
+    async def hash(self, digest: Digest, size_bytes: int) -> RunningHash:
+        """Hash one stored file, row or no row, that should be so long, to its end.
+
+        Raises `BlobNotFound`, `Unavailable`.
+        """
+        return await self._hash(digest, size_bytes, SteadyPace(None))
 
     async def _verify(self, row: BlobRow, pace: SteadyPace) -> Finding | None:
         try:
             if row.archived is not None:
                 running = await self._hash_cold(row, row.archived, pace)
             else:
-                running = await self._hash(row.digest, pace)
+                running = await self._hash(row.digest, row.size_bytes, pace)
         except BlobNotFound:
             if not await self._index.run(partial(lose, row=row)):
                 return None  # it has changed places since its row was read
@@ -185,19 +188,19 @@ class Scrub:
             await hop(self._threads.files, file.close)
         return running
 
-    async def _hash(self, digest: Digest, pace: SteadyPace) -> RunningHash:
+    async def _hash(self, digest: Digest, size_bytes: int, pace: SteadyPace) -> RunningHash:
         running = RunningHash()
         pool = self._threads.reading
         path = self._blobs.path_of(digest) if isinstance(self._blobs, SupportsLocalPath) else None
         if path is not None:
             await hop(pool, _forget_pages, str(path))
-        read = partial(self._blobs.read_blocking, digest)
+        read = partial(self._blobs.read_into_blocking, digest)
+        # One byte more than there should be, so that a file that grew is found too.
+        buffer = memoryview(bytearray(min(READ_BYTES, size_bytes + 1)))
         while True:
-            before = running.size_bytes
-            await hop(pool, _hash_piece, running, read)
-            got = running.size_bytes - before
+            got = await hop(pool, _hash_piece, running, read, buffer)
             await pace.wait(got)
-            if got < READ_BYTES:
+            if got < len(buffer):
                 break
         if path is not None:
             await hop(pool, _forget_pages, str(path))
@@ -238,10 +241,13 @@ class Scrub:
             after = page[-1].digest.raw
 
 
-def _hash_piece(running: RunningHash, read: Callable[[int, int], bytes]) -> None:
-    piece = read(running.size_bytes, READ_BYTES)
-    if piece:
-        running.update([piece])
+def _hash_piece(
+    running: RunningHash, read: Callable[[memoryview, int], int], buffer: memoryview
+) -> int:
+    got = read(buffer, running.size_bytes)
+    if got:
+        running.update([buffer[:got]])
+    return got
 
 
 def _hash_cold_piece(running: RunningHash, file: ColdFile) -> None:

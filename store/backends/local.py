@@ -219,6 +219,15 @@ class LocalBlobStore:
             yield info
 
     def read_blocking(self, digest: Digest, offset: int, size_bytes: int) -> bytes:
+        with self._opened(digest) as descriptor:
+            return os.pread(descriptor, size_bytes, offset)
+
+    def read_into_blocking(self, digest: Digest, into: memoryview, offset: int) -> int:
+        with self._opened(digest) as descriptor:
+            return os.preadv(descriptor, [into], offset)
+
+    @contextmanager
+    def _opened(self, digest: Digest) -> Iterator[int]:
         try:
             with translated("read"):
                 descriptor = os.open(self._blob(digest), os.O_RDONLY | os.O_CLOEXEC)
@@ -226,7 +235,7 @@ class LocalBlobStore:
             raise BlobNotFound(digest) from None
         try:
             with translated("read"):
-                return os.pread(descriptor, size_bytes, offset)
+                yield descriptor
         finally:
             os.close(descriptor)
 

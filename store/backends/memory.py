@@ -127,6 +127,11 @@ class MemoryBlobStore:
     def read_blocking(self, digest: Digest, offset: int, size_bytes: int) -> bytes:
         return self._find(digest)[0][offset : offset + size_bytes]
 
+    def read_into_blocking(self, digest: Digest, into: memoryview, offset: int) -> int:
+        piece = self.read_blocking(digest, offset, len(into))
+        into[: len(piece)] = piece
+        return len(piece)
+
     async def read_segments(self, digest: Digest) -> bytes | None:
         return self.segments.get(digest)
 

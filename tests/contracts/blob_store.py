@@ -89,6 +89,8 @@ class BlobStoreContract:
             await anext(blobs.open(DIGEST))
         with pytest.raises(BlobNotFound):
             await asyncio.to_thread(blobs.read_blocking, DIGEST, 0, 1)
+        with pytest.raises(BlobNotFound):
+            await asyncio.to_thread(blobs.read_into_blocking, DIGEST, memoryview(bytearray(1)), 0)
 
     @pytest.mark.parametrize(
         "within",
@@ -126,8 +128,13 @@ class BlobStoreContract:
         await store(blobs, CONTENT)
 
         tail = await asyncio.to_thread(blobs.read_blocking, DIGEST, len(CONTENT) - 3, 100)
+        into = bytearray(b"." * 5)
+        got = await asyncio.to_thread(
+            blobs.read_into_blocking, DIGEST, memoryview(into), len(CONTENT) - 3
+        )
 
         assert CONTENT[-3:] == tail
+        assert (3, CONTENT[-3:] + b"..") == (got, into)
 
     async def test_staged_bytes_are_invisible(self, blobs: BlobStore, raw: RawAccess) -> None:
         writer = await staged(blobs, CONTENT)

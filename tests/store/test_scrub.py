@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import tracemalloc
 
 import pytest
 
@@ -11,7 +12,7 @@ from store.errors import BlobNotFound
 from store.index import blobs as rows
 from store.index import claims
 from store.opening import Store
-from store.scrub import ScrubProgress
+from store.scrub import READ_BYTES, ScrubProgress
 from store.segments import SEGMENT_BYTES
 from tests.support.storing import OWNER, content_of, damage, lose, put, row_of
 
@@ -49,7 +50,7 @@ async def test_one_changed_bit_is_found_and_set_aside(store: Store) -> None:
     assert (await store.scrub.run()).findings == []
 
 
-@pytest.mark.parametrize("harm", ["rotten", "short", "gone"])
+@pytest.mark.parametrize("harm", ["rotten", "short", "long", "gone"])
 async def test_next_upload_heals(store: Store, harm: str) -> None:
     """The blob is whole again, with its references, under a new generation."""
     await put(store, CONTENT)
@@ -57,7 +58,8 @@ async def test_next_upload_heals(store: Store, harm: str) -> None:
     if harm == "gone":
         await lose(store, DIGEST)
     else:
-        await damage(store, DIGEST, rotten(CONTENT) if harm == "rotten" else CONTENT[:-1])
+        harmed = {"rotten": rotten(CONTENT), "short": CONTENT[:-1], "long": CONTENT + b"."}
+        await damage(store, DIGEST, harmed[harm])
     assert not await store.scrub.check(DIGEST)
 
     await put(store, CONTENT, "usr_healer")
@@ -70,6 +72,21 @@ async def test_next_upload_heals(store: Store, harm: str) -> None:
     assert after.generation > before.generation
     assert await store.index.read(lambda tx: claims.owner_holds(tx, DIGEST, OWNER))
     assert await store.scrub.check(DIGEST)
+
+
+async def test_what_a_scrub_allocates_is_as_large_as_what_it_reads(store: Store) -> None:
+    """A megabyte for each small file, let go at once, leaves holes all over a worker's memory."""
+    await put(store, b"small")
+    await store.scrub.run()  # what is made once
+
+    tracemalloc.start()
+    try:
+        await store.scrub.run()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < READ_BYTES // 4
 
 
 async def test_missing_segments_are_renewed(store: Store) -> None:

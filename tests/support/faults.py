@@ -160,6 +160,12 @@ class FaultyBlobStore:
         self.faults.after("read", is_due)
         return piece
 
+    def read_into_blocking(self, digest: Digest, into: memoryview, offset: int) -> int:
+        is_due = self.faults.before("read")
+        size_bytes = self.inner.read_into_blocking(digest, into, offset)
+        self.faults.after("read", is_due)
+        return size_bytes
+
     async def read_segments(self, digest: Digest) -> bytes | None:
         return await self.faults.around("read_segments", lambda: self.inner.read_segments(digest))
 
