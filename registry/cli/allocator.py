@@ -4,25 +4,68 @@ glibc gives each of some twenty threads an arena of its own and every arena keep
 at its top, so that buffers of a megabyte leave holes in sixteen places: of 175 MiB that two workers
 held under a mixed load 30 were such holes, and they grew. Two arenas hold 16 MiB less.
 Threads rarely want memory at the same time, since most who do hold the interpreter's lock.
+
+Left alone, glibc learns from the first large buffer that is let go to keep buffers of that size in
+the arenas, and twice as much at their top. Small things then come to lie where large ones were, the
+next large one needs a new place, and the arenas grow for as long as there is load. So buffers of
+half a megabyte and more are mapped on their own and given back at once. The transport's, which each
+request takes and shrinks, are smaller: mapping those would cost a fault for each page of them.
+
+What is let go below the top of an arena stays with the process, however little of it is ever used
+again: pages that SQLite kept for a moment, a body that was long. `give_back` returns such pages to
+the kernel now and then, in half a millisecond, so that a process is as large as what it does and
+not as the most that it ever did.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from typing import Final
 
 ARENAS: Final = 2
 
-_M_ARENA_MAX: Final = -8
+MAPPED_BYTES: Final = 512 << 10
+"""Of this size and more, memory is mapped on its own."""
+
+KEPT_BYTES: Final = 2 << 20
+"""So much an arena keeps at its top; with less, each body of a megabyte moves its end."""
+
+GIVE_BACK_SECONDS: Final = 30.0
+
+_PARAMETERS: Final = {
+    "MALLOC_ARENA_MAX": (-8, ARENAS),
+    "MALLOC_MMAP_THRESHOLD_": (-3, MAPPED_BYTES),
+    "MALLOC_TRIM_THRESHOLD_": (-1, KEPT_BYTES),
+}
+"""By the variable that has precedence: the C library's number of it, and our value."""
 
 
 def bound_arenas(environment: Mapping[str, str]) -> bool:
-    """Let the C library use few arenas; say whether it does.
+    """Let the C library use few arenas and keep them small; say whether it does.
 
     It does not where the environment says something else, or where it is not glibc.
     """
-    if "MALLOC_ARENA_MAX" in environment or "glibc.malloc" in environment.get("GLIBC_TUNABLES", ""):
+    if not _PARAMETERS.keys().isdisjoint(environment):
+        return False
+    if "glibc.malloc" in environment.get("GLIBC_TUNABLES", ""):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and mallopt(_M_ARENA_MAX, ARENAS) == 1
+    if mallopt is None:
+        return False
+    return all(mallopt(number, value) == 1 for number, value in _PARAMETERS.values())
+
+
+async def give_back(pool: Executor, every_seconds: float = GIVE_BACK_SECONDS) -> None:
+    """Return memory that nobody uses to the kernel, again and again, where the C library can.
+
+    In a thread: the interpreter's lock is free meanwhile, and who wants memory waits for one arena.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is None:
+        return
+    while True:
+        await asyncio.sleep(every_seconds)
+        await asyncio.get_running_loop().run_in_executor(pool, trim, 0)

@@ -28,7 +28,7 @@ from aiohttp import web
 from registry.app import create_app, runner_of
 from registry.auth.local_secret import LocalSecret
 from registry.cli import logs
-from registry.cli.allocator import bound_arenas
+from registry.cli.allocator import bound_arenas, give_back
 from registry.cli.exits import CLEAN, FAILED, REFUSED
 from registry.cli.listening import BACKLOG
 from registry.cli.serve import Assignment
@@ -200,6 +200,7 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
         measure_work(app[METRICS], house, assignment.restarts)
         house.around = None if tracing is None else tracing.task
         keeper = asyncio.create_task(house.run(), name="housekeeping")
+        giving_back = asyncio.create_task(give_back(store.threads.files), name="giving memory back")
         try:
             await channel.stop.wait()
             app[DRAIN].begin()
@@ -207,6 +208,7 @@ async def _work(assignment: Assignment, end: socket.socket) -> None:
         finally:
             await site.stop()
             await _end(keeper)
+            await _end(giving_back)
         channel.say("stopped")
         await channel.close.wait()
         if runner.server is not None:
