@@ -184,7 +184,11 @@ _LIVE = (
     .limit(1)
 )
 _NEWEST = Statement(_LIVE.order_by(versions.c.number.desc()))
-_HIGHEST = Statement(_LIVE.order_by(versions.c.precedence.desc(), versions.c.number.desc()))
+_HIGHEST = Statement(
+    _LIVE.where(versions.c.precedence.is_not(None)).order_by(
+        versions.c.precedence.desc(), versions.c.number.desc()
+    )
+)
 
 
 NO_DETAILS = VersionDetails()

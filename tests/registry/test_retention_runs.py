@@ -605,7 +605,7 @@ async def test_latest_is_chosen_from_an_index_that_leaves_retired_versions_out(
     ):
         [step] = await plan_of(registry.store.index, statement)
 
-        assert f"INDEX {index} (model=? AND standing=?)" in step
+        assert f"INDEX {index} (model=? AND standing=?" in step
 
 
 async def test_a_thousand_versions_are_bounded_in_memory_and_time(

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-SCHEMA_NUMBER: Final = 12
+SCHEMA_NUMBER: Final = 13
 """The newest migration of this chain; part of ``PRAGMA user_version``."""
 
 COUNTER: Final = Integer().with_variant(BigInteger(), "postgresql")
@@ -68,15 +68,15 @@ def deleted() -> tuple[Column[Any], Column[Any]]:
     return Column("deleted_at", BigInteger), Column("deleted_by", Text)
 
 
-def live_index(name: str, *columns: Any, unique: bool = False) -> Index:
-    """An index of the rows that are not deleted.
+def live_index(name: str, *columns: Any, unique: bool = False, told: Any = None) -> Index:
+    """An index of the rows that are not deleted, and where `told` is given say it.
 
     SQLite tests the condition of a partial index once more on each row that it finds there. With
     `deleted_at` as the last column it need not read the row for that, so counting stays in the
     index: 10,000 entries in 0.5 ms instead of 38. A unique index cannot have it.
     """
     deletion = columns[0].table.c.deleted_at
-    lives = deletion.is_(None)
+    lives = deletion.is_(None) if told is None else deletion.is_(None) & told.is_not(None)
     kept = columns if unique else (*columns, deletion)
     return Index(name, *kept, unique=unique, sqlite_where=lives, postgresql_where=lives)
 

@@ -112,7 +112,16 @@ versions = Table(
     sqlite_with_rowid=False,
 )
 Index("versions_by_number", versions.c.model, versions.c.number, unique=True)
-Index("versions_by_label", versions.c.model, versions.c.folded, unique=True)
+# What most versions say nothing of is indexed where something is said: each entry of each index
+# makes registering dearer.
+Index(
+    "versions_by_label",
+    versions.c.model,
+    versions.c.folded,
+    unique=True,
+    sqlite_where=versions.c.folded.is_not(None),
+    postgresql_where=versions.c.folded.is_not(None),
+)
 Index("versions_by_tree", versions.c.model, versions.c.tree, versions.c.number)
 # Versions whose bytes live elsewhere all have the empty tree; a repeat is found by the source.
 Index(
@@ -124,14 +133,13 @@ Index(
     postgresql_where=versions.c.source.is_not(None),
 )
 Index("versions_by_revision", versions.c.revision)
-Index(
+live_index(
     "versions_by_standing",
     versions.c.model,
     versions.c.standing,
     versions.c.precedence,
     versions.c.number,
-    sqlite_where=versions.c.deleted_at.is_(None),
-    postgresql_where=versions.c.deleted_at.is_(None),
+    told=versions.c.precedence,
 )
 # What `latest` is chosen from: neither deleted ones nor retired ones, however many there are.
 _eligible = versions.c.deleted_at.is_(None) & versions.c.retired_at.is_(None)
@@ -156,7 +164,12 @@ live_index(
     "versions_by_region", versions.c.region, versions.c.created_at, versions.c.id, versions.c.model
 )
 live_index(
-    "versions_by_slo", versions.c.slo_met, versions.c.created_at, versions.c.id, versions.c.model
+    "versions_by_slo",
+    versions.c.slo_met,
+    versions.c.created_at,
+    versions.c.id,
+    versions.c.model,
+    told=versions.c.slo_met,
 )
 live_index(
     "versions_by_framework",
@@ -179,8 +192,20 @@ Index(
     sqlite_where=_is_retired,
     postgresql_where=_is_retired,
 )
-live_index("versions_by_score", versions.c.eval_score, versions.c.id, versions.c.model)
-live_index("versions_by_cost", versions.c.cost_per_1k, versions.c.id, versions.c.model)
+live_index(
+    "versions_by_score",
+    versions.c.eval_score,
+    versions.c.id,
+    versions.c.model,
+    told=versions.c.eval_score,
+)
+live_index(
+    "versions_by_cost",
+    versions.c.cost_per_1k,
+    versions.c.id,
+    versions.c.model,
+    told=versions.c.cost_per_1k,
+)
 # Within one model: the latest of a status, the latest by creation.
 live_index("versions_of_model_by_status", versions.c.model, versions.c.status, versions.c.number)
 live_index(
