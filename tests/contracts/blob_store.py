@@ -134,7 +134,7 @@ class BlobStoreContract:
         )
 
         assert CONTENT[-3:] == tail
-        assert (3, CONTENT[-3:] + b"..") == (got, into)
+        assert (3, CONTENT[-3:] + b"..") == (got, bytes(into))
 
     async def test_staged_bytes_are_invisible(self, blobs: BlobStore, raw: RawAccess) -> None:
         writer = await staged(blobs, CONTENT)
