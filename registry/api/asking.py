@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Final
 
 import msgspec
@@ -24,6 +25,9 @@ from registry.services.publish import UNPROVEN, Completeness
 from store.digest import Digest, InvalidDigest
 
 ARCHIVE: Final = ".tar"
+
+_REMEMBERED: Final = 256
+"""Names whose grammar was looked at: whoever sends many files says the same ones each time."""
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,18 +59,20 @@ class PutQuestion(Proofs, frozen=True, forbid_unknown_fields=True):
 
 def file_target(request: web.Request) -> tuple[ModelReference, str, str]:
     _, model, version, path = raw_segments(request, 4)
-    return (
-        parse_model(decoded(model, field="model")),
-        decoded(version, field="version"),
-        decoded(path, field="path"),
-    )
+    return _model_of(model), decoded(version, field="version"), decoded(path, field="path")
 
 
 def version_target(request: web.Request) -> tuple[ModelReference, str]:
     _, model, version = raw_segments(request, 3)
-    return parse_model(decoded(model, field="model")), decoded(version, field="version")
+    return _model_of(model), decoded(version, field="version")
 
 
+@lru_cache(_REMEMBERED)
+def _model_of(raw: str) -> ModelReference:
+    return parse_model(decoded(raw, field="model"))
+
+
+@lru_cache(_REMEMBERED)
 def label_of(text: str) -> str:
     """The label that a write names; raises `Conflict` for the other ways to name a version."""
     reference: VersionReference = parse_reference(text)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from functools import lru_cache
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 from aiohttp import web
@@ -12,6 +13,9 @@ from registry.domain.statuses import Status
 from registry.http.targets import encoded
 from registry.http.times import rfc3339
 from registry.keys import ADDRESSES
+
+_REMEMBERED: Final = 256
+"""Addresses of versions: whoever sends many files is told the same ones each time."""
 
 
 class SourceAnswer(msgspec.Struct, frozen=True):
@@ -131,18 +135,27 @@ class Urls:
         return f"{self._base}/api/v1/models/{encoded(model.name.replace('/', '~'))}"
 
     def version(self, model: Named, name: str) -> str:
-        return f"{self._base}/models/{encoded(model.name.replace('/', '~'))}/{encoded(name)}"
+        return _version_url(self._base, model.name, name)
 
     def file(self, model: Model, name: str, path: str) -> str:
         return f"{self.version(model, name)}/{encoded(path, keep='/')}"
 
     def about(self, model: Named, name: str) -> str:
         """Where what is known of a version or a draft is told."""
-        called = encoded(model.name.replace("/", "~"))
-        return f"{self._base}/api/v1/models/{called}/versions/{encoded(name)}"
+        return _about_url(self._base, model.name, name)
 
     def publish(self, model: Model, label: str) -> str:
         return self.about(model, label) + "/publish"
+
+
+@lru_cache(_REMEMBERED)
+def _version_url(base: str, model: str, name: str) -> str:
+    return f"{base}/models/{encoded(model.replace('/', '~'))}/{encoded(name)}"
+
+
+@lru_cache(_REMEMBERED)
+def _about_url(base: str, model: str, name: str) -> str:
+    return f"{base}/api/v1/models/{encoded(model.replace('/', '~'))}/versions/{encoded(name)}"
 
 
 def version_answer(urls: Urls, model: Named, version: Version) -> VersionAnswer:

@@ -46,6 +46,8 @@ _LISTS: Final = (
 def read_query(request: web.Request, kind: type[T]) -> T:
     """The query string of `request` as `kind`; raises `Invalid` with every bad parameter."""
     raw = request.rel_url.raw_query_string
+    if not raw:
+        return _nothing(kind)
     if "%" in raw:
         try:
             unquote_to_bytes(raw).decode()
@@ -56,6 +58,20 @@ def read_query(request: web.Request, kind: type[T]) -> T:
     if IS_SIGNED in request:
         named.pop(PARAMETER, None)  # the last one, which was looked at; another would not fit
     return parse_query(named, kind)
+
+
+_NOTHING: Final[dict[type, Any]] = {}
+
+
+def _nothing(kind: type[T]) -> T:
+    """What an empty query means, which is made once for each kind that cannot change."""
+    known: T | None = _NOTHING.get(kind)
+    if known is not None:
+        return known
+    answer = parse_query({}, kind)
+    if isinstance(answer, msgspec.Struct) and answer.__struct_config__.frozen:
+        _NOTHING[kind] = answer
+    return answer
 
 
 def parse_query(given: Mapping[str, Sequence[str]], kind: type[T]) -> T:

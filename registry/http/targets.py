@@ -15,6 +15,7 @@ from aiohttp import web
 
 from registry.errors import Invalid
 
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.~@+:/-]*\Z")
 _STRAY_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -25,6 +26,8 @@ def raw_segments(request: web.Request, most: int) -> list[str]:
 
 def decoded(raw: str, *, field: str) -> str:
     """The text of a part of the path; raises `Invalid`, code ``path_encoding_invalid``."""
+    if "%" not in raw and raw.isascii():
+        return raw
     if _STRAY_PERCENT.search(raw) is not None:
         raise Invalid(field, "has a % that escapes nothing", code="path_encoding_invalid")
     try:
@@ -35,4 +38,6 @@ def decoded(raw: str, *, field: str) -> str:
 
 def encoded(text: str, *, keep: str = "") -> str:
     """Text as a part of a path; `keep` names characters to leave as they are."""
+    if _PLAIN.match(text) is not None and (keep == "/" or "/" not in text):
+        return text
     return quote(text, safe=keep + "~@+:")
