@@ -19,7 +19,7 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Select, Text, bindparam, delete, func, insert, or_, select, union
+from sqlalchemy import Select, Text, bindparam, delete, func, or_, select, union
 from sqlalchemy import literal_column as literal
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -37,7 +37,7 @@ from registry.domain.masking import masked
 from registry.domain.principals import Principal
 from store.clock import SECOND
 from store.digest import Digest
-from store.index.transactions import Row, Statement, Tx
+from store.index.transactions import Row, Rows, Statement, Tx
 
 MOST_JSON_BYTES: Final = 64 << 10
 
@@ -47,21 +47,19 @@ MOST_REASON: Final = 1024
 _BEGINNING_BYTES: Final = 30_000
 """Of JSON that was too long; escaped once more it can double."""
 
-_INSERT = Statement(
-    insert(audit).values(
-        created_at=bindparam("now"),
-        actor=bindparam("actor"),
-        actor_name=bindparam("actor_name"),
-        request=bindparam("request"),
-        action=bindparam("action"),
-        kind=bindparam("kind"),
-        entity=bindparam("entity"),
-        name=bindparam("name"),
-        model=bindparam("model"),
-        before=bindparam("before"),
-        after=bindparam("after"),
-        reason=bindparam("reason"),
-    )
+_ENTRIES = Rows(
+    audit.c.created_at,
+    audit.c.actor,
+    audit.c.actor_name,
+    audit.c.request,
+    audit.c.action,
+    audit.c.kind,
+    audit.c.entity,
+    audit.c.name,
+    audit.c.model,
+    audit.c.before,
+    audit.c.after,
+    audit.c.reason,
 )
 _COLUMNS = (
     audit.c.id,
@@ -131,29 +129,29 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 async def record(tx: Tx, principal: Principal, entry: Entry) -> None:
     """Write `entry` as done by `principal`, in the transaction of what it speaks of."""
-    await tx.run(_INSERT, **_values(tx, principal, entry))
+    await tx.append(
+        _ENTRIES,
+        (
+            tx.now,
+            principal.id,
+            principal.name,
+            principal.request_id,
+            entry.action,
+            entry.kind,
+            entry.id,
+            entry.name,
+            entry.model,
+            _json(entry.before),
+            _json(entry.after),
+            entry.reason[:MOST_REASON],
+        ),
+    )
 
 
 async def record_all(tx: Tx, entries: Iterable[tuple[Principal, Entry]]) -> None:
-    """`record` each, in order, with one statement."""
-    await tx.run_many(_INSERT, [_values(tx, principal, entry) for principal, entry in entries])
-
-
-def _values(tx: Tx, principal: Principal, entry: Entry) -> dict[str, Any]:
-    return {
-        "now": tx.now,
-        "actor": principal.id,
-        "actor_name": principal.name,
-        "request": principal.request_id,
-        "action": entry.action,
-        "kind": entry.kind,
-        "entity": entry.id,
-        "name": entry.name,
-        "model": entry.model,
-        "before": _json(entry.before),
-        "after": _json(entry.after),
-        "reason": entry.reason[:MOST_REASON],
-    }
+    """`record` each, in order."""
+    for principal, entry in entries:
+        await record(tx, principal, entry)
 
 
 async def is_recorded(tx: Tx, entry: Entry, *, since: int) -> bool:

@@ -24,6 +24,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     import aiosqlite
 
-    from store.index.transactions import Row, Statement, Unit
+    from store.index.transactions import Row, Rows, Statement, Unit
 
     sqlite = sqlite3  # pysqlite3 has the same interface and no annotations
 else:
@@ -62,6 +63,8 @@ WAITING: Final = frozenset({sqlite.SQLITE_BUSY, sqlite.SQLITE_LOCKED, sqlite.SQL
 
 _PROGRESS_STEPS: Final = 20_000
 _STATEMENTS: Final = 512
+_ROWS_AT_ONCE: Final = 8
+"""Of appended ones; each number of rows is a statement of its own."""
 
 
 def connect(
@@ -166,7 +169,16 @@ class Transaction:
     left half read would keep its snapshot and stop the WAL from restarting.
     """
 
-    __slots__ = ("_connection", "_cursor", "_path", "is_reader", "limit", "now", "statements")
+    __slots__ = (
+        "_appended",
+        "_connection",
+        "_cursor",
+        "_path",
+        "is_reader",
+        "limit",
+        "now",
+        "statements",
+    )
 
     def __init__(
         self, connection: sqlite.Connection, path: Path | None, *, is_reader: bool
@@ -174,6 +186,7 @@ class Transaction:
         self._connection = connection
         self._cursor = connection.cursor()
         self._path = path
+        self._appended: dict[Rows, list[Row]] = {}
         self.is_reader = is_reader
         self.now = 0
         self.statements = 0
@@ -183,6 +196,8 @@ class Transaction:
         self.statements += 1
         if self.limit is not None:
             self._check_time(self.limit)
+        if self._appended:
+            self._write_before(statement.sqlite)
         try:
             row: Row | None = self._cursor.execute(statement.sqlite, values).fetchone()
         except sqlite.Error as error:
@@ -193,6 +208,8 @@ class Transaction:
         self.statements += 1
         if self.limit is not None:
             self._check_time(self.limit)
+        if self._appended:
+            self._write_before(statement.sqlite)
         try:
             return self._cursor.execute(statement.sqlite, values).fetchall()
         except sqlite.Error as error:
@@ -201,6 +218,8 @@ class Transaction:
     async def run(self, statement: Statement, /, **values: Any) -> int:
         self._check_alive()
         self.statements += 1
+        if self._appended:
+            self._write_before(statement.sqlite)
         try:
             count = self._cursor.execute(statement.sqlite, values).rowcount
             if count < 0:  # the driver does not count for statements that begin with WITH
@@ -212,8 +231,37 @@ class Transaction:
     async def run_many(self, statement: Statement, rows: Iterable[Mapping[str, Any]], /) -> None:
         self._check_alive()
         self.statements += 1
+        if self._appended:
+            self._write_before(statement.sqlite)
         try:
             self._cursor.executemany(statement.sqlite, rows)
+        except sqlite.Error as error:
+            raise self._translated(error) from error
+
+    async def append(self, rows: Rows, values: Row, /) -> None:
+        self._appended.setdefault(rows, []).append(values)
+
+    def forget_appended(self) -> None:
+        """Begin a unit: what one that raised had appended is not written."""
+        if self._appended:
+            self._appended = {}
+
+    def write_appended(self) -> None:
+        """End a unit: write what it appended."""
+        appended, self._appended = self._appended, {}
+        for rows, values in appended.items():
+            for start in range(0, len(values), _ROWS_AT_ONCE):
+                self._write(rows, values[start : start + _ROWS_AT_ONCE])
+
+    def _write_before(self, sql: str) -> None:
+        if any(rows.table in sql for rows in self._appended):
+            self.write_appended()
+
+    def _write(self, rows: Rows, values: list[Row]) -> None:
+        self._check_alive()
+        self.statements += 1
+        try:
+            self._cursor.execute(rows.sqlite(len(values)), list(chain.from_iterable(values)))
         except sqlite.Error as error:
             raise self._translated(error) from error
 
@@ -273,10 +321,12 @@ def drive(unit: Unit[T], transaction: Transaction) -> T:
     The methods of `Transaction` never suspend, so one step must reach the end; a unit that awaited
     anything else would hold the database for as long as that takes, and is refused.
     """
+    transaction.forget_appended()
     steps = unit(transaction).__await__()
     try:
         next(steps)
     except StopIteration as end:
+        transaction.write_appended()
         result: T = end.value
         return result
     close = getattr(steps, "close", None)

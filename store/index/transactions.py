@@ -14,6 +14,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
+from sqlalchemy import Column, bindparam, insert
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import ClauseElement
 
@@ -49,6 +50,34 @@ class Statement:
         return f"Statement({self.construct})"
 
 
+class Rows:
+    """Rows of one table for `Tx.append`: their columns, in the order in which values are given."""
+
+    __slots__ = ("_columns", "_sqlite", "table")
+
+    def __init__(self, *columns: Column[Any]) -> None:
+        [table] = {column.table for column in columns}
+        self.table = table.name
+        self._columns = columns
+        self._sqlite: dict[int, str] = {}
+
+    def sqlite(self, count: int) -> str:
+        """The SQL text that inserts so many rows, with their values one behind the other."""
+        text = self._sqlite.get(count)
+        if text is None:
+            table = self._columns[0].table
+            rows = [
+                {column: bindparam(f"{column.name}_{row}") for column in self._columns}
+                for row in range(count)
+            ]
+            dialect = sqlite.dialect(paramstyle="qmark")
+            compiled = insert(table).values(rows).compile(dialect=dialect)
+            given = [f"{column.name}_{row}" for row in range(count) for column in self._columns]
+            assert getattr(compiled, "positiontup", None) == given, "in their order"
+            text = self._sqlite[count] = str(compiled)
+        return text
+
+
 def _literal(value: object) -> str:
     """SQL text of a constant that the statement's author wrote, never a caller's value."""
     if isinstance(value, bool) or not isinstance(value, int | str):
@@ -79,6 +108,14 @@ class Tx(Protocol):
 
     async def run_many(self, statement: Statement, rows: Iterable[Mapping[str, Any]], /) -> None:
         """Run one statement for many rows."""
+        ...
+
+    async def append(self, rows: Rows, values: Row, /) -> None:
+        """Insert a row before the unit ends, together with what is appended to the same table.
+
+        Rows of a table stay in their order, and are there before any statement that names it.
+        Constraints are those of the moment in which they are written.
+        """
         ...
 
 

@@ -19,11 +19,12 @@ from store.errors import IndexConflict, StorageFull, Unavailable
 from store.index.database import Database
 from store.index.driver import Transaction, sqlite
 from store.index.schema import counters, store_state
-from store.index.transactions import Statement, Tx, Unit
+from store.index.transactions import Rows, Statement, Tx, Unit
 
 T = TypeVar("T")
 
 PUT = Statement(insert(store_state).values(key=bindparam("key"), value=bindparam("value")))
+STATES = Rows(store_state.c.key, store_state.c.value)
 GET = Statement(select(store_state.c.value).where(store_state.c.key == bindparam("key")))
 DROP = Statement(delete(store_state).where(store_state.c.key == bindparam("key")))
 KEYS = Statement(select(store_state.c.key).order_by(store_state.c.key))
@@ -199,6 +200,41 @@ class IndexContract:
 
         assert await index.look(get("k0")) == ("old",)
         assert await keys(index) == ["a", "b", "k0", "k1", "k2"]
+
+    async def test_what_is_appended_is_there_before_it_is_asked_for(self, index: Database) -> None:
+        """Rows of a table stay in order; few statements write them, none before one is needed."""
+
+        async def unit(tx: Tx) -> tuple[int, int, Any]:
+            counted = index.statement_count()
+            for number in range(20):
+                await tx.append(STATES, (f"k{number:02}", str(number)))
+            await tx.run(BEGIN_COUNTING, name="n", value=0)
+            unasked = index.statement_count() - counted
+            row = await tx.one(COUNT)
+            await tx.append(STATES, ("later", ""))
+            return unasked, index.statement_count() - counted, row
+
+        assert await index.run(unit) == (1, 5, (20,))
+        assert await keys(index) == [*(f"k{number:02}" for number in range(20)), "later"]
+        assert await index.look(get("k07")) == ("7",)
+
+    async def test_a_unit_that_raises_appends_nothing(self, index: Database) -> None:
+        async def fail(tx: Tx) -> None:
+            await tx.append(STATES, ("failed", ""))
+            raise Refused
+
+        async def conflict(tx: Tx) -> None:
+            await tx.append(STATES, ("a", ""))
+
+        outcomes = await asyncio.gather(
+            *(index.run(unit) for unit in (put("a"), fail, put("b"), conflict)),
+            return_exceptions=True,
+        )
+
+        assert [type(outcome) for outcome in outcomes] == [int, Refused, int, IndexConflict]
+        assert await keys(index) == ["a", "b"]
+        with pytest.raises(RuntimeError, match="may only read"):
+            await index.read(lambda tx: tx.append(STATES, ("read", "")))
 
     @staticmethod
     def _told(runs: list[str], key: str) -> Unit[int]:
