@@ -10,8 +10,9 @@ The happy path of storing a blob, as the kernel sees it::
     ... the index commits ...
     unlinkat(uploads/<session>)
 
-Many small blobs of one commit are written first and named then, with one ``syncfs`` after each of
-the two: a name never stands for bytes that a crash can take, there as here.
+Many small blobs of one commit are written first and then renamed from their staging names to those
+of their blobs, with one ``syncfs`` after each of the two: a name never stands for bytes that a
+crash can take, there as here.
 
 **Why the directory is synced after the rename.** The name is data of the directory; without the
 sync a crash may bring back the time before the name, with the index already saying otherwise.
@@ -34,7 +35,7 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from store.errors import StorageFull, StorageReadOnly, StoreError, TooManyOpenFiles, Unavailable
@@ -239,13 +240,22 @@ class Disk:
             self._made.add(path)
             path = os.path.dirname(path)
 
-    def make_unsynced_directory(self, path: str, *, below: str) -> int:
-        """Make `path` and its parents; say how many are for the caller to sync, and to trust."""
-        if path in self._made or path == below:
+    def make_unsynced_directory(self, path: str, fresh: set[str], *, below: str) -> int:
+        """Make `path` and its parents, unless known; say how many.
+
+        They are added to `fresh`, for the caller to sync and to trust then.
+        """
+        if path in fresh or path in self._made or path == below:
             return 0
-        unsynced = self.make_unsynced_directory(os.path.dirname(path), below=below)
+        made = self.make_unsynced_directory(os.path.dirname(path), fresh, below=below)
         self.mkdir(path)
-        return unsynced + 1
+        fresh.add(path)
+        return made + 1
+
+    def trust_directories(self, paths: Iterable[str]) -> None:
+        """Remember directories as made and durable."""
+        for path in paths:
+            self._made.add(path)
 
     def promote(self, source: str, target: str, *, sync: bool = True) -> bool:
         """Give synced bytes their final name, replacing what is there; say whether that was so.

@@ -16,12 +16,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from stat import S_ISREG
 from typing import Final
 
 import aiofiles
 
 from store import layout
+from store.backends import walking
 from store.backends.shards import Shards
 from store.blobs import (
     CHUNK_BYTES,
@@ -39,6 +39,7 @@ from store.errors import (
     BlobNotFound,
     Corrupt,
     OffsetConflict,
+    Unavailable,
     UploadLocked,
     UploadNotFound,
 )
@@ -105,7 +106,9 @@ class LocalBlobStore:
 
     async def list(self) -> AsyncIterator[Sequence[BlobInfo]]:
         pool = self._threads.files
-        waiting = deque(await hop(pool, _directory_names, f"{self.root}/{layout.BLOBS}"))
+        with translated("list"):
+            firsts = await hop(pool, walking.directories, f"{self.root}/{layout.BLOBS}")
+        waiting = deque(firsts)
         coming: deque[asyncio.Task[Sequence[BlobInfo]]] = deque()
         try:
             while waiting or coming:
@@ -133,34 +136,28 @@ class LocalBlobStore:
         """Bytes before names, and one sync for all bytes and one for all names."""
         if not TELLS_FAILED_WRITES:
             return [False] * len(wanted)
-        writers = []
+        placed, placings = [], []
         for one in wanted:
             assert isinstance(one.writer, LocalStagedWriter)
-            writers.append(one.writer)
-        sizes = [_size_of(self._blob(one.digest)) for one in wanted]
-        there = [
-            one.known_bytes is not None and size == one.known_bytes
-            for one, size in zip(wanted, sizes, strict=True)
-        ]
-        placed = [
-            is_there or one.known_bytes is None for one, is_there in zip(wanted, there, strict=True)
-        ]
-        named = [
-            (writer, one.digest, is_there)
-            for writer, one, is_there, is_placed in zip(writers, wanted, there, placed, strict=True)
-            if is_placed and (stranger is not None or not is_there)
-        ]
-        if not named:
+            target = self._blob(one.digest)
+            # A stranger asks for what is new, too.
+            is_asked = stranger is not None or one.known_bytes is not None
+            size = _size_of(target) if is_asked else None
+            is_there = one.known_bytes is not None and size == one.known_bytes
+            placed.append(is_there or one.known_bytes is None)
+            if placed[-1] and (stranger is not None or not is_there):
+                placings.append((one.writer, one.digest, target, is_there))
+        if not placings:
             return placed
-        with translated("sync"), self._disk.watching(self.root) as watch:
-            for writer, _, _ in named:
-                writer.write_held_blocking()
+        fresh: set[str] = set()
+        with translated("promote"), self._disk.watching(self.root) as watch:
+            for writer, _, _, _ in placings:
+                writer.write_whole_blocking()
             self._disk.sync_everything(watch)
-            for writer, digest, is_there in named:
-                writer.name_blocking(digest, stranger, is_there=is_there)
+            for writer, digest, target, is_there in placings:
+                writer.place_blocking(digest, target, stranger, fresh, is_there=is_there)
             self._disk.sync_everything(watch)
-        for _, digest, _ in named:
-            self._disk.trust_directory(os.path.dirname(self._blob(digest)), below=self.root)
+        self._disk.trust_directories(fresh)
         return placed
 
     async def reopen(self, session: str) -> StagedWriter:
@@ -308,23 +305,14 @@ class LocalBlobStore:
             self._disk.remove(path)
 
     def _list_shards(self, first: str) -> Sequence[BlobInfo]:
-        """A 256th of all files: in a large store most shards hold a few, and a hop costs more."""
-        shards = _directory_names(f"{self.root}/{layout.BLOBS}/{first}")
         with translated("list"):
-            return [info for second in shards for info in self._list_shard(f"{first}/{second}")]
-
-    def _list_shard(self, shard: str) -> Iterator[BlobInfo]:
-        folder = f"{self.root}/{layout.BLOBS}/{shard}"
-        for name in sorted(_names(folder)):
-            digest = layout.parse_blob_name(shard, name)
-            if digest is None:
-                continue
-            try:
-                found = os.stat(f"{folder}/{name}", follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            if S_ISREG(found.st_mode):
-                yield BlobInfo(digest, found.st_size, found.st_mtime_ns // 1000)
+            listing = walking.listed(f"{self.root}/{layout.BLOBS}", first)
+        return [
+            BlobInfo(Digest(name), size_bytes, modified_at)
+            for (name, size_bytes), modified_at in zip(
+                walking.parsed(listing.lines), listing.modified, strict=True
+            )
+        ]
 
     def _list_staged(self) -> Sequence[StagedInfo]:
         found = []
@@ -363,6 +351,7 @@ class LocalStagedWriter:
         self._likenesses: list[str] = []
         self._end = 0
         self._held: Sequence[bytes] | None = None
+        self._is_named = not is_new
 
     @property
     def size_bytes(self) -> int:
@@ -388,6 +377,7 @@ class LocalStagedWriter:
         while not self._is_locked:
             self.close_blocking()
             self._descriptor = self._disk.create(self._path)
+            self._is_named = True
             self._lock_blocking(self._descriptor)
             self._is_locked = os.fstat(self._descriptor).st_nlink > 0
 
@@ -542,20 +532,48 @@ class LocalStagedWriter:
             self._imitate_names(self._store.shards.enter(stranger, digest) + 1)
         return True
 
-    def name_blocking(self, digest: Digest, stranger: str | None, *, is_there: bool) -> None:
-        """Promote bytes that are durable, or imitate it where the file is there; without a sync."""
-        target = self._store._blob(digest)
-        descriptor = self.open_blocking()
-        with self._locked(descriptor), translated("promote"):
+    def write_whole_blocking(self) -> None:
+        """Write what is held to a file that is whole then, and closed; without a sync.
+
+        Nobody locks it. It has its staging name for as long as its batch takes, and whoever sweeps
+        waits far longer; were it swept all the same, `place_blocking` would fail and nothing else.
+        What is held stays until `discard`, so that it can be written and placed again.
+        """
+        assert self._held is not None, "a batch is of what is held"
+        self._is_named = True
+        try:
+            descriptor = self._disk.create(self._path)
+        except FileExistsError:  # written before, and not placed
+            self._disk.unlink(self._path)
+            descriptor = self._disk.create(self._path)
+        try:
             os.fchmod(descriptor, READ_ONLY)
-            made, root = 0, self._store.root
-            if not is_there:
-                made = self._disk.make_unsynced_directory(os.path.dirname(target), below=root)
-            if stranger is not None:
-                entered = self._store.shards.enter(stranger, digest)
-                self._imitate_names(entered + is_there - made, sync=False)
-            if not is_there:
-                self._disk.promote(self._path, target, sync=False)
+            self._disk.write(descriptor, self._path, self._held, 0)
+        finally:
+            os.close(descriptor)
+
+    def place_blocking(
+        self, digest: Digest, target: str, stranger: str | None, fresh: set[str], *, is_there: bool
+    ) -> None:
+        """Let a whole file have its blob's name instead of its own, or, where the blob's file is
+        there, another that nobody looks at; without a sync.
+
+        `fresh` gathers directories that were made.
+        """
+        made, root = 0, self._store.root
+        if not is_there:
+            made = self._disk.make_unsynced_directory(os.path.dirname(target), fresh, below=root)
+        if stranger is not None:
+            entered = self._store.shards.enter(stranger, digest)
+            self._imitate_names(entered - made, sync=False)
+        if is_there:
+            target = f"{self._path}_like{len(self._likenesses)}"
+            self._likenesses.append(target)
+        try:
+            self._disk.rename(self._path, target)
+        except FileNotFoundError:
+            raise Unavailable("promoting a file that was swept") from None
+        self._is_named = False
 
     def _imitate_names(self, count: int, *, sync: bool = True) -> None:
         """Make names, and sync their directory for each, without any use but the time it takes."""
@@ -580,9 +598,10 @@ class LocalStagedWriter:
     def discard_blocking(self) -> None:
         try:
             with translated("discard"):
-                for name in [*self._likenesses, self._path]:
+                for name in [*self._likenesses, self._path] if self._is_named else self._likenesses:
                     self._disk.unlink_if_there(name)
         finally:
+            self._held = None
             self.close_blocking()  # whatever stays must be left to be swept
 
     async def close(self) -> None:
@@ -646,18 +665,3 @@ def _try_lock(descriptor: int) -> bool:
             raise
         return False
     return True
-
-
-def _names(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except FileNotFoundError:
-        return []
-
-
-def _directory_names(path: str) -> list[str]:
-    return sorted(
-        entry.name
-        for entry in _entries(path)
-        if len(entry.name) == 2 and entry.is_dir(follow_symlinks=False)
-    )

@@ -156,6 +156,10 @@ class Counting(Disk):
         self.asked["link"] += 1
         super().link(source, target)
 
+    def rename(self, source: str, target: str) -> None:
+        self.asked["rename"] += 1
+        super().rename(source, target)
+
     def sync_data(self, descriptor: int, path: str) -> None:
         self.asked["sync_data"] += 1
 
@@ -200,10 +204,52 @@ async def test_many_blobs_are_synced_once(tmp_path: Path, threads: Threads) -> N
 
     assert await promoted_together(blobs, None, None) == {
         "write": 20,
-        "link": 20,
+        "rename": 20,
         "sync_everything": 2,
     }
     assert await promoted_together(blobs, None, 5) == {}
+
+
+async def test_files_of_a_batch_are_read_only_and_none_stays_open(
+    tmp_path: Path, threads: Threads
+) -> None:
+    prepare(tmp_path, Disk())
+    blobs = LocalBlobStore(tmp_path, threads, Counting())
+    before = len(os.listdir("/proc/self/fd"))
+    wanted = []
+    for number in range(20):
+        writer = await blobs.stage(f"put_{number:032x}")
+        writer.hold([b"%05d" % number])
+        wanted.append(Promotion(writer, Digest.of(b"%05d" % number), None))
+
+    await blobs.promote_all(wanted)
+    await blobs.promote_all(wanted)  # a transaction that found another state has it done again
+
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert {os.stat(blobs.path_of(one.digest)).st_mode & 0o777 for one in wanted} == {0o444}
+    assert [info async for info in blobs.list_staged()] == []
+    for one in wanted:
+        await one.writer.discard()
+
+
+async def test_a_file_of_a_batch_that_was_swept_fails_its_batch(
+    tmp_path: Path, threads: Threads
+) -> None:
+    class Sweeping(Counting):
+        def sync_everything(self, watch: int) -> None:
+            for path in (tmp_path / layout.UPLOADS).iterdir():
+                path.unlink()
+
+    prepare(tmp_path, Disk())
+    blobs = LocalBlobStore(tmp_path, threads, Sweeping())
+    writer = await blobs.stage("put_" + 32 * "0")
+    writer.hold([b"x"])
+
+    with pytest.raises(Unavailable):
+        await blobs.promote_all([Promotion(writer, Digest.of(b"x"), None)])
+
+    await writer.discard()
+    assert not blobs.path_of(Digest.of(b"x")).exists()
 
 
 async def test_who_syncs_everything_watched_before_the_first_write(
@@ -259,6 +305,7 @@ async def test_a_stranger_causes_the_same_work_for_many_whether_they_are_there_o
     there = await promoted_together(LocalBlobStore(tmp_path, threads, Counting()), "usr_a", 5)
 
     assert new["write"] == there["write"] == 20
+    assert new["rename"] == there["rename"] == 20
     assert new["sync_everything"] == there["sync_everything"] == 2
     assert new["sync_data"] == there["sync_data"] == 0
     made = sum(1 for path in (tmp_path / "blobs" / "sha256").glob("**/") if path.name != "sha256")
