@@ -43,6 +43,7 @@ _BY_NAME = Statement(
 _BY_ID = Statement(
     select(*COLUMNS).where(models.c.id == bindparam("id"), models.c.deleted_at.is_(None))
 )
+_SOME = Statement(select(*COLUMNS).order_by(models.c.id).limit(1))
 _ANY_BY_ID = Statement(select(*COLUMNS).where(models.c.id == bindparam("id")))
 _DELETED_BY_ID = Statement(
     select(*COLUMNS).where(
@@ -99,6 +100,12 @@ async def find_model(tx: Tx, folded: str) -> Model | None:
 
 async def find_model_by_id(tx: Tx, id: str) -> Model | None:
     row = await tx.one(_BY_ID, id=id)
+    return None if row is None else model_of(row)
+
+
+async def find_some_model(tx: Tx) -> Model | None:
+    """Any model in any state, for whoever only wants it to take as long; None if there is none."""
+    row = await tx.one(_SOME)
     return None if row is None else model_of(row)
 
 

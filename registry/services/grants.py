@@ -40,6 +40,7 @@ from registry.domain.roles import Place, Words
 from registry.errors import Denied, Invalid, NotFound
 from registry.services.authority import require_everywhere, require_held
 from registry.services.change import change
+from registry.services.namespaces import read_as_much
 from registry.services.resolve import require_model
 from registry.services.teams import require_team
 from registry.services.users import require_user
@@ -148,6 +149,8 @@ async def _pattern(tx: Tx, principal: Principal, text: str) -> tuple[str, Words]
             if found is None
             else principal.rights.at(Place(found.id))
         )
+        if WORD not in held:
+            await read_as_much(tx, found)
     if WORD not in held:
         raise Denied(WORD, text)
     return folded, held

@@ -90,7 +90,20 @@ async def may_create(tx: Tx, principal: Principal, name: ModelName) -> bool:
     """Whether the principal may make a model of that name, the namespace being there or not."""
     if principal.may_everywhere(_CREATE):
         return True
-    return _may_use(principal, await find_namespace(tx, fold(name.namespace)), name.namespace)
+    found = await find_namespace(tx, fold(name.namespace))
+    if _may_use(principal, found, name.namespace):
+        return True
+    await read_as_much(tx, found)
+    return False
+
+
+async def read_as_much(tx: Tx, found: Namespace | None) -> None:
+    """Read a namespace where none was found, else look for one that is not there.
+
+    Reading a row takes longer than finding none: whoever is refused waits for both, so that the
+    time does not tell whether there is a namespace of that name.
+    """
+    await find_namespace(tx, DEFAULT_NAMESPACE if found is None else "")
 
 
 def _may_use(principal: Principal, found: Namespace | None, slug: str) -> bool:
@@ -110,6 +123,7 @@ async def require_creation(tx: Tx, principal: Principal, slug: str) -> None:
         return
     found = await find_namespace(tx, fold(slug))
     if not _may_use(principal, found, slug):
+        await read_as_much(tx, found)
         await require_namespace(tx, principal, slug, word=_CREATE)
 
 
@@ -203,7 +217,9 @@ async def require_namespace(
     if seen is not None:
         # Asked of what is not there too, so that it takes as long.
         is_shown = await is_namespace_shown(tx, "" if found is None else found.id, seen)
-        found = found if is_shown else None
+        if not is_shown:
+            await read_as_much(tx, found)
+            found = None
     if found is None:
         raise NotFound("namespace", reference, code="namespace_not_found")
     asked = principal.word if word is None else word

@@ -1,7 +1,7 @@
 """What there is of models and teams at a glance, and which models were trained long ago.
 
-Each answer is one statement on one snapshot. A model that the principal may not see is 404 like a
-missing one, and counts nowhere.
+Each summary is one statement on one snapshot. A model that the principal may not see is 404 like a
+missing one, before anything of it is summed up, and counts nowhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from registry.domain.names import fold
 from registry.domain.principals import Principal
 from registry.domain.references import ModelId, ModelReference
 from registry.errors import NotFound
-from registry.services.resolve import require_owner
+from registry.services.resolve import require_model
 from store.clock import SECOND
 from store.index.transactions import Tx
 from store.opening import Store
@@ -45,11 +45,13 @@ async def model_summary(
     """What there is of a living model; of downloads only those of the last days."""
 
     async def unit(tx: Tx) -> ModelSummary:
-        found = await summarize_model(tx, reference, tx.now - downloads_days * DAY)
-        name = reference.id if isinstance(reference, ModelId) else reference.text
-        missing = NotFound("model", name, code="model_not_found")
-        await require_owner(tx, principal, None if found is None else found.id, missing)
-        assert found is not None, "what is not there was refused"
+        meant = reference
+        if not principal.visibility.everything:  # what is hidden is not even summed up: that takes
+            meant = ModelId((await require_model(tx, principal, reference)).id)
+        found = await summarize_model(tx, meant, tx.now - downloads_days * DAY)
+        if found is None:
+            name = reference.id if isinstance(reference, ModelId) else reference.text
+            raise NotFound("model", name, code="model_not_found")
         return found
 
     return await store.index.read(unit)
