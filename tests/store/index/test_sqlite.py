@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import os
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +315,34 @@ async def test_every_connection_has_its_pragmas(path: Path) -> None:
 
         assert got == expected
         assert only == int(is_reader)
+
+
+def kept_bytes() -> int:
+    """What SQLite holds in this process, for all connections."""
+    used = ctypes.CDLL(import_module("pysqlite3._sqlite3").__file__).sqlite3_memory_used
+    used.restype = ctypes.c_int64
+    return int(used())
+
+
+async def test_pages_that_a_connection_keeps_are_bounded(path: Path) -> None:
+    """However large the index and long its life; a soak that lets it grow relies on it."""
+    connection = driver.connect(path, busy_seconds=1, cache_kib=512)
+    connection.execute("CREATE TABLE pages (content)")
+    connection.execute("BEGIN")
+    connection.executemany("INSERT INTO pages VALUES (zeroblob(?))", [(3900,)] * 800)
+    connection.execute("COMMIT")
+    writers = kept_bytes()
+    reader = Reader.open(path)
+
+    read = reader.connection.execute("SELECT sum(length(content)) FROM pages").fetchone()[0]
+
+    readers = kept_bytes() - writers
+    reader.connection.close()
+    connection.close()
+    slack = 300 << 10
+    assert read > 3_000_000
+    assert writers - kept_bytes() < (512 << 10) + slack
+    assert 1 << 20 < readers < (2 << 20) + slack
 
 
 async def test_relaxed_means_one_sync_less(open_index: OpenIndex) -> None:
