@@ -29,7 +29,10 @@ Adopted orphans are pinned for `RECOVERED`, so that the next collection does not
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -41,6 +44,7 @@ from store.clock import SECOND
 from store.cold import ColdInfo
 from store.digest import Digest
 from store.errors import BlobNotFound
+from store.hands import NOTHING, Hands, Page, pages_of, working_on
 from store.index import blobs as rows
 from store.index import claims
 from store.index.archived import lose, spare_archived
@@ -67,8 +71,11 @@ ROWS_AT_ONCE: Final = 2000
 """More at once would hold the event loop for longer than others should wait."""
 REPORT_EVERY: Final = 100
 
-Looked: TypeAlias = Finding | int
-"""Something that is wrong, or how many things were looked at and are not."""
+CHECKED_AHEAD: Final = 2
+"""So many groups of orphans are judged at once: one is read while another is recorded."""
+
+Looked: TypeAlias = Finding | Sequence[Finding] | int
+"""What is wrong, or how many things were looked at and are not."""
 
 LAST: Final = b"\xff" * 33
 """Behind every digest."""
@@ -109,6 +116,7 @@ class Fsck:
         self._archive = archive
         self._cold = archive.cold
         self._index = index
+        self._threads = threads
         self._orphans = Orphans(blobs, index, threads, scrub, quarantine)
         self._quarantine = quarantine
         self._grace = grace_seconds * SECOND
@@ -128,11 +136,12 @@ class Fsck:
         ):
             seen = told = 0
             async for looked in checks:
-                if isinstance(looked, Finding):
-                    seen += 1
-                    findings.append(looked)
-                else:
+                if isinstance(looked, int):
                     seen += looked
+                else:
+                    found = [looked] if isinstance(looked, Finding) else looked
+                    seen += len(found)
+                    findings += found
                 if report is not None and seen >= told + REPORT_EVERY:
                     told = seen
                     report(name, seen)
@@ -150,22 +159,75 @@ class Fsck:
 
         Where the two agree nothing more is asked; where they do not, it may be that one was read
         before the other, so row or file is looked at again by itself. Each row counts as one
-        thing looked at, and each file.
+        thing looked at, and each file. Orphans are judged while more is listed.
         """
-        after = b""
-        async for page in _pages(self._blobs.list()):
-            last = page[-1].digest.raw
-            async for looked in self._compare(after, last, page, repair):
-                yield looked
-            files.seen += len(page)
-            after = last
-        async for looked in self._compare(after, LAST, [], repair):
-            yield looked
+        judging: deque[asyncio.Task[list[Finding]]] = deque()
+        async with working_on(self._blobs, self._threads) as hands:
+            try:
+                async for looked in self._go_through(files, repair, hands, judging):
+                    yield looked
+                while judging:
+                    yield await judging.popleft()
+            finally:
+                for task in judging:
+                    task.cancel()
+                await asyncio.gather(*judging, return_exceptions=True)
+
+    async def _go_through(
+        self,
+        files: _Files,
+        repair: bool,
+        hands: Hands | None,
+        judging: deque[asyncio.Task[list[Finding]]],
+    ) -> AsyncIterator[Looked]:
+        orphans: list[BlobInfo] = []
+        after, has_more = b"", True
+        async with aclosing(pages_of(self._blobs, hands, FILES_AT_ONCE)) as pages:
+            while has_more:
+                page = await anext(pages, NOTHING)
+                has_more = page.count > 0
+                last = page.last if has_more else LAST
+                async for looked in self._compare(after, last, page, orphans, repair):
+                    yield looked
+                files.seen += page.count
+                after = last
+                if orphans and (len(orphans) >= FILES_AT_ONCE or not has_more):
+                    if len(judging) >= CHECKED_AHEAD:
+                        yield await judging.popleft()
+                    check = self._orphans.check(orphans, hands, repair=repair)
+                    judging.append(asyncio.create_task(check))
+                    orphans = []
 
     async def _compare(
-        self, after: bytes, last: bytes, page: Sequence[BlobInfo], repair: bool
+        self, after: bytes, last: bytes, page: Page, orphans: list[BlobInfo], repair: bool
     ) -> AsyncIterator[Looked]:
-        """The files of a page, and the rows of all digests behind `after` up to `last`."""
+        """The files of a page, and the rows of all digests behind `after` up to `last`.
+
+        The index says as one text which files it expects, which is the page's if all is well.
+        """
+        expected, now = await self._index.read(
+            partial(_expected_with_time, after=after, last=last, limit=page.count + 1)
+        )
+        if expected.is_all_own and expected.text == page.text:
+            yield 2 * page.count
+        elif expected.rows:
+            async for looked in self._compare_each(after, last, page.infos(), orphans, repair):
+                yield looked
+        else:
+            for info in page.infos():
+                if info.modified_at > now - self._grace:
+                    yield 1
+                else:
+                    orphans.append(info)
+
+    async def _compare_each(
+        self,
+        after: bytes,
+        last: bytes,
+        page: Sequence[BlobInfo],
+        orphans: list[BlobInfo],
+        repair: bool,
+    ) -> AsyncIterator[Looked]:
         infos = {info.digest.raw: info for info in page}
         sizes = {(raw, info.size_bytes) for raw, info in infos.items()}
         others: dict[bytes, BlobRow] = {}
@@ -186,7 +248,6 @@ class Fsck:
                 infos.pop(raw, None)
             start = found.last
         yield len(page) - len(infos)
-        orphans = []
         for raw, info in infos.items():
             beside = others.get(raw)
             if info.modified_at > now - self._grace:
@@ -195,8 +256,6 @@ class Fsck:
                 orphans.append(info)
             else:
                 yield await self._check_leftover(beside, repair) or 1
-        async for finding in self._orphans.check(orphans, repair=repair):
-            yield finding or 1
 
     async def _check_row(self, row: BlobRow, repair: bool) -> Finding | None:
         if row.state == rows.MOVING:
@@ -353,20 +412,14 @@ def _action(repair: bool, done: str) -> str:
     return done if repair else "none"
 
 
-async def _pages(found: AsyncIterator[Sequence[BlobInfo]]) -> AsyncIterator[list[BlobInfo]]:
-    """Larger ones: each asks for the rows beside it."""
-    page: list[BlobInfo] = []
-    async for some in found:
-        page += some
-        if len(page) >= FILES_AT_ONCE:
-            yield page
-            page = []
-    if page:
-        yield page
-
-
 async def _places_with_time(tx: Tx, after: bytes, last: bytes) -> tuple[rows.PlacesBetween, int]:
     return await rows.places_between(tx, after, last, ROWS_AT_ONCE), tx.now
+
+
+async def _expected_with_time(
+    tx: Tx, after: bytes, last: bytes, limit: int
+) -> tuple[rows.FilesExpected, int]:
+    return await rows.files_expected(tx, after, last, limit), tx.now
 
 
 async def _is_recent(tx: Tx, at: int, grace: int) -> bool:

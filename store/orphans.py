@@ -3,25 +3,29 @@
 An index that was made anew knows none of its files, so there may be as many as there are blobs:
 they are read many at a time and adopted by one transaction. Whatever is not plainly right (large,
 other bytes, gone, moved meanwhile) is looked at again by itself.
+
+**What is adopted is on the medium.** A write that failed may leave its pages in the cache, where
+they look whole until the next start. So everything is synced first, which fails if the kernel still
+knows of such a write; and then each file's pages are dropped and read anew, which finds those of
+which somebody else was told before.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Final
-
-import msgspec
 
 from store.blobs import BlobInfo, BlobStore
 from store.clock import boot_id
 from store.digest import Digest
-from store.errors import BlobNotFound, Unavailable
+from store.errors import BlobNotFound, IndexConflict, Unavailable
+from store.hands import Hands
 from store.index import blobs as rows
 from store.index import claims, state
-from store.index.blobs import BlobRow
+from store.index.blobs import BlobRow, Content
 from store.index.transactions import Index, Tx
 from store.quarantine import DAMAGED, Quarantine, insert_aside
 from store.scrub import Finding, Scrub
@@ -31,17 +35,9 @@ from store.threads import Threads, hop
 RECOVERED: Final = "usr_recovered"
 """Owner of the pins of adopted blobs, so that the next collection does not take them again."""
 
-AT_ONCE: Final = 1000
+AT_ONCE: Final = 2000
 HASHED_BESIDE: Final = 4
 """How many threads hash small files, of which many are wanted at once."""
-
-
-class _Whole(msgspec.Struct, frozen=True):
-    """A file whose bytes are what it is called; a large one's segments are left to be made."""
-
-    digest: Digest
-    size_bytes: int
-    segments: bytes | None
 
 
 class Orphans:
@@ -62,33 +58,46 @@ class Orphans:
         self._quarantine = quarantine
 
     async def check(
-        self, found: Sequence[BlobInfo], *, repair: bool
-    ) -> AsyncIterator[Finding | None]:
-        """One finding for each of the files, in their order; None where there is nothing wrong."""
+        self, found: Sequence[BlobInfo], hands: Hands | None, *, repair: bool
+    ) -> list[Finding]:
+        """What is wrong with each of the files, in their order; nothing where a row is by now."""
+        findings = []
         if repair and found:
             # Whoever gave them their names may have died before syncing anything. They are hashed
             # after it: what is read then is what is kept.
             await self._blobs.secure_all()
         for start in range(0, len(found), AT_ONCE):
             group = found[start : start + AT_ONCE]
-            right = await self._right(group, repair=repair)
+            right = await self._right(group, hands, repair=repair)
             for info in group:
                 if info.digest in right:
-                    yield Finding(str(info.digest), "orphan", _action(repair, "adopted"))
+                    finding: Finding | None = _adopted(info.digest, repair)
                 else:
-                    yield await self._check_one(info, repair=repair)
+                    finding = await self._check_one(info, repair=repair)
+                if finding is not None:
+                    findings.append(finding)
+        return findings
 
-    async def _right(self, group: Sequence[BlobInfo], *, repair: bool) -> Collection[Digest]:
+    async def _right(
+        self, group: Sequence[BlobInfo], hands: Hands | None, *, repair: bool
+    ) -> Collection[Digest]:
         """Those whose bytes are right, adopted all together if wanted."""
         moves = await self._index.look(partial(state.counter, name="moves"))
-        shares = [group[start::HASHED_BESIDE] for start in range(HASHED_BESIDE)]
+        small = [info for info in group if info.size_bytes <= SEGMENT_BYTES]
+        right = await (self._hashed(small) if hands is None else _hashed_by(hands, small))
+        if not repair or not right:
+            return {content.digest for content in right}
+        try:
+            return await self._index.run(partial(_adopt, found=right, moves=moves))
+        except IndexConflict:  # some were stored anew meanwhile: one by one then
+            return ()
+
+    async def _hashed(self, small: Sequence[BlobInfo]) -> list[Content]:
+        shares = [small[start::HASHED_BESIDE] for start in range(HASHED_BESIDE)]
         hashed = await asyncio.gather(
             *(hop(self._threads.reading, _hash_small, self._blobs, share) for share in shares)
         )
-        right = [right for share in hashed for right in share]
-        if not repair or not right:
-            return {whole.digest for whole in right}
-        return await self._index.run(partial(_adopt, found=right, moves=moves))
+        return [right for share in hashed for right in share]
 
     async def _check_one(self, info: BlobInfo, *, repair: bool) -> Finding | None:
         if await self._index.look(partial(rows.find_blob, digest=info.digest)) is not None:
@@ -106,10 +115,12 @@ class Orphans:
         if is_right:
             segments = running.segments()
             own = None if segments.needs_file else segments.own
-            found = [_Whole(info.digest, running.size_bytes, own)]
-            if repair and not await self._index.run(partial(_adopt, found=found, moves=moves)):
+            adopt = partial(
+                _adopt_one, digest=info.digest, size_bytes=running.size_bytes, own=own, moves=moves
+            )
+            if repair and not await self._index.run(adopt):
                 return None
-            return Finding(str(info.digest), "orphan", _action(repair, "adopted"))
+            return _adopted(info.digest, repair)
         if repair and not await self._reject(info, moves):
             return None
         return Finding(
@@ -131,37 +142,58 @@ def _action(repair: bool, done: str) -> str:
     return done if repair else "none"
 
 
-def _hash_small(blobs: BlobStore, found: Sequence[BlobInfo]) -> list[_Whole]:
-    """Those of the files that are small and hash to what they are called.
+def _adopted(digest: Digest, repair: bool) -> Finding:
+    return Finding(str(digest), "orphan", _action(repair, "adopted"))
 
-    They are read through the page cache and stay there, as what was just uploaded does: all of it
-    was synced before. Scrub is who looks behind the cache.
-    """
+
+async def _hashed_by(hands: Hands, small: Sequence[BlobInfo]) -> list[Content]:
+    """Those of the files that hash to what they are called."""
+    hashed = await hands.hash([(info.digest.hex, info.size_bytes) for info in small])
+    return [
+        Content(info.digest, info.size_bytes, segments)
+        for info, segments in zip(small, hashed, strict=True)
+        if segments is not None
+    ]
+
+
+def _hash_small(blobs: BlobStore, found: Sequence[BlobInfo]) -> list[Content]:
+    """As `_hashed_by`, for stores without a cache of their own: memory, or a service."""
     whole = []
     for info in found:
-        if info.size_bytes > SEGMENT_BYTES:
-            continue
         try:
             # No more than is needed: a buffer of a whole segment costs more than a small file.
             content = blobs.read_blocking(info.digest, 0, info.size_bytes + 1)
         except (BlobNotFound, Unavailable):
             continue
         if hashlib.sha256(content).hexdigest() == info.digest.hex:
-            whole.append(_Whole(info.digest, len(content), own_of(content)))
+            whole.append(Content(info.digest, len(content), own_of(content)))
     return whole
 
 
-async def _adopt(tx: Tx, found: Sequence[_Whole], moves: int) -> Collection[Digest]:
-    """Make blobs of orphans, unless something may have happened to them since they were read."""
+async def _adopt(tx: Tx, found: Sequence[Content], moves: int) -> Collection[Digest]:
+    """Make blobs of orphans, unless something may have happened to them since they were read.
+
+    Raises `IndexConflict` if one has a row by now.
+    """
     if await state.counter(tx, "moves") != moves:
         return ()
-    adopted = [whole for whole in found if await rows.find_blob(tx, whole.digest) is None]
-    if adopted:
-        facts = [(whole.digest, whole.size_bytes, whole.segments) for whole in adopted]
-        await rows.insert_adopted(tx, facts, boot_id())
-        digests = [whole.digest for whole in adopted]
-        await claims.keep_refs(tx, digests, RECOVERED, claims.PIN)
-    return {whole.digest for whole in adopted}
+    await rows.insert_adopted(tx, found, boot_id())
+    digests = [content.digest for content in found]
+    await claims.keep_refs(tx, digests, RECOVERED, claims.PIN)
+    return set(digests)
+
+
+async def _adopt_one(
+    tx: Tx, digest: Digest, size_bytes: int, own: bytes | None, moves: int
+) -> bool:
+    """The same of one; a large one's segments are left to be made."""
+    if await state.counter(tx, "moves") != moves:
+        return False
+    if await rows.find_blob(tx, digest) is not None:
+        return False
+    await rows.insert_present(tx, digest, size_bytes, own, boot_id())
+    await claims.keep_ref(tx, digest, RECOVERED, claims.PIN)
+    return True
 
 
 async def _announce_bad(tx: Tx, info: BlobInfo, moves: int) -> BlobRow | None:

@@ -5,7 +5,7 @@ Every function runs inside a caller's unit of work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -78,6 +78,22 @@ _KEEP_REF = Statement(
         kind=bindparam("kind"),
         count=1,
         created_at=bindparam("now"),
+    )
+    .on_conflict_do_nothing()
+)
+_KEEP_REFS = Statement(
+    insert(refs)
+    .from_select(
+        ["digest", "owner", "kind", "count", "created_at"],
+        select(
+            piece_of(DIGESTS),
+            bindparam("owner", type_=Text),
+            bindparam("kind", type_=Text),
+            literal("1"),
+            bindparam("now", type_=BigInteger),
+        )
+        .select_from(MANY)
+        .where(literal("true")),  # or SQLite takes what follows for a join's condition
     )
     .on_conflict_do_nothing()
 )
@@ -190,10 +206,9 @@ async def keep_ref(tx: Tx, digest: Digest, owner: str, kind: str) -> bool:
     return made == 1
 
 
-async def keep_refs(tx: Tx, digests: Iterable[Digest], owner: str, kind: str) -> None:
+async def keep_refs(tx: Tx, digests: Sequence[Digest], owner: str, kind: str) -> None:
     """`keep_ref` for many, with one statement."""
-    rows = [{"digest": d.raw, "owner": owner, "kind": kind, "now": tx.now} for d in digests]
-    await tx.run_many(_KEEP_REF, rows)
+    await tx.run(_KEEP_REFS, owner=owner, kind=kind, now=tx.now, **packed(digests))
 
 
 async def open_refs(tx: Tx, owner: str, access: Access) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from store.errors import Unavailable
 from store.fsck import Fsck, FsckReport
 from store.index import claims, state
 from store.index.blobs import BlobRow
+from store.layout import blob_key
 from store.opening import Store, StoreSettings, initialize, open_store
 from store.orphans import RECOVERED
 from store.quarantine import asides_after
@@ -152,6 +154,79 @@ async def test_an_orphan_is_judged_by_what_is_there_after_it_was_made_durable(
     assert ("orphan", "set aside") in problems(await store.fsck.run(repair=True))
 
 
+@pytest.mark.parametrize("size_bytes", [12, (1 << 20) + 1], ids=["small", "large"])
+async def test_an_orphan_is_judged_by_what_the_medium_has(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, size_bytes: int
+) -> None:
+    """The cache may still have what a failed write lost, until it is dropped or the next start."""
+    content = b"w" * size_bytes
+    await asyncio.to_thread(initialize, tmp_path)
+    store = await open_store(StoreSettings(root=tmp_path, reserve_share=0.0), clock=clock)
+    await orphan(store, content)
+    clock.now += 10**15
+    path = tmp_path / blob_key(Digest.of(content))
+
+    def dropped(descriptor: int, offset: int, length: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        path.chmod(0o600)
+        path.write_bytes(b"lost" * (size_bytes // 4))
+
+    monkeypatch.setattr(os, "posix_fadvise", dropped)
+    try:
+        assert problems(await store.fsck.run(repair=True)) == [("orphan", "set aside")]
+        assert await row_of(store, Digest.of(content)) is None
+    finally:
+        await store.close()
+
+
+async def test_as_many_statements_compare_many_rows_as_few(
+    store: Store, clock: ManualClock
+) -> None:
+    """What agrees is one text on both sides."""
+    statements = []
+    for count in (2, 40):
+        for number in range(count):
+            await put(store, b"%d" % number)
+        before = store.index.statement_count()
+        assert (await store.fsck.run(repair=False)).rows == count
+        statements.append(store.index.statement_count() - before)
+
+    assert statements[0] == statements[1]
+
+
+async def test_orphans_are_adopted_together(store: Store, clock: ManualClock) -> None:
+    """One transaction, one statement for their rows and one for their pins."""
+    statements = []
+    for start, count in ((0, 2), (100, 40)):
+        for number in range(start, start + count):
+            await orphan(store, b"%d" % number)
+        clock.now += 10**15
+        before = store.index.statement_count()
+        assert len((await store.fsck.run(repair=True)).findings) == count
+        statements.append(store.index.statement_count() - before)
+
+    # The second time there are rows, of which a page says which are beside the files.
+    assert statements[1] <= statements[0] + 2
+
+
+async def test_an_orphan_that_gets_a_row_meanwhile_is_left_alone(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others of its group are adopted all the same."""
+    await orphan(store, CONTENT)
+    await orphan(store, b"nobody's")
+    clock.now += 10**15
+
+    async def stored() -> None:
+        await put(store, CONTENT)
+
+    monkeypatch.setattr(store.blobs, "secure_all", stored)
+    found = await store.fsck.run(repair=True)
+
+    assert [finding.digest for finding in found.findings] == [str(Digest.of(b"nobody's"))]
+    assert await row_of(store, DIGEST) is not None
+
+
 async def test_an_orphan_is_not_adopted_while_blobs_are_moved(
     store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +235,7 @@ async def test_an_orphan_is_not_adopted_while_blobs_are_moved(
     clock.now += 10**15
     monkeypatch.setattr(store.scrub, "hash", _beside_moves(store, store.scrub.hash))
     monkeypatch.setattr("store.orphans.hop", _beside_moves(store, hop))
+    monkeypatch.setattr("store.hands.hop", _beside_moves(store, hop))
 
     assert problems(await store.fsck.run(repair=True)) == []
     assert await row_of(store, DIGEST) is None
