@@ -31,6 +31,7 @@ _DIGITS: Final = 43
 _CHECK_DIGITS: Final = 6
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _TOKEN: Final = re.compile(r"dgt_([0-9A-Za-z]{43})([0-9A-Za-z]{6})\Z")
+_LONG: Final = re.compile(r"(dgt_[0-9A-Za-z]{8})[0-9A-Za-z]+")
 
 
 def new_token() -> str:
@@ -53,6 +54,11 @@ def hash_of(token: str) -> bytes:
 def prefix_of(token: str) -> str:
     """What of a token may be shown."""
     return token[:PREFIX_CHARACTERS]
+
+
+def without_tokens(text: str) -> str:
+    """A text for a log, where somebody may have put a token into a path by mistake."""
+    return _LONG.sub(r"\1...", text) if BEGINNING in text else text
 
 
 def _checksum(random: str) -> str:

@@ -4,8 +4,9 @@ A line is encoded at once (a microsecond) and kept; every tenth of a second a th
 gathered, so a slow terminal or a full pipe never holds a request up. If the reader of the log stops
 altogether, lines beyond a bound are dropped and their number is written when it goes on.
 
-The query is never logged, because it may hold signatures; the path is written in printable ASCII,
-so nobody can colour an operator's terminal. `structlog` writes every other line; this one bypasses
+The query is never logged, because it may hold signatures, and of what looks like a token in a path
+the beginning alone; the path is written in printable ASCII, so nobody can colour an operator's
+terminal. `structlog` writes every other line; this one bypasses
 it, because it would cost six times as much.
 
 Small answers are logged before their last byte is handed to the kernel; streamed ones after. A
@@ -25,6 +26,7 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
+from registry.auth.tokens import without_tokens
 from registry.domain.principals import Principal
 from registry.http.draining import Drain
 from registry.http.repeating import Tell, Teller
@@ -169,7 +171,7 @@ def access_log_middleware(
                     access_log.pid,
                     request.get(REQUEST_ID, ""),
                     printable(request.method),
-                    printable(request.rel_url.raw_path),
+                    without_tokens(printable(request.rel_url.raw_path)),
                     route,
                     status,
                     received,
@@ -204,7 +206,7 @@ def telling_again(access_log: AccessLog | None, metrics: Metrics) -> Teller:
             log.pid,
             "",
             printable(request.method),
-            printable(request.rel_url.raw_path),
+            without_tokens(printable(request.rel_url.raw_path)),
             route,
             response.status,
             0,

@@ -23,6 +23,7 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
+from registry.auth.tokens import without_tokens
 from registry.errors import ClientGone, Denied, LoginFailed, Throttled, Unauthenticated
 from registry.http.adapters import Adapter
 from registry.http.problems import problem
@@ -103,7 +104,7 @@ def answer(request: web.Request, error: Exception, native: Adapter) -> web.Strea
         log.error(
             "answer cut short",
             request_id=request.get(REQUEST_ID),
-            path=request.path,
+            path=without_tokens(request.path),
             exc_info=error,
         )
         cut(request)
@@ -115,7 +116,10 @@ def answer(request: web.Request, error: Exception, native: Adapter) -> web.Strea
     rule = adapter.rule_for(error)
     if rule is None or (rule.status >= 500 and rule.status not in (503, 507)):
         log.error(
-            "request failed", request_id=request.get(REQUEST_ID), path=request.path, exc_info=error
+            "request failed",
+            request_id=request.get(REQUEST_ID),
+            path=without_tokens(request.path),
+            exc_info=error,
         )
     return adapter.render(request, error, rule)
 

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from registry.api.errors import ADAPTER
 from registry.app import create_app
+from registry.auth.tokens import new_token, prefix_of
 from registry.config import Config, ServerConfig, StoreConfig
 from registry.http.addresses import host_of, same_authority
 from registry.http.routing import Route
@@ -206,6 +207,16 @@ async def test_a_query_is_never_logged(
     await access_log.close()
 
     assert b"s3cr3t" not in stream.getvalue()
+
+
+async def test_a_token_that_was_put_into_a_path_is_not_logged(
+    client: aiohttp.ClientSession, access_log: AccessLog, stream: io.BytesIO
+) -> None:
+    token = new_token()
+    await client.get(f"/t/whole/{token}/rest")
+    (line,) = await lines(access_log, stream)
+
+    assert line["path"] == f"/t/whole/{prefix_of(token)}.../rest"
 
 
 @pytest.mark.parametrize(
