@@ -33,8 +33,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, Generic, TypeAlias, TypeVar
 
@@ -56,8 +55,8 @@ from store.hashing import RunningHash
 from store.index import blobs as rows
 from store.index import claims, state
 from store.index.archived import lose, spare_archived
-from store.index.transactions import Index, Tx
-from store.segments import Segments
+from store.index.transactions import Index, Tx, Unit
+from store.segments import Segments, own_of
 from store.spans import Around
 from store.threads import Threads, hop
 
@@ -73,6 +72,9 @@ SOMEBODY: Final = ""
 
 TOGETHER: Final = 4
 """So many small blobs of one commit are worth a sync of the whole file system."""
+
+LOOKED_UP_HERE: Final = 16
+"""So many small bodies are hashed and looked up on the event loop: a hop would take longer."""
 
 MOVING_WAIT_SECONDS: Final = 2.0
 MOVING_POLL_SECONDS: Final = 0.02
@@ -107,7 +109,7 @@ class Staged(msgspec.Struct, frozen=True):
     """Whether the bytes are in memory yet: writing, syncing and promoting are one step then."""
 
 
-class _Seen(msgspec.Struct, frozen=True):
+class Seen(msgspec.Struct, frozen=True):
     """What the index said of some digests before their files were touched."""
 
     found: dict[Digest, rows.BlobRow | None]
@@ -115,7 +117,7 @@ class _Seen(msgspec.Struct, frozen=True):
 
 
 class _Retry(msgspec.Struct, frozen=True):
-    """The transaction found another state than `_Seen`; it recorded nothing but leases."""
+    """The transaction found another state than `Seen`; it recorded nothing but leases."""
 
     is_moving: bool
 
@@ -205,22 +207,57 @@ class Ingest:
             raise
         return Staged(digest, running.size_bytes, running.segments(), writer, is_held)
 
-    async def hold(self, content: bytes, *, expected: Digest | None = None) -> Staged:
-        """Hash a small body that is all there; it stays in memory until it is committed.
+    async def hold_all(self, contents: Sequence[tuple[bytes, Digest | None]]) -> list[Staged]:
+        """Hash small bodies that are all there, each with the digest expected of it, in one hop.
 
-        For callers that gather many: no thread, and no name, before they are committed together.
-        Raises `DigestMismatch` and `StorageFull`.
+        They stay in memory until they are committed. For callers that gather many: none has a name
+        before they are committed together. Raises `DigestMismatch` and `StorageFull`.
         """
-        await self.intake.admit(len(content))
-        running = RunningHash()
-        running.update([content])
-        digest = running.digest()
-        if expected is not None and digest != expected:
-            raise DigestMismatch(expected, digest)
-        self.intake.bytes_received += len(content)
-        writer = await self._blobs.stage(f"put_{secrets.token_hex(16)}")
-        writer.hold([content])
-        return Staged(digest, len(content), running.segments(), writer, is_held=True)
+        await self.intake.admit(sum(len(content) for content, _ in contents))
+        hashed = await hop(self._threads.hashing, _hash_all, contents)
+        return await self._hold(contents, hashed)
+
+    async def store(
+        self,
+        contents: Sequence[tuple[bytes, Digest | None]],
+        record: RecordAll[T],
+        *,
+        admit: Unit[object],
+        stranger: str | None = SOMEBODY,
+    ) -> T:
+        """Store small bodies that are all there, each with the digest expected of it.
+
+        They are looked up and hashed at once, written in one hop and recorded in one transaction.
+        `admit` runs before anything is written and refuses by raising. Raises `DigestMismatch`, and
+        what `commit` does.
+        """
+        for content, _ in contents:
+            await self.intake.admit(len(content))
+
+        async def look(tx: Tx) -> tuple[list[tuple[Digest, Segments]], Seen]:
+            await admit(tx)
+            hashed = [_hash(content, expected) for content, expected in contents]
+            return hashed, await _see(tx, list({digest: None for digest, _ in hashed}))
+
+        is_many = len(contents) > LOOKED_UP_HERE
+        hashed, seen = await (self._index.read(look) if is_many else self._index.look(look))
+        staged = await self._hold(contents, hashed)
+        return await self.commit(staged, record, stranger=stranger, seen=seen)
+
+    async def _hold(
+        self,
+        contents: Sequence[tuple[bytes, Digest | None]],
+        hashed: Sequence[tuple[Digest, Segments]],
+    ) -> list[Staged]:
+        batch, staged = secrets.token_hex(16), []
+        for number, ((content, _), (digest, segments)) in enumerate(
+            zip(contents, hashed, strict=True)
+        ):
+            writer = await self._blobs.stage(f"put_{batch}_{number}")
+            writer.hold([content])
+            staged.append(Staged(digest, len(content), segments, writer, is_held=True))
+        self.intake.bytes_received += sum(one.size_bytes for one in staged)
+        return staged
 
     async def hash(self, source: Source) -> tuple[Digest, int]:
         """Digest and size of a body of which nothing is kept."""
@@ -234,6 +271,7 @@ class Ingest:
         record: RecordAll[T],
         *,
         stranger: str | None = SOMEBODY,
+        seen: Seen | None = None,
     ) -> T:
         """Sync, promote and record staged blobs in one transaction; `record` gets them in order.
 
@@ -248,7 +286,7 @@ class Ingest:
                 with self.around("blob sync", sum(one.size_bytes for one in staged)):
                     await _all(syncs)
             await self._write_segments(staged)
-            result = await self.record(staged, record, stranger=stranger)
+            result = await self.record(staged, record, stranger=stranger, seen=seen)
         finally:
             self.remove_later(staged)
         self.blobs_stored += len(staged)
@@ -260,21 +298,24 @@ class Ingest:
         record: RecordAll[T],
         *,
         stranger: str | None = SOMEBODY,
+        seen: Seen | None = None,
     ) -> T:
         """The promoting and recording half of `commit`; the staging files stay.
 
-        `store.uploads` calls it for a session, whose staging file outlives a failure.
+        `store.uploads` calls it for a session, whose staging file outlives a failure. `seen` is
+        what the index said before, for whoever has asked already.
         """
         digests = {one.digest: one for one in staged}
         holder = f"ingest_{secrets.token_hex(8)}"
         deadline = asyncio.get_running_loop().time() + MOVING_WAIT_SECONDS
         is_leased = False
         while True:
-            seen = await self._look(list(digests))
-            if not any(_moves(row) for row in seen.found.values()):
-                await self._promote_missing(digests, seen, stranger)
+            looked = seen or await self._look(list(digests))
+            seen = None
+            if not any(_moves(row) for row in looked.found.values()):
+                await self._promote_missing(digests, looked, stranger)
 
-                async def unit(tx: Tx, seen: _Seen = seen, drop: bool = is_leased) -> _Outcome[T]:
+                async def unit(tx: Tx, seen: Seen = looked, drop: bool = is_leased) -> _Outcome[T]:
                     renew = rows.touch if stranger is None else rows.renew_present
                     return await _record(tx, staged, seen, record, holder, drop, renew)
 
@@ -347,14 +388,12 @@ class Ingest:
         while self._cleanups:
             await asyncio.gather(*self._cleanups, return_exceptions=True)
 
-    async def _look(self, digests: Sequence[Digest]) -> _Seen:
-        async def unit(tx: Tx) -> _Seen:
-            return _Seen(await rows.find_blobs(tx, digests), await state.counter(tx, "moves"))
-
-        return await (self._index.look(unit) if len(digests) <= 4 else self._index.read(unit))
+    async def _look(self, digests: Sequence[Digest]) -> Seen:
+        look = partial(_see, digests=digests)
+        return await (self._index.look(look) if len(digests) <= 4 else self._index.read(look))
 
     async def _promote_missing(
-        self, digests: dict[Digest, Staged], seen: _Seen, stranger: str | None
+        self, digests: dict[Digest, Staged], seen: Seen, stranger: str | None
     ) -> None:
         """Give a file to every digest that has none in the index, or none on disk after all."""
 
@@ -374,7 +413,7 @@ class Ingest:
         )
 
     async def _promote_together(
-        self, digests: dict[Digest, Staged], seen: _Seen, stranger: str | None
+        self, digests: dict[Digest, Staged], seen: Seen, stranger: str | None
     ) -> set[Digest]:
         """Promote those that are in memory in one hop, if they are many; which of them are done."""
         held = [one for one in digests.values() if one.is_held]
@@ -436,13 +475,29 @@ class Ingest:
                 await self._blobs.write_segments(one.digest, one.segments.encode())
 
 
+async def _see(tx: Tx, digests: Sequence[Digest]) -> Seen:
+    return Seen(await rows.find_blobs(tx, digests), await state.counter(tx, "moves"))
+
+
+def _hash(content: bytes, expected: Digest | None) -> tuple[Digest, Segments]:
+    """Digest and segments of a body of at most one segment."""
+    digest = Digest.of(content)
+    if expected is not None and digest != expected:
+        raise DigestMismatch(expected, digest)
+    return digest, Segments(len(content), own_of(content))
+
+
+def _hash_all(contents: Sequence[tuple[bytes, Digest | None]]) -> list[tuple[Digest, Segments]]:
+    return [_hash(content, expected) for content, expected in contents]
+
+
 _Outcome: TypeAlias = _Done[T] | _Retry
 
 
 async def _record(
     tx: Tx,
     staged: Sequence[Staged],
-    seen: _Seen,
+    seen: Seen,
     record: RecordAll[T],
     holder: str,
     drop_leases: bool,
@@ -499,6 +554,8 @@ async def _record_many(
     tx: Tx, staged: Sequence[Staged], found: dict[Digest, rows.BlobRow | None]
 ) -> dict[Digest, int]:
     """`_record_one` for each of different blobs, with as many statements as for two."""
+    # In order, so that neighbours in the index are neighbours in time.
+    staged = sorted(staged, key=lambda one: one.digest.hex)
     contents = [rows.Content(one.digest, one.size_bytes, one.segments.own) for one in staged]
     first = await rows.insert_or_renew(tx, contents, boot_id())
     generations: dict[Digest, int] = {}
@@ -516,7 +573,7 @@ async def _make_hot(tx: Tx, row: rows.BlobRow, number: int, segments: Segments) 
     return hot
 
 
-def _still_true(row: rows.BlobRow | None, seen: _Seen, digest: Digest, moves: int) -> bool:
+def _still_true(row: rows.BlobRow | None, seen: Seen, digest: Digest, moves: int) -> bool:
     """Whether the file that was promoted, or found whole, is there for certain."""
     before = seen.found[digest]
     if row is None:
@@ -526,7 +583,7 @@ def _still_true(row: rows.BlobRow | None, seen: _Seen, digest: Digest, moves: in
     return row.state == rows.DAMAGED and before == row
 
 
-def _is_seen(row: rows.BlobRow, seen: _Seen) -> bool:
+def _is_seen(row: rows.BlobRow, seen: Seen) -> bool:
     """Whether a row has not changed since the file was promoted."""
     before = seen.found[row.digest]
     return before is not None and before.generation == row.generation
@@ -557,19 +614,19 @@ async def _discard(stream: BatchStream, writer: StagedWriter) -> None:
 
 def _discard_blocking(writers: Sequence[StagedWriter]) -> None:
     for writer in writers:
-        with _failures_logged(writer):
+        try:
             writer.discard_blocking()
+        except StoreError as error:
+            _log_left_over(writer, error)
 
 
 async def _logged_discard(writer: StagedWriter) -> None:
-    with _failures_logged(writer):
-        await writer.discard()
-
-
-@contextmanager
-def _failures_logged(writer: StagedWriter) -> Iterator[None]:
-    """A staging name that cannot be removed is the sweeper's business."""
     try:
-        yield
+        await writer.discard()
     except StoreError as error:
-        log.warning("staging file %s stays until it is swept: %s", writer.session, error)
+        _log_left_over(writer, error)
+
+
+def _log_left_over(writer: StagedWriter, error: StoreError) -> None:
+    """A staging name that cannot be removed is the sweeper's business."""
+    log.warning("staging file %s stays until it is swept: %s", writer.session, error)

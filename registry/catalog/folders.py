@@ -6,11 +6,11 @@ bytes have arrived whole.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Text, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import BigInteger, Text, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy import literal_column as literal
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -19,6 +19,7 @@ from registry.domain.models import Draft, RunningUpload
 from registry.domain.paths import parents
 from registry.domain.trees import TreeFile, TreeHasher
 from store.digest import Digest
+from store.index.packed import DIGESTS, MANY, packed, piece_of
 from store.index.schema import blobs
 from store.index.transactions import Row, Statement, Tx
 
@@ -117,6 +118,24 @@ _SET_FILE = Statement(
     .on_conflict_do_update(
         index_elements=["folder", "path"],
         set_={"digest": bindparam("digest"), "size": bindparam("size"), "put_at": bindparam("now")},
+    )
+)
+_filled = upsert(folder_files).from_select(
+    ["folder", "path", "digest", "size", "put_at"],
+    select(
+        bindparam("folder", type_=Text),
+        func.json_extract(MANY.c.value, literal("'$[0]'")),
+        piece_of(DIGESTS),
+        func.json_extract(MANY.c.value, literal("'$[1]'")),
+        bindparam("now", type_=BigInteger),
+    )
+    .select_from(MANY)
+    .where(literal("true")),  # or SQLite takes what follows for a join's condition
+)
+_SET_FILES = Statement(
+    _filled.on_conflict_do_update(
+        index_elements=["folder", "path"],
+        set_={name: _filled.excluded[name] for name in ("digest", "size", "put_at")},
     )
 )
 _DELETE_FILE = Statement(
@@ -251,8 +270,8 @@ async def any_draft_file_below(tx: Tx, folder: str, paths: Collection[str]) -> b
     return await tx.one(_ANY_WITHIN, folder=folder, paths=_json(paths)) is not None
 
 
-def _json(paths: Collection[str]) -> str:
-    return msgspec.json.encode(list(paths)).decode()
+def _json(values: Collection[object]) -> str:
+    return msgspec.json.encode(list(values)).decode()
 
 
 async def put_draft_file(tx: Tx, folder: str, file: TreeFile) -> None:
@@ -261,10 +280,12 @@ async def put_draft_file(tx: Tx, folder: str, file: TreeFile) -> None:
     await tx.run(_SET_FILE, **_values(tx, folder, file))
 
 
-async def set_draft_files(tx: Tx, folder: str, files: Iterable[TreeFile]) -> None:
+async def set_draft_files(tx: Tx, folder: str, files: Sequence[TreeFile]) -> None:
     """`put_draft_file` for many, with two statements."""
     await tx.run(_TOUCH, id_=folder, now=tx.now)
-    await tx.run_many(_SET_FILE, [_values(tx, folder, file) for file in files])
+    values = packed([file.digest for file in files])
+    values["numbers"] = _json([(file.path, file.size_bytes) for file in files])
+    await tx.run(_SET_FILES, folder=folder, now=tx.now, **values)
 
 
 async def put_draft_files(tx: Tx, folder: str, files: Iterable[TreeFile]) -> None:

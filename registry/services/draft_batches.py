@@ -181,14 +181,15 @@ async def _alone(store: Store, one: _Waiting) -> FilePut:
 
 
 async def _together(store: Store, batch: Sequence[_Waiting]) -> list[FilePut]:
-    """Store a batch with one look, one hop to write it and one transaction.
+    """Store a batch.
 
     Raises `_Alone`, or what a single file would be refused with as well.
     """
-    await store.index.look(partial(_admit, batch=batch))
-    staged = [await store.ingest.hold(one.content, expected=one.expected) for one in batch]
-    return await store.ingest.commit(
-        staged, partial(_record, batch=batch), stranger=batch[0].principal.stranger
+    return await store.ingest.store(
+        [(one.content, one.expected) for one in batch],
+        partial(_record, batch=batch),
+        admit=partial(_admit, batch=batch),
+        stranger=batch[0].principal.stranger,
     )
 
 

@@ -52,7 +52,7 @@ class RefRow(msgspec.Struct, frozen=True):
 
 # References.
 
-_add_ref = (
+_ADD_REF = Statement(
     insert(refs)
     .values(
         digest=bindparam("digest"),
@@ -67,9 +67,28 @@ _add_ref = (
         index_elements=["digest", "owner", "kind"],
         set_={"count": refs.c.count + bindparam("count")},
     )
+    .returning(refs.c.count)
 )
-_ADD_REF = Statement(_add_ref.returning(refs.c.count))
-_ADD_REFS = Statement(_add_ref)
+_ADD_REFS = Statement(
+    insert(refs)
+    .from_select(
+        ["digest", "owner", "kind", "count", "created_at", "realm", "level"],
+        select(
+            piece_of(DIGESTS),
+            bindparam("owner", type_=Text),
+            bindparam("kind", type_=Text),
+            literal("1"),
+            bindparam("now", type_=BigInteger),
+            bindparam("realm", type_=Text),
+            bindparam("level", type_=Text),
+        )
+        .select_from(MANY)
+        .where(literal("true")),  # or SQLite takes what follows for a join's condition
+    )
+    .on_conflict_do_update(
+        index_elements=["digest", "owner", "kind"], set_={"count": refs.c.count + 1}
+    )
+)
 _KEEP_REF = Statement(
     insert(refs)
     .values(
@@ -192,12 +211,18 @@ async def add_ref(
 
 
 async def add_refs(
-    tx: Tx, digests: Iterable[Digest], owner: str, kind: str, *, access: Access = OWN
+    tx: Tx, digests: Sequence[Digest], owner: str, kind: str, *, access: Access = OWN
 ) -> None:
     """`add_ref` of one claim for each digest, as often as it comes, with one statement."""
-    same = {"owner": owner, "kind": kind, "count": 1, "now": tx.now}
-    same |= {"realm": access.realm, "level": access.level}
-    await tx.run_many(_ADD_REFS, [{"digest": digest.raw, **same} for digest in digests])
+    await tx.run(
+        _ADD_REFS,
+        owner=owner,
+        kind=kind,
+        now=tx.now,
+        realm=access.realm,
+        level=access.level,
+        **packed(digests),
+    )
 
 
 async def keep_ref(tx: Tx, digest: Digest, owner: str, kind: str) -> bool:
