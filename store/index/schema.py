@@ -20,6 +20,8 @@ from sqlalchemy import (
     Text,
 )
 
+from store.index.partial import only
+
 metadata = MetaData()
 
 SCHEMA_NUMBER: Final = 3
@@ -86,8 +88,7 @@ Index(
     refs.c.digest,
     refs.c.level,
     refs.c.realm,
-    sqlite_where=refs.c.level.is_not(None),
-    postgresql_where=refs.c.level.is_not(None),
+    **only(refs.c.level.is_not(None)),
 )
 
 leases = Table(

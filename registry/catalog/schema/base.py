@@ -22,6 +22,8 @@ from sqlalchemy import (
     event,
 )
 
+from store.index.partial import only
+
 metadata = MetaData()
 
 SCHEMA_NUMBER: Final = 13
@@ -78,7 +80,7 @@ def live_index(name: str, *columns: Any, unique: bool = False, told: Any = None)
     deletion = columns[0].table.c.deleted_at
     lives = deletion.is_(None) if told is None else deletion.is_(None) & told.is_not(None)
     kept = columns if unique else (*columns, deletion)
-    return Index(name, *kept, unique=unique, sqlite_where=lives, postgresql_where=lives)
+    return Index(name, *kept, unique=unique, **only(lives))
 
 
 def after_making(table: Table, statement: str, *, dialect: str | None = None) -> None:

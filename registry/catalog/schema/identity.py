@@ -35,6 +35,7 @@ from registry.catalog.schema.base import (
     within,
 )
 from registry.domain.roles import ROLES
+from store.index.partial import only
 
 USER_KINDS: Final = ("user", "service")
 SUBJECT_KINDS: Final = ("user", "team", "everyone")
@@ -85,8 +86,7 @@ Index(
     users.c.issuer,
     users.c.subject,
     unique=True,
-    sqlite_where=users.c.issuer.is_not(None),
-    postgresql_where=users.c.issuer.is_not(None),
+    **only(users.c.issuer.is_not(None)),
 )
 Index("users_by_owner", users.c.owner)
 

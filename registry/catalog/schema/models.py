@@ -29,6 +29,7 @@ from registry.catalog.schema.base import (
     within,
 )
 from registry.domain.roles import LEVELS
+from store.index.partial import only
 
 DEFAULT_NAMESPACE_ID: Final = "nsp_00000000000000000000000000"
 """Where models of one segment live; it is there from the beginning."""
@@ -180,14 +181,12 @@ Index(
     "models_deleted",
     models.c.deleted_at,
     models.c.id,
-    sqlite_where=models.c.deleted_at.is_not(None),
-    postgresql_where=models.c.deleted_at.is_not(None),
+    **only(models.c.deleted_at.is_not(None)),
 )
 Index(
     "models_purged",
     models.c.purged_at,
-    sqlite_where=models.c.purged_at.is_not(None),
-    postgresql_where=models.c.purged_at.is_not(None),
+    **only(models.c.purged_at.is_not(None)),
 )
 
 redirects = Table(
@@ -248,8 +247,7 @@ _is_described = tags.c.description != literal_column("''")
 Index(
     "tags_described",
     tags.c.folded,
-    sqlite_where=_is_described,
-    postgresql_where=_is_described,
+    **only(_is_described),
 )
 
 model_tags = Table(

@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from registry.catalog.schema.base import changed, fact, made, metadata, one_of, within
+from store.index.partial import only
 
 RETENTION_SCOPES: Final = ("registry", "namespace", "model")
 RETENTION_ACTIONS: Final = ("keep", "retire", "purge")
@@ -71,8 +72,7 @@ Index(
     "retention_policies_of_registry",
     retention_policies.c.scope,
     unique=True,
-    sqlite_where=_of_registry,
-    postgresql_where=_of_registry,
+    **only(_of_registry),
 )
 
 retention_plans = Table(
@@ -160,8 +160,7 @@ Index(
     "retention_lines_waiting",
     retention_lines.c.plan,
     retention_lines.c.line,
-    sqlite_where=_waits,
-    postgresql_where=_waits,
+    **only(_waits),
 )
 
 retention_days = Table(

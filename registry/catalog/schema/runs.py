@@ -25,6 +25,7 @@ from registry.catalog.schema.base import (
     one_of,
     within,
 )
+from store.index.partial import only
 
 RUN_STATUSES: Final = ("running", "succeeded", "failed", "cancelled", "timeout")
 SPLITS: Final = ("train", "validation", "test", "production")
@@ -63,8 +64,7 @@ Index(
     "experiments_deleted",
     experiments.c.deleted_at,
     experiments.c.id,
-    sqlite_where=experiments.c.deleted_at.is_not(None),
-    postgresql_where=experiments.c.deleted_at.is_not(None),
+    **only(experiments.c.deleted_at.is_not(None)),
 )
 
 runs = Table(
@@ -140,8 +140,7 @@ Index(
     "runs_deleted",
     runs.c.deleted_at,
     runs.c.id,
-    sqlite_where=runs.c.deleted_at.is_not(None),
-    postgresql_where=runs.c.deleted_at.is_not(None),
+    **only(runs.c.deleted_at.is_not(None)),
 )
 
 run_details = Table(
@@ -191,8 +190,7 @@ Index(
     run_points.c.series,
     run_points.c.step,
     run_points.c.time,
-    sqlite_where=run_points.c.special.is_not(None),
-    postgresql_where=run_points.c.special.is_not(None),
+    **only(run_points.c.special.is_not(None)),
 )
 
 version_metrics = Table(

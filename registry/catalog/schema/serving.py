@@ -28,6 +28,7 @@ from registry.catalog.schema.base import (
     one_of,
     within,
 )
+from store.index.partial import only
 
 ENVIRONMENT_TYPES: Final = ("development", "staging", "production", "sandbox")
 DEPLOYMENT_STATUSES: Final = ("deploying", "healthy", "degraded", "failed", "terminated")
@@ -65,8 +66,7 @@ Index(
     "environments_deleted",
     environments.c.deleted_at,
     environments.c.id,
-    sqlite_where=environments.c.deleted_at.is_not(None),
-    postgresql_where=environments.c.deleted_at.is_not(None),
+    **only(environments.c.deleted_at.is_not(None)),
 )
 
 deployments = Table(
@@ -115,8 +115,7 @@ Index(
     deployments.c.environment,
     deployments.c.folded,
     unique=True,
-    sqlite_where=_runs,
-    postgresql_where=_runs,
+    **only(_runs),
 )
 # Every list is newest first, along the filter that leaves the fewest. What runs is listed without
 # passing by what is terminated, of which there may be many more: NULL is a value to search for.
@@ -215,6 +214,5 @@ Index(
     "deployment_events_of_versions",
     deployment_events.c.deployment,
     deployment_events.c.id,
-    sqlite_where=_brings_version,
-    postgresql_where=_brings_version,
+    **only(_brings_version),
 )

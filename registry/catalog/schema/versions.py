@@ -25,6 +25,7 @@ from registry.catalog.schema.base import (
     one_of,
     within,
 )
+from store.index.partial import only
 
 KINDS: Final = ("model", "dataset", "generic")
 STATUSES: Final = ("registered", "validated", "production", "archived", "deprecated")
@@ -119,8 +120,7 @@ Index(
     versions.c.model,
     versions.c.folded,
     unique=True,
-    sqlite_where=versions.c.folded.is_not(None),
-    postgresql_where=versions.c.folded.is_not(None),
+    **only(versions.c.folded.is_not(None)),
 )
 Index("versions_by_tree", versions.c.model, versions.c.tree, versions.c.number)
 # Versions whose bytes live elsewhere all have the empty tree; a repeat is found by the source.
@@ -129,8 +129,7 @@ Index(
     versions.c.model,
     versions.c.source,
     versions.c.number,
-    sqlite_where=versions.c.source.is_not(None),
-    postgresql_where=versions.c.source.is_not(None),
+    **only(versions.c.source.is_not(None)),
 )
 Index("versions_by_revision", versions.c.revision)
 live_index(
@@ -148,8 +147,7 @@ Index(
     versions.c.model,
     versions.c.standing,
     versions.c.number,
-    sqlite_where=_eligible,
-    postgresql_where=_eligible,
+    **only(_eligible),
 )
 # Lists over all models, newest first; each filter has an index in that order, a range its own. The
 # model is in them so that those of deleted models can be left out while counting.
@@ -189,8 +187,7 @@ Index(
     versions.c.model,
     versions.c.deleted_at,
     versions.c.retired_at,
-    sqlite_where=_is_retired,
-    postgresql_where=_is_retired,
+    **only(_is_retired),
 )
 live_index(
     "versions_by_score",
@@ -314,8 +311,7 @@ Index(
     lineage.c.child,
     lineage.c.relation,
     unique=True,
-    sqlite_where=lineage.c.parent.is_not(None),
-    postgresql_where=lineage.c.parent.is_not(None),
+    **only(lineage.c.parent.is_not(None)),
 )
 Index(
     "lineage_by_uri",
@@ -323,6 +319,5 @@ Index(
     lineage.c.child,
     lineage.c.relation,
     unique=True,
-    sqlite_where=lineage.c.parent_uri.is_not(None),
-    postgresql_where=lineage.c.parent_uri.is_not(None),
+    **only(lineage.c.parent_uri.is_not(None)),
 )

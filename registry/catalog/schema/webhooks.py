@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from registry.catalog.schema.base import changed, fact, made, metadata, one_of, within
+from store.index.partial import only
 
 DELIVERY_STATES: Final = ("waiting", "delivered", "failed")
 
@@ -92,12 +93,10 @@ Index(
     deliveries.c.webhook,
     deliveries.c.due_at,
     deliveries.c.entry,
-    sqlite_where=deliveries.c.due_at.is_not(None),
-    postgresql_where=deliveries.c.due_at.is_not(None),
+    **only(deliveries.c.due_at.is_not(None)),
 )
 Index(
     "deliveries_ended",
     deliveries.c.ended_at,
-    sqlite_where=deliveries.c.ended_at.is_not(None),
-    postgresql_where=deliveries.c.ended_at.is_not(None),
+    **only(deliveries.c.ended_at.is_not(None)),
 )
