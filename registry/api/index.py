@@ -65,8 +65,8 @@ async def get_index(request: web.Request) -> web.StreamResponse:
         headers={
             "Content-Security-Policy": POLICY,
             "Referrer-Policy": "no-referrer",
-            hdrs.CACHE_CONTROL: "no-cache",
-            hdrs.VARY: "Host",
+            hdrs.CACHE_CONTROL: "private, no-cache",
+            hdrs.VARY: "Host, Authorization, Cookie",
         },
     )
 

@@ -1,8 +1,8 @@
 """How often a principal may ask: so many requests a minute for each class of routes.
 
 The classes are ``read`` (methods that change nothing), ``write`` (all others) and ``login`` (routes
-that look at passwords, counted by address whoever asks). Who shows nothing, and everybody in open
-mode, is told apart by address.
+that look at passwords, counted by address whoever asks). Who shows nothing, or what does not
+hold, and everybody in open mode, is told apart by address.
 
 A limit is a bucket that holds a minute's requests and fills up evenly (the generic cell rate
 algorithm: one number for each principal and class). Each worker keeps its own buckets, so a server

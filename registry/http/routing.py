@@ -142,7 +142,17 @@ def check_rate(request: web.Request, rate: RateClass) -> None:
     """Count a request; raise `Throttled` for one too many."""
     principal = request[PRINCIPAL]
     by_address = rate == "login" or principal.kind in ("local", "anonymous")
-    who = request.app[ADDRESSES].client(request) if by_address else principal.id
+    _count(request, request.app[ADDRESSES].client(request) if by_address else principal.id, rate)
+
+
+def check_rate_of_unknown(request: web.Request) -> None:
+    """Count a request by what does not hold, as one of its address; raise `Throttled`."""
+    route = route_of(request.match_info.handler)
+    if route is not None and request.app[RATES].counts(rate_class(route)):
+        _count(request, request.app[ADDRESSES].client(request), rate_class(route))
+
+
+def _count(request: web.Request, who: str, rate: RateClass) -> None:
     standing = request[STANDING] = request.app[RATES].take(who, rate)
     if standing.retry_seconds:
         raise Throttled(standing.retry_seconds)

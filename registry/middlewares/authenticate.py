@@ -42,6 +42,7 @@ from registry.domain.principals import LOCAL, Principal
 from registry.errors import Denied, Unauthenticated
 from registry.http.conditional import InvalidDigestField, parse_digest_field
 from registry.http.cookies import CSRF, CSRF_HEADER, TICKET
+from registry.http.routing import check_rate_of_unknown
 from registry.keys import (
     ACCESSES,
     ADDRESSES,
@@ -77,7 +78,11 @@ def authenticate_middleware(*, is_open: bool) -> Middleware:
         elif is_open:
             principal = LOCAL
         else:
-            principal = await shown(request, offered)
+            try:
+                principal = await shown(request, offered)
+            except Unauthenticated:
+                check_rate_of_unknown(request)
+                raise
             if principal.session.startswith(TOKEN):
                 address = request.app[ADDRESSES].client(request)
                 request.app[ACCESSES].used(principal, address, request[REQUEST_ID])

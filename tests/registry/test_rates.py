@@ -117,6 +117,31 @@ async def test_nobody_is_told_apart_by_address_and_a_client_cannot_choose_its_ow
     assert found == [200, 200, 429]
 
 
+async def test_tokens_that_do_not_hold_are_counted_by_address() -> None:
+    """Nobody is asked for that lives there: who shows a good one from there goes on."""
+    config = Config(
+        auth=AuthConfig(mode="authenticated"),
+        rates=RatesConfig(reads_per_minute=2, writes_per_minute=1),
+    )
+    async with opened(None) as store, serving(store, config) as site:
+        anna = await make_person(store, "anna")
+
+        async def answers(authorization: str) -> list[tuple[int, str]]:
+            found = []
+            for _ in range(3):
+                answer = await site.ask("GET", MODELS, headers={"Authorization": authorization})
+                found.append((answer.status, answer.headers["RateLimit"][:10]))
+            return found
+
+        wrong = await answers("Bearer dgt_wrong")
+        nonsense = await answers("Nonsense")
+        good = await answers(f"Bearer {anna.token}")
+
+    assert wrong == [(401, '"read";r=1'), (401, '"read";r=0'), (429, '"read";r=0')]
+    assert nonsense == [(429, '"read";r=0')] * 3
+    assert good == [(200, '"read";r=1'), (200, '"read";r=0'), (429, '"read";r=0')]
+
+
 async def test_without_a_limit_nothing_is_said() -> None:
     async with opened(None) as store, serving(store) as site:
         answer = await site.ask("GET", MODELS)
