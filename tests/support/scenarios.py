@@ -231,13 +231,30 @@ async def _put_together(stage: Stage, owner: str = OWNER) -> None:
         for one in stored:
             await claims.keep_ref(tx, one.digest, owner, claims.PIN)
 
-    staged = [await stage.store.ingest.hold(content) for content in contents]
+    staged = await stage.store.ingest.hold_all([(content, None) for content in contents])
     await stage.store.ingest.commit(staged, record)
     for content in contents:
         stage.note(Kept(content))
 
 
 _two_are_many = mock.patch("store.ingest.TOGETHER", 2)
+
+
+@_two_are_many
+async def put_at_once(stage: Stage) -> None:
+    """As small files that come at once into a draft are stored: looked up before they are named."""
+    contents = (SMALL, OTHER)
+
+    async def record(tx: Tx, stored: Sequence[StoredBlob]) -> None:
+        for one in stored:
+            await claims.keep_ref(tx, one.digest, OWNER, claims.PIN)
+
+    async def admit(tx: Tx) -> None:
+        pass
+
+    await stage.store.ingest.store([(content, None) for content in contents], record, admit=admit)
+    for content in contents:
+        stage.note(Kept(content))
 
 
 @_two_are_many
@@ -530,6 +547,7 @@ SCENARIOS: list[Scenario] = [
     put_stored_again,
     put_same_at_once,
     put_large_at_once,
+    put_at_once,
     put_together,
     put_together_what_is_there,
     put_together_at_once,
