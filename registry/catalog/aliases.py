@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sqlalchemy import Select, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import literal_column as literal
 
 from registry.catalog.schema import alias_events, aliases
 from registry.domain.models import Alias, AliasEvent
-from registry.domain.names import fold
-from store.index.transactions import Row, Statement, Tx
+from registry.domain.names import RESERVED_ALIASES, fold
+from store.index.transactions import Row, Rows, Statement, Tx
 
 FIRST_PAGE: Final = 2**62
 """Above the id of every event."""
@@ -27,6 +28,12 @@ _COLUMNS = (
 _FIND = Statement(
     select(*_COLUMNS).where(
         aliases.c.model == bindparam("model"), aliases.c.folded == bindparam("folded")
+    )
+)
+_RESERVED = Statement(
+    select(aliases.c.folded, *_COLUMNS).where(
+        aliases.c.model == bindparam("model"),
+        aliases.c.folded.in_([literal(f"'{name}'") for name in sorted(RESERVED_ALIASES)]),
     )
 )
 _PAGE = Statement(
@@ -67,18 +74,16 @@ _DELETE = Statement(
         aliases.c.model == bindparam("model_"), aliases.c.folded == bindparam("folded_")
     )
 )
-_APPEND = Statement(
-    insert(alias_events).values(
-        model=bindparam("model"),
-        folded=bindparam("folded"),
-        name=bindparam("name"),
-        from_revision=bindparam("from_revision"),
-        to_revision=bindparam("to_revision"),
-        actor=bindparam("actor"),
-        reason=bindparam("reason"),
-        created_at=bindparam("now"),
-        restored=bindparam("restored"),
-    )
+_EVENT_ROWS = Rows(
+    alias_events.c.model,
+    alias_events.c.folded,
+    alias_events.c.name,
+    alias_events.c.from_revision,
+    alias_events.c.to_revision,
+    alias_events.c.actor,
+    alias_events.c.reason,
+    alias_events.c.created_at,
+    alias_events.c.restored,
 )
 _OF_ALIAS = (
     alias_events.c.model == bindparam("model"),
@@ -174,6 +179,11 @@ async def find_alias(tx: Tx, model_id: str, folded: str) -> Alias | None:
     return None if row is None else _alias(row)
 
 
+async def find_reserved_aliases(tx: Tx, model_id: str) -> dict[str, Alias]:
+    """Those of `latest` and `main` that there are, by name."""
+    return {row[0]: _alias(row[1:]) for row in await tx.all(_RESERVED, model=model_id)}
+
+
 async def aliases_after(tx: Tx, model_id: str, after: str, limit: int) -> list[Alias]:
     """A page of a model's aliases in order of folded name; start with ``""``."""
     return [_alias(row) for row in await tx.all(_PAGE, model=model_id, after=after, limit=limit)]
@@ -201,8 +211,11 @@ async def write_move(
     """
     key = fold(name)
     before = None if found is None else found.revision
-    last = await tx.one(_LAST_TIME, model=model_id, folded=key)
-    now = tx.now if last is None else max(tx.now, last[0])
+    if found is None:
+        last = await tx.one(_LAST_TIME, model=model_id, folded=key)
+        now = tx.now if last is None else max(tx.now, last[0])
+    else:
+        now = max(tx.now, found.moved_at)  # that of its last event, or later
     values = {"held": int(is_held), "now": now, "actor": actor}
     if to is None:
         await tx.run(_DELETE, model_=model_id, folded_=key)
@@ -212,18 +225,9 @@ async def write_move(
         await tx.run(_UPDATE, model_=model_id, folded_=key, revision=to, **values)
     if before == to:
         return
-    await tx.run(
-        _APPEND,
-        model=model_id,
-        folded=key,
-        name=name if found is None else found.name,
-        from_revision=before,
-        to_revision=to,
-        actor=actor,
-        reason=reason,
-        now=now,
-        restored=restored,
-    )
+    called = name if found is None else found.name
+    event = (model_id, key, called, before, to, actor, reason, now, restored)
+    await tx.append(_EVENT_ROWS, event)
 
 
 async def alias_events_before(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import Select, bindparam, delete, insert, select, union_all, update
+from sqlalchemy import literal_column as literal
 
 from registry.catalog.schema import models, revisions, version_details, versions
 from registry.catalog.tags import count_version_in_tags, forget_version_tags
 from registry.domain.facts import ROW_FIELDS
 from registry.domain.models import Source, Version, VersionDetails
-from registry.domain.versions import Candidate, Precedence, precedence
+from registry.domain.versions import Candidate, Precedence, Standing, precedence
 from store.digest import Digest
 from store.index.transactions import Row, Statement, Tx
 
@@ -70,13 +71,16 @@ _BY_TREE = Statement(
 )
 _ANYWHERE = Statement(select(*COLUMNS).where(versions.c.id == bindparam("id")))
 _UNLABELLED = (versions.c.label.is_(None), versions.c.deleted_at.is_(None))
+_ID_OF_MODEL = select(versions.c.id).where(versions.c.model == bindparam("model"))
 _REPEATED_TREE = Statement(
-    _OF_MODEL.where(versions.c.tree == bindparam("tree"), versions.c.source.is_(None), *_UNLABELLED)
+    _ID_OF_MODEL.where(
+        versions.c.tree == bindparam("tree"), versions.c.source.is_(None), *_UNLABELLED
+    )
     .order_by(versions.c.number.desc())
     .limit(1)
 )
 _REPEATED_SOURCE = Statement(
-    _OF_MODEL.where(
+    _ID_OF_MODEL.where(
         versions.c.source == bindparam("source"),
         versions.c.source_digest.is_not_distinct_from(bindparam("digest")),
         versions.c.source_size.is_not_distinct_from(bindparam("size")),
@@ -173,21 +177,24 @@ _SET_RETIRED = Statement(
 _DELETE_DETAILS = Statement(
     delete(version_details).where(version_details.c.version == bindparam("version_"))
 )
-_LIVE = (
-    select(versions.c.number, versions.c.precedence)
-    .where(
+
+
+def _candidate(standing: Standing) -> Select[Any]:
+    """The living version of a standing that can matter: by number, of releases by precedence."""
+    found = select(versions.c.standing, versions.c.number, versions.c.precedence).where(
         versions.c.model == bindparam("model"),
-        versions.c.standing == bindparam("standing"),
+        versions.c.standing == literal(f"'{standing}'"),
         versions.c.deleted_at.is_(None),
         versions.c.retired_at.is_(None),
     )
-    .limit(1)
-)
-_NEWEST = Statement(_LIVE.order_by(versions.c.number.desc()))
-_HIGHEST = Statement(
-    _LIVE.where(versions.c.precedence.is_not(None)).order_by(
-        versions.c.precedence.desc(), versions.c.number.desc()
-    )
+    if standing == "release":
+        found = found.where(versions.c.precedence.is_not(None))
+        found = found.order_by(versions.c.precedence.desc())
+    return select(found.order_by(versions.c.number.desc()).limit(literal("1")).subquery(standing))
+
+
+_CANDIDATES = Statement(
+    union_all(_candidate("plain"), _candidate("release"), _candidate("prerelease"))
 )
 
 
@@ -247,7 +254,7 @@ async def find_repeated_version(
             digest=None if source.digest is None else source.digest.raw,
             size=source.size_bytes,
         )
-    return None if row is None else version_of(row)
+    return None if row is None else await find_version_by_id(tx, model_id, row[0])
 
 
 async def find_version_by_revision(tx: Tx, revision: str) -> Version | None:
@@ -361,13 +368,5 @@ def _touched(tx: Tx, version: Version) -> Version:
 
 async def latest_candidates(tx: Tx, model_id: str) -> list[Candidate]:
     """The three versions that can matter to `choose_latest`, by one index entry each."""
-    found = []
-    for standing, statement in (
-        ("plain", _NEWEST),
-        ("release", _HIGHEST),
-        ("prerelease", _NEWEST),
-    ):
-        row = await tx.one(statement, model=model_id, standing=standing)
-        if row is not None:
-            found.append(Candidate(row[0], Precedence(standing, row[1])))  # type: ignore[arg-type]  # the loop's three words
-    return found
+    rows = await tx.all(_CANDIDATES, model=model_id)
+    return [Candidate(number, Precedence(standing, key)) for standing, number, key in rows]

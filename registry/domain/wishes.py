@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from registry.domain.guards import Failure
+from registry.domain.guards import Failure, Guard
 from registry.domain.models import Model, Version
 
 
@@ -12,6 +12,8 @@ class Together(msgspec.Struct):
     """Aliases that move to the same revision at once: what was asked for one is known for all."""
 
     names: tuple[str, ...]
+    guards: list[Guard] | None = None
+    """Those of their model, once they were looked up."""
     failed: dict[str, list[Failure]] = {}
     """By the ids of the guards that were asked."""
     overridden: set[str] = set()

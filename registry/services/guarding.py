@@ -64,11 +64,12 @@ class GuardsFailed(PolicyViolation):
 
 async def check_alias(tx: Tx, principal: Principal, wish: AliasWish) -> None:
     """Raise `GuardsFailed` unless every guard of this alias holds."""
-    found = await covering(tx, wish.model.id, wish.model.namespace_id)
-    asked = [guard for guard in found if guard.covers_alias(wish.name)]
+    together = wish.together or Together((wish.name,))
+    if together.guards is None:
+        together.guards = await covering(tx, wish.model.id, wish.model.namespace_id)
+    asked = [guard for guard in together.guards if guard.covers_alias(wish.name)]
     if not asked or (wish.is_automatic and wish.to is None):
         return
-    together = wish.together or Together((wish.name,))
     unasked = [guard for guard in asked if guard.id not in together.failed]
     if unasked:
         together.failed |= {guard.id: [] for guard in unasked}

@@ -14,11 +14,12 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from registry.catalog.aliases import find_alias, write_move
 from registry.catalog.audit import Entry, record
 from registry.catalog.statuses import write_status
-from registry.domain.models import Model, Version
+from registry.domain.models import Alias, Model, Version
 from registry.domain.names import fold
 from registry.domain.principals import Principal
 from registry.domain.statuses import allowed_after
@@ -49,14 +50,17 @@ async def move_alias(
     restored: int | None = None,
     is_automatic: bool = False,
     together: Together | None = None,
+    found: Alias | UnsetType | None = UNSET,
 ) -> bool:
     """Point an alias at a revision of its model, make it, or with None remove it.
 
+    `found` is the alias as it was read in this transaction, where it was.
     `restored` is the event whose target a rollback goes back to. `is_automatic` says that nobody
     asked for it, `together` which aliases move there at once. Says whether it moved; one that is
     only held, or let go, has not.
     """
-    found = await find_alias(tx, model.id, fold(name))
+    if found is UNSET:
+        found = await find_alias(tx, model.id, fold(name))
     before = None if found is None else found.revision
     if before == to and (found is None or found.is_held == is_held):
         return False

@@ -10,12 +10,13 @@ restores that version with its number, and nothing else may.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal, TypeAlias
 
 import msgspec
 
-from registry.catalog.aliases import find_alias
+from registry.catalog.aliases import find_reserved_aliases
 from registry.catalog.archive import want_warm
 from registry.catalog.audit import Entry, record
 from registry.catalog.claims import claim_tree, release_folder, release_pins
@@ -44,12 +45,12 @@ from registry.catalog.versions import (
 )
 from registry.domain.facts import NOTHING, Facts, with_facts
 from registry.domain.ids import VERSION, new_id, new_revision_id
-from registry.domain.models import Draft, Model, Source, Version, VersionDetails
+from registry.domain.models import Alias, Draft, Model, Source, Version, VersionDetails
 from registry.domain.names import RESERVED_ALIASES, fold
 from registry.domain.principals import Principal
 from registry.domain.statuses import Status
 from registry.domain.trees import TreeHasher
-from registry.domain.versions import choose_latest
+from registry.domain.versions import PLAIN, choose_latest, precedence
 from registry.domain.wishes import Together
 from registry.errors import Conflict, ContentMissing, NotFound
 from registry.services.guarding import GuardsFailed, check_return
@@ -250,12 +251,14 @@ async def make_version(
     if burnt is not None:
         await release_pins(tx, tree.raw, principal.id)
         return await _come_back(tx, principal, model, burnt, stated)
-    main = await find_alias(tx, model.id, "main")
-    parent = None if main is None else main.revision
+    found = await find_reserved_aliases(tx, model.id)
+    parent = found["main"].revision if "main" in found else None
     made = await write_version(
         tx, principal, model, label, tree, totals, ids, stated, parent=parent
     )
-    await let_aliases_follow(tx, model, principal, "published", published=made.version)
+    await let_aliases_follow(
+        tx, model, principal, "published", published=made.version, is_newest=True, found=found
+    )
     return made
 
 
@@ -392,22 +395,38 @@ async def _lives(tx: Tx, model: Model, revision: str) -> bool:
 
 
 async def let_aliases_follow(
-    tx: Tx, model: Model, principal: Principal, reason: str, *, published: Version | None = None
+    tx: Tx,
+    model: Model,
+    principal: Principal,
+    reason: str,
+    *,
+    published: Version | None = None,
+    is_newest: bool = False,
+    found: Mapping[str, Alias] | None = None,
 ) -> None:
     """Point `latest` and `main` at what `choose_latest` says.
 
     An alias that was moved by hand stays, unless the version just published is the choice itself
     or what the alias points at is no longer a live version. A version that a guard holds back is
     not followed: the alias stays, or goes with what it pointed at.
+
+    `is_newest` says that what was published has the highest number of all, `found` which of these
+    aliases there are, where that was read in this transaction.
     """
-    number = choose_latest(await latest_candidates(tx, model.id))
+    number: int | None
+    if published is not None and is_newest and precedence(published.label) == PLAIN:
+        number = published.number  # no other can be it
+    else:
+        number = choose_latest(await latest_candidates(tx, model.id))
     if published is not None and published.number == number:
         chosen: Version | None = published
     else:
         chosen = None if number is None else await find_version_by_number(tx, model.id, number)
     together = Together(ALIASES_THAT_FOLLOW)
+    if found is None:
+        found = await find_reserved_aliases(tx, model.id)
     for name in ALIASES_THAT_FOLLOW:
-        alias = await find_alias(tx, model.id, name)
+        alias = found.get(name)
         if alias is not None and alias.is_held and chosen is not published:
             continue
         if alias is None and chosen is None:
@@ -422,6 +441,7 @@ async def let_aliases_follow(
             is_held=False,
             is_automatic=True,
             together=together,
+            found=alias,
         )
         try:
             await move(None if chosen is None else chosen.revision)

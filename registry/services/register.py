@@ -71,6 +71,7 @@ from registry.services.publish import (
     UNSTATED,
     Completeness,
     Ids,
+    Publication,
     Stated,
     make_version,
     publish_in,
@@ -80,7 +81,7 @@ from registry.services.publish import (
 from registry.services.quota_watch import QuotaWatch, watch_quota
 from registry.services.quotas import within_quota
 from registry.services.resolve import require_model
-from registry.services.tags import Holder, TagWish, assign
+from registry.services.tags import Holder, TagWish, assign, assign_first
 from registry.services.versions import FullVersion, full_version
 from registry.services.writable import label_holder, make_model, model_to_write, refuse_reserved
 from store.digest import Digest
@@ -254,11 +255,10 @@ async def publish_labelled(
     async def unit(tx: Tx) -> Registered:
         found = await require_model(tx, principal, model)
         done = await publish_in(tx, principal, found, label, ids, complete, stated)
-        if done.is_new:
-            await _tag(tx, principal, found, done.version, tags)
-            await add_edges(tx, principal, found, done.version, edges)
-        full = await full_version(tx, found, done.version)
-        return Registered(model=found, version=full, is_new=done.is_new)
+        if not done.is_new:
+            full = await full_version(tx, found, done.version)
+            return Registered(model=found, version=full, is_new=False)
+        return await _say(tx, principal, done, tags, edges, ids)
 
     return await change(store, principal, unit)
 
@@ -366,17 +366,29 @@ async def _make_version(tx: Tx, principal: Principal, model: Model, on: Prepared
     publication = await make_version(
         tx, principal, model, wish.label, content.tree, totals, on.ids, wish.stated
     )
-    await _tag(tx, principal, model, publication.version, on.tags)
-    await add_edges(tx, principal, model, publication.version, on.lineage)
-    full = await full_version(tx, model, publication.version)
+    return await _say(tx, principal, publication, on.tags, on.lineage, on.ids)
+
+
+async def _say(
+    tx: Tx,
+    principal: Principal,
+    done: Publication,
+    tags: Iterable[TagWish],
+    lineage: Sequence[EdgeWish],
+    ids: Ids,
+) -> Registered:
+    """Say what comes with a version that was made, or came back, in this transaction."""
+    model, version = done.model, done.version
+    holder = Holder(model, version)
+    if version.id == ids.version:
+        tagged = await assign_first(tx, principal, holder, tags)
+        full = FullVersion(model, version, done.details, tagged)  # as it was just written
+    else:
+        for wish in tags:
+            await assign(tx, principal, holder, wish)
+        full = await full_version(tx, model, version)
+    await add_edges(tx, principal, model, version, lineage)
     return Registered(model=model, version=full, is_new=True)
-
-
-async def _tag(
-    tx: Tx, principal: Principal, model: Model, version: Version, tags: Iterable[TagWish]
-) -> None:
-    for wish in tags:
-        await assign(tx, principal, Holder(model, version), wish)
 
 
 async def _make_draft(tx: Tx, principal: Principal, model: Model, on: Prepared) -> Registered:

@@ -178,13 +178,36 @@ async def _carry_out(tx: Tx, principal: Principal, holder: Holder, step: Step) -
 
 async def assign(tx: Tx, principal: Principal, holder: Holder, wish: TagWish) -> Placed:
     """Put a tag on something; the caller says that it changed."""
-    key = fold(wish.key)
-    before = await _find(tx, holder, key)
+    before = await _find(tx, holder, fold(wish.key))
     tag = await _tag(tx, principal, wish)
     if before is not None and before.tag.id == tag.id:
         return Placed(Tagging(tag, before.created_at, before.created_by), False, False)
     if before is None and await _count(tx, holder) >= MOST_TAGS:
         raise LimitReached("tags", MOST_TAGS)
+    return await _place(tx, principal, holder, tag, before)
+
+
+async def assign_first(
+    tx: Tx, principal: Principal, holder: Holder, wishes: Iterable[TagWish]
+) -> list[Tagging]:
+    """Put tags on what was made in this transaction and has none; all that it has now, by key."""
+    placed: dict[str, Tagging] = {}
+    for wish in wishes:
+        key = fold(wish.key)
+        if key in placed:
+            done = await assign(tx, principal, holder, wish)
+        elif len(placed) >= MOST_TAGS:
+            raise LimitReached("tags", MOST_TAGS)
+        else:
+            tag = await _tag(tx, principal, wish)
+            done = await _place(tx, principal, holder, tag, None)
+        placed[key] = done.tagging
+    return [placed[key] for key in sorted(placed)]
+
+
+async def _place(
+    tx: Tx, principal: Principal, holder: Holder, tag: Tag, before: Tagging | None
+) -> Placed:
     if before is not None:
         await _untag(tx, holder, before.tag)
         await rows.sweep_tag(tx, before.tag.id)

@@ -66,7 +66,7 @@ class Rows:
         text = self._sqlite.get(count)
         if text is None:
             table = self._columns[0].table
-            rows = [
+            rows: list[dict[Any, Any]] = [
                 {column: bindparam(f"{column.name}_{row}") for column in self._columns}
                 for row in range(count)
             ]
