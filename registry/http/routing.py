@@ -16,6 +16,7 @@ from multidict import istr
 
 from registry.auth.policy import allows
 from registry.domain.permissions import PERMISSIONS, Permission
+from registry.domain.principals import Principal
 from registry.errors import (
     Denied,
     ExpectationFailed,
@@ -123,7 +124,7 @@ def guard(route: Route, *, is_counted: bool = False) -> Handler:
             check_rate(request, rate)
         is_nobody = principal.kind == "anonymous"
         if not allows(principal, word):
-            raise Unauthenticated if is_nobody else Denied(word, request.path)
+            raise Unauthenticated if is_nobody else _denied(principal, word, request.path)
         override = request.headers.get(OVERRIDE, "")
         request[PRINCIPAL] = msgspec.structs.replace(
             principal, request_id=request[REQUEST_ID], word=word, override=override[:MOST_REASON]
@@ -136,6 +137,15 @@ def guard(route: Route, *, is_counted: bool = False) -> Handler:
 
     setattr(guarded, _ROUTE, route)  # a function, because aiohttp warns about callable objects
     return guarded
+
+
+def _denied(principal: Principal, word: str, path: str) -> Denied:
+    limit = principal.rights.limit
+    if limit is None or word in limit:
+        return Denied(word, path)
+    return Denied(
+        word, path, sentence=f"this needs {word}, which the scopes of this token leave out"
+    )
 
 
 def check_rate(request: web.Request, rate: RateClass) -> None:

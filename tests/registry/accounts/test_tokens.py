@@ -102,6 +102,18 @@ async def test_scopes_leave_of_rights_what_they_name(people: People) -> None:
         assert answer.status == 400, scopes
 
 
+async def test_who_is_refused_by_a_tokens_scopes_is_told_so(people: People) -> None:
+    ada = await people.make("ada")
+    secret = (await made(people, ada, scopes=["model.read"]))["secret"]
+
+    by_scopes = await people.ask(secret, "POST", "models", {"name": "ada/bert"})
+    by_rights = await people.ask(ada, "GET", "users")
+
+    assert (by_scopes.status, by_scopes.code) == (403, "denied")
+    assert "model.create, which the scopes of this token leave out" in by_scopes.json["detail"]
+    assert by_rights.json["detail"] == "this needs admin on /api/v1/users"
+
+
 async def test_a_token_with_scopes_makes_none_that_is_wider(people: People) -> None:
     ada = await people.make("ada")
     secret = (await made(people, ada, scopes=["model.read"]))["secret"]
