@@ -179,6 +179,8 @@ def _json(value: Any) -> str | None:
 
 def _plain(value: Any) -> Any:
     """Structs as objects, with digests as everybody writes them."""
+    if value is None or isinstance(value, str | int | float):
+        return value
     if isinstance(value, Digest):
         return str(value)
     if isinstance(value, msgspec.Struct):

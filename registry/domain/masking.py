@@ -8,6 +8,7 @@ under an innocent name passes.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 MASK: Final = "(masked)"
@@ -47,12 +48,22 @@ def words_of(name: str) -> list[str]:
 
 def names_secret(name: str) -> bool:
     """Whether what stands under this name is taken for a secret."""
+    return _known(name) if len(name) <= _MOST_KNOWN else _tells_secret(name)
+
+
+def _tells_secret(name: str) -> bool:
     words = words_of(name)
     if not words:
         return False
     if words[-1] in _LAST or not _ANYWHERE.isdisjoint(words):
         return True
     return words[-1] in _LAST_OF_MANY and not _OF_ACCESS.isdisjoint(words[-2:-1])
+
+
+_MOST_KNOWN: Final = 40
+"""Characters of a name that is remembered: our own fields are shorter, and few."""
+
+_known: Final = lru_cache(1024)(_tells_secret)
 
 
 def masked(value: Any) -> Any:
