@@ -1,7 +1,9 @@
 """Take in many files of one request, with flat memory, before anything has a name.
 
-Each file is staged and hashed like any upload. Staged files are committed in batches that hold
-leases, renewed while the request lasts, so that neither open files nor transactions grow with it.
+A large file is staged and hashed like any upload; small ones stay in memory until there are many,
+which are hashed together. What is gathered is stored in batches that hold leases, renewed while the
+request lasts, so that neither memory, open files nor transactions grow with it. While one batch is
+recorded another is written, and the next one arrives.
 Whoever gathers names the blobs in one transaction at the end, which drops the leases. What fails
 leaves blobs without an owner, which nobody can see and collection takes once they are old enough.
 """
@@ -10,10 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
+
+import msgspec
 
 from registry.catalog.claims import renew_leases
 from registry.domain.trees import TreeFile
@@ -28,10 +33,30 @@ from store.ingest import Staged, StoredBlob
 from store.opening import Store
 
 LEASE_SECONDS: Final = 3600
-BATCH_FILES: Final = 128
+BATCHES_AT_ONCE: Final = 2
+"""How many are stored at once, while the next one is gathered."""
+BATCH_FILES: Final = 64
 BATCH_BYTES: Final = 256 << 20
+"""Of files that have a staging file each, which is open."""
 SMALL_BYTES: Final = 64 << 10
-"""Files up to this size stay in memory until they are committed together."""
+"""Files up to this size stay in memory until they are stored together."""
+SMALL_FILES: Final = 1024
+SMALL_BATCH_BYTES: Final = 8 << 20
+"""So many small ones, or bytes of them, are a batch."""
+FIRST_BATCH: Final = 8
+"""The first batch is this part of a whole one, each of the next ones twice the one before it."""
+
+
+class _Batch(msgspec.Struct):
+    """Files that are stored together."""
+
+    small: list[tuple[str, bytes, Digest | None]] = msgspec.field(default_factory=list)
+    """Path, content and expected digest of small files that are not hashed yet."""
+    staged: list[Staged] = msgspec.field(default_factory=list)
+    small_files: int = 0
+    small_bytes: int = 0
+    large_files: int = 0
+    large_bytes: int = 0
 
 
 class Gathering:
@@ -46,12 +71,14 @@ class Gathering:
         limit_bytes: int | None = None,
     ) -> None:
         self.holder = holder
+        self.taken_files = 0
+        self.taken_bytes = 0
         self._store = store
         self._stranger = stranger
         self._limit = limit_bytes
-        self._staged: list[Staged] = []
-        self._staged_bytes = 0
-        self._commit: asyncio.Task[None] | None = None
+        self._batch = _Batch()
+        self._part = FIRST_BATCH
+        self._storing: deque[asyncio.Task[None]] = deque()
         self._files: list[TreeFile] = []
 
     async def take(
@@ -76,38 +103,45 @@ class Gathering:
                 if held > SMALL_BYTES:
                     break
         if held <= SMALL_BYTES and (size_bytes is None or size_bytes <= SMALL_BYTES):
-            await self._hold(path, b"".join(start), size_bytes, expected)
+            if size_bytes is not None and held != size_bytes:
+                raise SizeMismatch(size_bytes, held)
+            await self.hold(path, b"".join(start), expected)
         else:
             source: Source = _chained(start, content) if start else content
             await self._stage(path, source, size_bytes, expected)
-        if len(self._staged) >= BATCH_FILES or self._staged_bytes >= BATCH_BYTES:
-            await self._flush()
 
-    @property
-    def files(self) -> Sequence[TreeFile]:
-        """Every file that is staged so far."""
+    async def hold(self, path: str, content: bytes, expected: Digest | None = None) -> None:
+        """Take one small file that is all here.
+
+        Raises `BodyTooLarge`, and what storing raises, of a file before it.
+        """
+        if self._limit is not None and len(content) > self._limit:
+            raise BodyTooLarge(self._limit)
+        self._take(len(content))
+        batch, part = self._batch, self._part
+        batch.small.append((path, content, expected))
+        batch.small_files += 1
+        batch.small_bytes += len(content)
+        if batch.small_files * part >= SMALL_FILES or batch.small_bytes * part >= SMALL_BATCH_BYTES:
+            await self._flush()
+            self._part = max(1, part // 2)
+
+    async def hashed(self) -> Sequence[TreeFile]:
+        """Every file that was taken, but for those of batches under way that are not hashed yet."""
+        await self._hash(self._batch)
         return self._files
 
     async def finish(self) -> list[TreeFile]:
         """Every file that was taken, in any order; all of them are stored now."""
         await self._flush()
-        await self._committed()
+        while self._storing:
+            await self._stored()
         return self._files
 
     async def abandon(self) -> None:
         """Wait for what runs, and remove what was staged."""
-        if self._commit is not None:
-            await asyncio.gather(self._commit, return_exceptions=True)
-        await self._store.ingest.discard(self._staged)
-
-    async def _hold(
-        self, path: str, content: bytes, size_bytes: int | None, expected: Digest | None
-    ) -> None:
-        if size_bytes is not None and len(content) != size_bytes:
-            raise SizeMismatch(size_bytes, len(content))
-        if self._limit is not None and len(content) > self._limit:
-            raise BodyTooLarge(self._limit)
-        self._add(path, await self._store.ingest.hold(content, expected=expected))
+        await asyncio.gather(*self._storing, return_exceptions=True)
+        await self._store.ingest.discard(self._batch.staged)
 
     async def _stage(
         self, path: str, content: Source, size_bytes: int | None, expected: Digest | None
@@ -120,33 +154,60 @@ class Gathering:
             if size_bytes is None and self._limit is not None:
                 raise BodyTooLarge(self._limit) from error
             raise
-        self._add(path, staged)
-
-    def _add(self, path: str, staged: Staged) -> None:
-        self._staged.append(staged)
-        self._staged_bytes += staged.size_bytes
+        self._take(staged.size_bytes)
+        batch = self._batch
+        batch.staged.append(staged)
+        batch.large_files += 1
+        batch.large_bytes += staged.size_bytes
         self._files.append(TreeFile(path, staged.digest, staged.size_bytes))
+        if batch.large_files >= BATCH_FILES or batch.large_bytes >= BATCH_BYTES:
+            await self._flush()
+
+    def _take(self, size_bytes: int) -> None:
+        self.taken_files += 1
+        self.taken_bytes += size_bytes
 
     async def _flush(self) -> None:
-        """Commit what is staged while the next batch arrives; one commit at a time."""
-        await self._committed()
-        if self._staged:
-            batch, self._staged, self._staged_bytes = self._staged, [], 0
-            self._commit = asyncio.create_task(self._commit_batch(batch))
+        """Store what is gathered while the next batch arrives."""
+        if len(self._storing) >= BATCHES_AT_ONCE:
+            await self._stored()
+        if self._batch.small or self._batch.staged:
+            batch, self._batch = self._batch, _Batch()
+            self._storing.append(asyncio.create_task(self._store_batch(batch)))
 
-    async def _committed(self) -> None:
-        if self._commit is not None:
-            commit, self._commit = self._commit, None
-            await commit
+    async def _stored(self) -> None:
+        """Wait for the oldest batch under way."""
+        oldest = self._storing[0]
+        await asyncio.shield(oldest)
+        self._storing.popleft()
 
-    async def _commit_batch(self, batch: list[Staged]) -> None:
-        async def record(tx: Tx, stored: object) -> None:
-            assert isinstance(stored, list | tuple)
-            blobs: list[StoredBlob] = list(stored)
+    async def _store_batch(self, batch: _Batch) -> None:
+        async def record(tx: Tx, stored: Sequence[StoredBlob]) -> None:
             expires_at = tx.now + LEASE_SECONDS * SECOND
-            await add_leases(tx, {one.digest for one in blobs}, self.holder, expires_at)
+            digests = sorted({one.digest for one in stored})
+            await add_leases(tx, digests, self.holder, expires_at)
 
-        await self._store.ingest.commit(batch, record, stranger=self._stranger)
+        ingest = self._store.ingest
+        try:
+            await self._hash(batch)
+        except BaseException:
+            ingest.remove_later(batch.staged)
+            raise
+        await ingest.commit(batch.staged, record, stranger=self._stranger)
+
+    async def _hash(self, batch: _Batch) -> None:
+        """Hash the small files of a batch that are not yet."""
+        small, batch.small = batch.small, []
+        if not small:
+            return
+        held = await self._store.ingest.hold_all(
+            [(content, digest) for _, content, digest in small]
+        )
+        batch.staged += held
+        self._files += (
+            TreeFile(path, one.digest, one.size_bytes)
+            for (path, _, _), one in zip(small, held, strict=True)
+        )
 
 
 @asynccontextmanager

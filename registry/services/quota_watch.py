@@ -35,6 +35,8 @@ class QuotaWatch:
         self._standing = standing
         self._new_bytes = 0
         self._asked = 0
+        self._files = 0
+        self._bytes = 0
         self._seen: set[Digest] = set()
 
     async def watched(
@@ -48,12 +50,16 @@ class QuotaWatch:
             self._require(received)
             yield piece
 
-    async def count(self, files: Sequence[TreeFile], *, is_last: bool = False) -> None:
-        """Count what of all files so far is new in the namespace, where that is many."""
+    def is_due(self, files: int, size_bytes: int) -> bool:
+        """Whether `count` is due: many of so many files and bytes so far were not asked for."""
+        due = files - self._files >= ASKED_AT_ONCE or size_bytes - self._bytes >= ASKED_BYTES
+        if due:
+            self._files, self._bytes = files, size_bytes
+        return due
+
+    async def count(self, files: Sequence[TreeFile]) -> None:
+        """Count what of all files so far is new in the namespace."""
         fresh = files[self._asked :]
-        many = len(fresh) >= ASKED_AT_ONCE or sum(one.size_bytes for one in fresh) >= ASKED_BYTES
-        if not (many or is_last):
-            return
         self._asked = len(files)
         sizes = {file.digest: file.size_bytes for file in fresh if file.digest not in self._seen}
         self._seen.update(sizes)
@@ -96,7 +102,7 @@ async def admit_blobs(
     watch = await index.look(unit)
     if watch is not None:
         files = [TreeFile("", digest, size) for digest, size in sizes.items()]
-        await watch.count(files, is_last=True)
+        await watch.count(files)
 
 
 async def _new_bytes(tx: Tx, *, namespace_id: str, sizes: Mapping[Digest, int]) -> int:

@@ -198,8 +198,8 @@ async def register_arriving(
                 raise too_many(most_files)
             content = file.content if watch is None else watch.watched(file.content, None)
             await taking.take(file.path, content, expected=file.expected)
-            if watch is not None:
-                await watch.count(taking.files)
+            if watch is not None and watch.is_due(taking.taken_files, taking.taken_bytes):
+                await watch.count(await taking.hashed())
         found = await taking.finish()
         for one in sorted(found, key=lambda file: file.path):
             fingerprint(one.path.encode(), one.digest.raw)

@@ -101,12 +101,15 @@ async def _gather(taking: Gathering, reader: TarReader, watch: QuotaWatch | None
             if entry.path in reader.directories:
                 raise _is_both(entry.path)
             seen.add(entry.path)
-            content, size = entry.content, entry.size_bytes
             if watch is not None:
-                content = watch.watched(content, size)
-            await taking.take(entry.path, content, size_bytes=size)
-            if watch is not None:
-                await watch.count(taking.files)
+                content = watch.watched(entry.content, entry.size_bytes)
+                await taking.take(entry.path, content, size_bytes=entry.size_bytes)
+            elif entry.whole is not None:
+                await taking.hold(entry.path, entry.whole)
+            else:
+                await taking.take(entry.path, entry.content, size_bytes=entry.size_bytes)
+            if watch is not None and watch.is_due(taking.taken_files, taking.taken_bytes):
+                await watch.count(await taking.hashed())
     return await taking.finish()
 
 

@@ -29,12 +29,32 @@ class TarLimits(msgspec.Struct, frozen=True, kw_only=True):
     blob_bytes: int | None = None
 
 
+WHOLE_BYTES: Final = 64 << 10
+"""A file up to this size that has arrived already is handed out in one piece."""
+
+_NOTHING: Final = tars.Extension()
+
+
 class Entry(msgspec.Struct, frozen=True):
     """A regular file of an archive: where it goes, and its bytes, to be read before the next."""
 
     path: str
     size_bytes: int
-    content: AsyncGenerator[bytes, None]
+    whole: bytes | None = None
+    """All its bytes, where they are here."""
+    stream: AsyncGenerator[bytes, None] | None = None
+
+    @property
+    def content(self) -> AsyncGenerator[bytes, None]:
+        """Its bytes as they come."""
+        if self.whole is not None:
+            return _given(self.whole)
+        assert self.stream is not None, "an entry has its bytes in one way"
+        return self.stream
+
+
+async def _given(content: bytes) -> AsyncGenerator[bytes, None]:
+    yield content
 
 
 class _Bytes:
@@ -56,6 +76,19 @@ class _Bytes:
         start = self._position
         self._position = min(len(self._piece), start + most)
         return self._piece[start : self._position]
+
+    def at_hand(self, start: int, size: int) -> bytes:
+        """So many bytes from a distance on, not taken yet; fewer if they have not come."""
+        begin = self._position + start
+        return self._piece[begin : begin + size]
+
+    def has(self, size: int) -> bool:
+        """Whether so many bytes are at hand."""
+        return len(self._piece) - self._position >= size
+
+    def skip(self, size: int) -> None:
+        """Take bytes that are at hand."""
+        self._position += size
 
     async def exactly(self, size: int) -> bytes:
         """So many bytes; fewer only at the end."""
@@ -84,6 +117,10 @@ class TarReader:
     async def entries(self) -> AsyncGenerator[Entry, None]:
         """Every regular file in order; each one's content *must* be read before the next."""
         while True:
+            ready = self._ready()
+            if ready is not None:
+                yield ready
+                continue
             header, name = await self._next()
             if header is None:
                 await self._finish()
@@ -91,16 +128,40 @@ class TarReader:
             if header.kind == tars.DIRECTORY:
                 self._add_directory(header, name)
                 continue
-            path = parse_path(tars.path_of(name), field="archive")
-            limit = self._limits.blob_bytes
-            if limit is not None and header.size_bytes > limit:
-                raise tars.refused(
-                    tars.shown(name), f"is larger than {limit} bytes", code="tar_file_too_large"
-                )
+            path = self._path_of(header, name)
             self._left = header.size_bytes
-            yield Entry(path, header.size_bytes, self._content(path))
+            yield Entry(path, header.size_bytes, stream=self._content(path))
             assert self._left == 0, "the caller reads each file to its end"
             await self._skip_padding(header.size_bytes)
+
+    def _ready(self) -> Entry | None:
+        """The next entry, if it is a small file that is all here and has no header of its own."""
+        if not self._entries or not self._bytes.has(tars.BLOCK):
+            return None
+        block = self._bytes.at_hand(0, tars.BLOCK)
+        if not block[0]:
+            return None
+        header = tars.parse_header(block)
+        size = header.size_bytes
+        if header.kind != tars.FILE or size > WHOLE_BYTES:
+            return None
+        taken = tars.BLOCK + tars.padded(size)
+        if not self._bytes.has(taken):
+            return None
+        self._count()
+        path = self._path_of(*self._extended(header, _NOTHING, None))
+        content = self._bytes.at_hand(tars.BLOCK, size)
+        self._bytes.skip(taken)
+        return Entry(path, size, content)
+
+    def _path_of(self, header: tars.Header, name: bytes) -> str:
+        path = parse_path(tars.path_of(name), field="archive")
+        limit = self._limits.blob_bytes
+        if limit is not None and header.size_bytes > limit:
+            raise tars.refused(
+                tars.shown(name), f"is larger than {limit} bytes", code="tar_file_too_large"
+            )
+        return path
 
     async def _next(self) -> tuple[tars.Header | None, bytes]:
         """The next file or directory with its full name; None at the end of the archive."""

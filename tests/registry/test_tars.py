@@ -208,6 +208,75 @@ async def test_archives_of_many_small_files_are_taken_in_batches(registry: Regis
     assert files_in((await registry.get("/models/bert/v1.tar")).body) == files
 
 
+async def entries_of(
+    archive: bytes, piece_bytes: int, limits: TarLimits | None = None
+) -> list[tuple[str, bytes]]:
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(archive), piece_bytes):
+            yield archive[start : start + piece_bytes]
+
+    found = TarReader(pieces(), limits or TarLimits()).entries()
+    return [(entry.path, b"".join([p async for p in entry.content])) async for entry in found]
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 511, 512, 1000, 1537, 4096, 1 << 20])
+async def test_entries_are_the_same_however_the_archive_arrives(piece_bytes: int) -> None:
+    """Those that are all there are read in another way than those that are cut in two."""
+    files = {"a": b"", "b/c": b"1", "d": bytes(512), "e": bytes(range(256)) * 7, ".f": b"22"}
+    archive = pax({"mtime": "1.5"}) + tar_of(files)
+
+    assert await entries_of(archive, piece_bytes) == list(files.items())
+
+
+async def test_a_small_file_that_is_not_taken_is_refused_when_it_is_all_there() -> None:
+    for members, code in (
+        ([(tarfile.TarInfo("a"), b"1"), (tarfile.TarInfo("../b"), b"1")], "path_invalid"),
+        ([(tarfile.TarInfo("a"), b"1"), (tarfile.TarInfo("c/.git"), b"1")], "path_invalid"),
+    ):
+        with pytest.raises(Invalid) as refused:
+            await entries_of(tar_of_members(members), 1 << 20)
+        assert refused.value.code == code
+
+
+async def test_limits_hold_for_files_that_are_all_there() -> None:
+    archive = tar_of({"a": b"1", "bcd": b"22", "e": b"333"})
+    for limits, code in (
+        (TarLimits(entries=2), "tar_too_many_entries"),
+        (TarLimits(path_bytes=2), "path_invalid"),
+        (TarLimits(blob_bytes=2), "tar_file_too_large"),
+    ):
+        with pytest.raises(Invalid) as refused:
+            await entries_of(archive, 1 << 20, limits)
+        assert refused.value.code == code
+
+
+def test_a_checksum_is_the_sum_of_all_bytes() -> None:
+    for number in range(256):
+        header = bytearray(tars.header_of("a", 1))
+        header[0:100] = bytes([number or 1]) * 100
+        header[157:257] = bytes([number]) * 100
+        header[265:500] = bytes([255]) * 235
+        header[148:156] = b" " * 8
+        header[257:263] = b"nothis"
+        header[148:156] = b"%06o\0 " % sum(header)
+        assert tars.parse_header(bytes(header)).size_bytes == 1
+        header[300] -= 1
+        with pytest.raises(Invalid):
+            tars.parse_header(bytes(header))
+
+
+async def test_batches_that_are_stored_at_once_are_all_stored(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.services.gathering.SMALL_FILES", 16)
+    files = {f"{i % 7}/{i}": b"%d" % (i % 30) for i in range(150)} | {"large": bytes(70_000)}
+
+    put = await registry.put("/models/bert/v1.tar", tar_of(files))
+
+    assert put.json["version"]["tree"] == tree_of(files)
+    assert files_in((await registry.get("/models/bert/v1.tar")).body) == files
+
+
 # Ranges.
 
 
