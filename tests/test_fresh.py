@@ -10,6 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.conjecture.choice import choice_permitted
+from hypothesis.internal.conjecture.providers import GLOBAL_CONSTANTS
+from hypothesis.internal.intervalsets import IntervalSet
 
 from registry.api.routes import ROUTES, UNMATCHED
 from registry.app import create_app
@@ -30,6 +34,7 @@ from store.index.upgrade import (
 )
 from store.opening import Store, StoreSettings, initialize, open_store, read_facts
 from tests.support import fresh
+from tests.support.generating import is_permitted
 from tests.support.routes import add_routes
 
 every_chain = pytest.mark.parametrize("chains", [(STORE,), CHAINS], ids=["store", "registry"])
@@ -151,3 +156,46 @@ def test_a_route_of_a_test_is_no_other_applications(store: Store) -> None:
 
     assert len(own.router.routes()) == before + 1
     assert len(other.router.routes()) == before
+
+
+ALPHABETS: tuple[tuple[tuple[int, int], ...], ...] = (
+    (),
+    ((0, 0xD7FF), (0xE000, 0x10FFFF)),
+    ((ord("-"), ord("-")), (ord("0"), ord("9")), (ord("["), ord("^")), (ord("a"), ord("z"))),
+    ((0x80, 0x10FFFF),),
+)
+
+
+@pytest.mark.parametrize("alphabet", ALPHABETS, ids=["none", "all", "some", "far"])
+@pytest.mark.parametrize("sizes", [(0, 10**10), (1, 3)])
+def test_constants_are_permitted_where_hypothesis_permits_them(
+    alphabet: tuple[tuple[int, int], ...], sizes: tuple[int, int]
+) -> None:
+    constraints: Any = {
+        "intervals": IntervalSet(alphabet),
+        "min_size": sizes[0],
+        "max_size": sizes[1],
+    }
+    texts = [
+        "",
+        "a",
+        "-",
+        "]",
+        "\\",
+        "a\n",
+        "\n",
+        "A",
+        "abcd",
+        "é",
+        "\ud800",
+        "\U0001f600",
+        "a-0[",
+        "^",
+    ]
+
+    for text in [*texts, *GLOBAL_CONSTANTS.set_for_type("string")]:
+        assert is_permitted(text, constraints) == choice_permitted(text, constraints), text
+
+
+def test_constants_are_looked_at_fast() -> None:
+    assert providers.choice_permitted is is_permitted

@@ -10,7 +10,10 @@ import pytest
 from store.clock import SECOND
 from store.index.upgrade import STORE
 from store.opening import Store, StoreSettings, open_store
+from tests.support.folders import tmp_path
 from tests.support.fresh import initialize_like_new
+
+__all__ = ["tmp_path"]
 
 
 class ManualClock:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -38,6 +38,7 @@ from tests.support import scenarios
 from tests.support.recording import Event, Model, Recording, State, crash_states, found_in
 from tests.support.scenarios import SCENARIOS, SMALL, Expected, Opened, Scenario, Stage, pieces
 from tests.support.soundness import AFTER_CRASH, assert_store_is_sound
+from tests.support.unthreaded import run_unthreaded, unthreaded
 
 every_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.__name__)
 
@@ -95,9 +96,10 @@ class Ground:
         self._seen.add(hash(state))
         root = self._fresh("crash")
         expected = self.look(state, root)
-        initialize(root, disk=Disk(relaxed=True))
+        with unthreaded():
+            initialize(root, disk=Disk(relaxed=True))
         with another_boot() if is_new_boot else nullcontext():
-            asyncio.run(_check_open(root, expected))
+            run_unthreaded(_check_open(root, expected))
         assert_store_is_sound(root)
         shutil.rmtree(root)
         self.checked += 1
@@ -127,7 +129,7 @@ class Ground:
             finally:
                 await store.close()
 
-        asyncio.run(run())
+        run_unthreaded(run())
         shutil.rmtree(root)
         return disk.events
 
@@ -192,18 +194,27 @@ async def assert_continues(store: Store, opened: Opened) -> None:
 @contextmanager
 def another_boot() -> Iterator[None]:
     """After losing power the machine has booted again."""
-    patches = [
-        mock.patch.object(module, "boot_id", return_value="another")
-        for name, module in list(sys.modules.items())
-        if name.startswith("store.") and getattr(module, "boot_id", None) is boot_id
-    ]
-    for patch in patches:
-        patch.start()
+    modules = _with_boot_id(len(sys.modules))
+    for module in modules:
+        module.boot_id = _another
     try:
         yield
     finally:
-        for patch in patches:
-            patch.stop()
+        for module in modules:
+            module.boot_id = boot_id
+
+
+@cache
+def _with_boot_id(loaded: int) -> list[Any]:
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        if name.startswith("store.") and getattr(module, "boot_id", None) is boot_id
+    ]
+
+
+def _another() -> str:
+    return "another"
 
 
 @contextmanager

@@ -56,6 +56,7 @@ from tests.support.clock import ManualClock
 from tests.support.scenarios import may_go
 from tests.support.soundness import NOTHING, Picture, assert_memory_is_sound, assert_store_is_sound
 from tests.support.storing import body, broken, damage, lose, pinned, spoil_archived
+from tests.support.unthreaded import unthreaded
 
 T = TypeVar("T")
 LONG = os.environ.get("DIGESTRY_TESTS_LONG") == "1"
@@ -697,16 +698,17 @@ class MemoryMachine(StoreMachine):
 @pytest.mark.parametrize("machine", [LocalMachine, MemoryMachine], ids=["local", "memory"])
 @pytest.mark.timeout(0 if LONG else 120)
 def test_the_store_agrees_with_a_dictionary(machine: type[StoreMachine]) -> None:
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=2000 if LONG else 100,
-            stateful_step_count=60 if LONG else 40,
-            deadline=None,
-            derandomize=not LONG,
-            # Making a failure small takes minutes; long runs take them.
-            phases=list(Phase) if LONG else [Phase.generate],
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    with unthreaded():  # every step is waited for before the next
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=2000 if LONG else 100,
+                stateful_step_count=60 if LONG else 40,
+                deadline=None,
+                derandomize=not LONG,
+                # Making a failure small takes minutes; long runs take them.
+                phases=list(Phase) if LONG else [Phase.generate],
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )

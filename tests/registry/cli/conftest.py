@@ -1,4 +1,4 @@
-"""Commands that run in the tests' own process leave its log as it was."""
+"""Commands work on a disk; those that run in the tests' own process leave its log as it was."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import pytest
 import structlog
 
 from registry.cli import logs
+from tests.support.folders import tmp_path
+
+__all__ = ["tmp_path"]
 
 
 @pytest.fixture(autouse=True)
