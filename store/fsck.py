@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Final, TypeAlias
@@ -135,16 +135,17 @@ class Fsck:
             ("archive", self._check_archive(repair)),
         ):
             seen = told = 0
-            async for looked in checks:
-                if isinstance(looked, int):
-                    seen += looked
-                else:
-                    found = [looked] if isinstance(looked, Finding) else looked
-                    seen += len(found)
-                    findings += found
-                if report is not None and seen >= told + REPORT_EVERY:
-                    told = seen
-                    report(name, seen)
+            async with aclosing(checks):
+                async for looked in checks:
+                    if isinstance(looked, int):
+                        seen += looked
+                    else:
+                        found = [looked] if isinstance(looked, Finding) else looked
+                        seen += len(found)
+                        findings += found
+                    if report is not None and seen >= told + REPORT_EVERY:
+                        told = seen
+                        report(name, seen)
             if report is not None:
                 report(name, seen)
             counts.append(seen)
@@ -154,7 +155,7 @@ class Fsck:
         rows_seen = entries - files.seen
         return FsckReport(rows_seen, files.seen, uploads, quarantined, findings, archived)
 
-    async def _check_blobs(self, files: _Files, repair: bool) -> AsyncIterator[Looked]:
+    async def _check_blobs(self, files: _Files, repair: bool) -> AsyncGenerator[Looked, None]:
         """Go through files and rows together, both in order of digest.
 
         Where the two agree nothing more is asked; where they do not, it may be that one was read
@@ -164,8 +165,9 @@ class Fsck:
         judging: deque[asyncio.Task[list[Finding]]] = deque()
         async with working_on(self._blobs, self._threads) as hands:
             try:
-                async for looked in self._go_through(files, repair, hands, judging):
-                    yield looked
+                async with aclosing(self._go_through(files, repair, hands, judging)) as all_looked:
+                    async for looked in all_looked:
+                        yield looked
                 while judging:
                     yield await judging.popleft()
             finally:
@@ -179,7 +181,7 @@ class Fsck:
         repair: bool,
         hands: Hands | None,
         judging: deque[asyncio.Task[list[Finding]]],
-    ) -> AsyncIterator[Looked]:
+    ) -> AsyncGenerator[Looked, None]:
         orphans: list[BlobInfo] = []
         after, has_more = b"", True
         async with aclosing(pages_of(self._blobs, hands, FILES_AT_ONCE)) as pages:
@@ -200,7 +202,7 @@ class Fsck:
 
     async def _compare(
         self, after: bytes, last: bytes, page: Page, orphans: list[BlobInfo], repair: bool
-    ) -> AsyncIterator[Looked]:
+    ) -> AsyncGenerator[Looked, None]:
         """The files of a page, and the rows of all digests behind `after` up to `last`.
 
         The index says as one text which files it expects, which is the page's if all is well.
@@ -227,7 +229,7 @@ class Fsck:
         page: Sequence[BlobInfo],
         orphans: list[BlobInfo],
         repair: bool,
-    ) -> AsyncIterator[Looked]:
+    ) -> AsyncGenerator[Looked, None]:
         infos = {info.digest.raw: info for info in page}
         sizes = {(raw, info.size_bytes) for raw, info in infos.items()}
         others: dict[bytes, BlobRow] = {}
@@ -285,7 +287,7 @@ class Fsck:
             return None
         return Finding(str(row.digest), "leftover: the archive has it", _action(repair, "removed"))
 
-    async def _check_uploads(self, repair: bool) -> AsyncIterator[Looked]:
+    async def _check_uploads(self, repair: bool) -> AsyncGenerator[Looked, None]:
         staged = set()
         async for info in self._blobs.list_staged():
             staged.add(info.session)
@@ -310,7 +312,7 @@ class Fsck:
                     yield Finding(upload.id, "lost upload", _action(repair, "forgotten"))
             after = page[-1].id
 
-    async def _check_quarantine(self, repair: bool) -> AsyncIterator[Looked]:
+    async def _check_quarantine(self, repair: bool) -> AsyncGenerator[Looked, None]:
         files = set()
         async for info in self._blobs.list_aside():
             files.add((info.digest, info.generation))
@@ -342,7 +344,7 @@ class Fsck:
                     )
             after = page[-1].digest.raw
 
-    async def _check_archive(self, repair: bool) -> AsyncIterator[Looked]:
+    async def _check_archive(self, repair: bool) -> AsyncGenerator[Looked, None]:
         if repair:
             await self._archive.recognise()
         problem = (await self._archive.status()).problem

@@ -16,6 +16,7 @@ from store.blobs import StagedInfo, StagedWriter
 from store.digest import Digest
 from store.errors import Unavailable
 from store.fsck import Fsck, FsckReport
+from store.hands import _Process
 from store.index import claims, state
 from store.index.blobs import BlobRow
 from store.layout import blob_key
@@ -175,6 +176,39 @@ async def test_an_orphan_is_judged_by_what_the_medium_has(
     try:
         assert problems(await store.fsck.run(repair=True)) == [("orphan", "set aside")]
         assert await row_of(store, Digest.of(content)) is None
+    finally:
+        await store.close()
+
+
+async def test_a_check_that_is_stopped_leaves_no_process(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that list and hash, of which there are some where there are many files."""
+    await asyncio.to_thread(initialize, tmp_path)
+    store = await open_store(StoreSettings(root=tmp_path, reserve_share=0.0), clock=clock)
+    monkeypatch.setattr("store.hands.WORTH_FILES", 1)
+    monkeypatch.setattr("store.hands.TRIED", 1)
+    monkeypatch.setattr("store.fsck.FILES_AT_ONCE", 1)
+    monkeypatch.setattr("store.fsck.REPORT_EVERY", 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    started = []
+    begin = _Process.__init__
+
+    def noted(self: _Process, folder: str) -> None:
+        begin(self, folder)
+        started.append(self._process)
+
+    def report(name: str, seen: int) -> None:
+        if started:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(_Process, "__init__", noted)
+    try:
+        for number in range(12):
+            await put(store, b"%d" % number)
+        with pytest.raises(asyncio.CancelledError):
+            await store.fsck.run(repair=False, report=report)
+        assert [process.returncode is not None for process in started] == [True, True]
     finally:
         await store.close()
 
