@@ -53,7 +53,8 @@ def list_all(desk: Desk, path: str, shown: Shown, *, as_json: bool) -> int:
     if as_json:
         say_json({"items": items})
     elif items:
-        rows = [[_cell(item.get(field), field) for field in shown.fields] for item in items]
+        named = with_owners(desk, items)
+        rows = [[_cell(item.get(field), field) for field in shown.fields] for item in named]
         show_table(shown.heads, rows)
     else:
         say("nothing")
@@ -62,23 +63,43 @@ def list_all(desk: Desk, path: str, shown: Shown, *, as_json: bool) -> int:
 
 def show(desk: Desk, path: str, *, as_json: bool) -> int:
     """One thing with all that is said of it."""
-    return tell(desk.ask("GET", path), as_json=as_json)
+    return tell(desk, desk.ask("GET", path), as_json=as_json)
 
 
-def tell(found: Row, *, as_json: bool) -> int:
+def tell(desk: Desk, found: Row, *, as_json: bool) -> int:
     """What the server answered about one thing: a line for each fact that says something."""
     if as_json:
         say_json(found)
         return CLEAN
-    for name, value in found.items():
+    [named] = with_owners(desk, [found])
+    for name, value in named.items():
         if _says_something(value) or name == "active":
             print(f"{name}: {printable(_cell(value, name, is_short=False))}")
     return CLEAN
 
 
+def with_owners(desk: Desk, items: Sequence[Row]) -> list[Row]:
+    """The same with the names of owners, as far as whoever asks may know them; else with ids."""
+    kinds = {one["owner"]["kind"] for one in items if isinstance(one.get("owner"), dict)}
+    names = dict[str, str]()
+    if "team" in kinds:
+        names |= {team["id"]: team["name"] for team in all_of(desk, "teams")}
+    if "user" in kinds:
+        me = desk.ask("GET", "me")
+        names[me["id"]] = me["username"]
+        if "admin" in me["rights"]["everywhere"]:
+            names |= {user["id"]: user["username"] for user in all_of(desk, "users")}
+    return [
+        {**one, "owner": f"{whose['kind']} {names.get(whose['id'], whose['id'])}"}
+        if isinstance(whose := one.get("owner"), dict)
+        else one
+        for one in items
+    ]
+
+
 def make(desk: Desk, path: str, wish: Row, *, as_json: bool) -> int:
     """Make something of what was said; what was not said is the server's to choose."""
-    return tell(desk.ask("POST", path, given(wish)), as_json=as_json)
+    return tell(desk, desk.ask("POST", path, given(wish)), as_json=as_json)
 
 
 def change(desk: Desk, path: str, patch: Row, *, as_json: bool) -> int:
@@ -86,7 +107,7 @@ def change(desk: Desk, path: str, patch: Row, *, as_json: bool) -> int:
     said = given(patch)
     if not said:
         raise CommandError("say what shall be different; see --help")
-    return tell(desk.ask("PATCH", path, said), as_json=as_json)
+    return tell(desk, desk.ask("PATCH", path, said), as_json=as_json)
 
 
 def delete(desk: Desk, path: str, what: str) -> int:
@@ -172,7 +193,7 @@ def show_team(desk: Desk, name: str, *, as_json: bool) -> int:
     if as_json:
         say_json({**found, "members": members})
         return CLEAN
-    tell(found, as_json=False)
+    tell(desk, found, as_json=False)
     if members:
         show_table(
             MEMBERS.heads,
@@ -268,8 +289,6 @@ def _cell(value: Any, field: str, *, is_short: bool = True) -> str:
         return str(value)[:10]
     if field in ("quota_bytes", "bytes"):
         return size(value)
-    if field == "owner" and isinstance(value, dict):
-        return f"{value['kind']} {value['id']}"
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return " ".join(value)
     if isinstance(value, dict | list):

@@ -277,12 +277,13 @@ async def test_namespaces_from_the_shell(admin: Shell) -> None:
     changed = await admin.json("namespace", "change", "nlp", "--description", "language")
     assert changed["description"] == "language"
     assert "visibility: internal" in await admin.run("namespace", "show", "nlp")
-    assert "nlp\tinternal\tuser usr_" in await admin.run("namespace", "list")
+    assert "nlp\tinternal\tuser root" in await admin.run("namespace", "list")
     used = (await admin.run("namespace", "usage", "nlp")).splitlines()
     assert {"bytes: 0 B", "versions: 0"} <= set(used)
     await admin.run("team", "make", "vision")
     given = await admin.json("namespace", "change", "nlp", "--owner-team", "vision")
     assert given["owner"]["kind"] == "team"
+    assert "owner: team vision" in await admin.run("namespace", "show", "nlp")
     both = ("--owner-team", "vision", "--owner-user", "root")
     assert "exactly one of" in await admin.run("namespace", "change", "nlp", *both, code=2)
     assert "nlp is deleted" in await admin.run("namespace", "delete", "nlp")

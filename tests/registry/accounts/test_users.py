@@ -132,6 +132,23 @@ async def test_the_last_administrator_stays_one(people: People, root: Person) ->
     assert (await people.ask(root, "GET", "users")).status == 403
 
 
+async def test_who_takes_the_name_of_a_deleted_user_gets_nothing_of_theirs(
+    people: People, root: Person
+) -> None:
+    former = await people.make("ada")
+    assert (await people.ask(former, "POST", "models", {"name": "ada/one"})).status == 201
+    assert (await people.ask(root, "DELETE", "users/ada")).status == 204
+    ada = await people.make("ada")
+
+    seen = await people.ask(ada, "GET", "models/ada~one")
+    made = await people.ask(ada, "POST", "models", {"name": "ada/two"})
+    handed = {"owner": {"kind": "user", "name": "ada"}}
+    given = await people.ask(root, "PATCH", "namespaces/ada", handed)
+
+    assert (seen.status, made.status, given.status) == (404, 404, 200)
+    assert (await people.ask(ada, "GET", "models/ada~one")).status == 200
+
+
 async def test_deleting_a_user_ends_all_of_theirs_and_keeps_authorship(
     people: People, root: Person
 ) -> None:
