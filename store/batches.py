@@ -136,6 +136,33 @@ class Intake:
         ]
 
 
+class _Room:
+    """Asks for room on the disk from a thread, which goes on while the answer is on its way.
+
+    Waiting for each answer made a gibibyte stand still sixteen times, until the loop and a thread
+    had had their turns. What is refused is refused `RECHECK_BATCHES` later at the most; the reserve
+    is larger.
+    """
+
+    def __init__(self, intake: Intake, loop: asyncio.AbstractEventLoop) -> None:
+        self._intake = intake
+        self._loop = loop
+        self._asked: Future[None] | None = None
+
+    def look(self, is_due: bool) -> None:
+        """Raise what an answer said that is there; ask once more if that is due."""
+        if self._asked is not None and (is_due or self._asked.done()):
+            self.wait()
+        if is_due:
+            self._asked = asyncio.run_coroutine_threadsafe(self._intake.admit(None), self._loop)
+
+    def wait(self) -> None:
+        """Raise what the answer says that is still to come, if any is."""
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            asked.result()
+
+
 class Appending(Protocol):
     """Where the bytes of a body go, as `store.blobs.StagedWriter` takes them."""
 
@@ -298,12 +325,12 @@ class BatchStream:
                 finally:
                     free.put(buffer)
 
+        room = _Room(self._intake, loop)
         hashing = self._intake.threads.direct.submit(hash_blocking)
         try:
             while not reader.is_done and reader.is_fast:
                 self._batches += 1
-                if self._batches % RECHECK_BATCHES == 0:
-                    asyncio.run_coroutine_threadsafe(self._intake.admit(None), loop).result()
+                room.look(self._batches % RECHECK_BATCHES == 0)
                 buffer = free.get()
                 pieces = reader.read_blocking(buffer)
                 if pieces:
@@ -312,6 +339,7 @@ class BatchStream:
                     full.put((buffer, pieces))
                 else:
                     free.put(buffer)
+            room.wait()
         finally:
             full.put(None)
             hashing.result()

@@ -6,6 +6,7 @@ That bytes become visible whole, verified and claimed, or not at all, is `tests.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -250,3 +251,86 @@ async def test_a_declared_size_that_does_not_fit_is_refused_at_once(store: Store
 
     with pytest.raises(StorageFull):
         await store.ingest.receive(untouched(), pinned(), size_bytes=2**64)
+
+
+class Direct:
+    """A body of so many batches of `CONTENT` that a thread reads; tells when it gives one out."""
+
+    is_fast = True
+
+    def __init__(self, batches: int) -> None:
+        self.given = 0
+        self._batches = batches
+        self.after = {number: threading.Event() for number in range(batches + 1)}
+
+    def begin_direct(self) -> tuple[bytes, Direct] | None:
+        return None if self.given else (b"", self)
+
+    @property
+    def left(self) -> int:
+        return (self._batches - self.given) * len(CONTENT)
+
+    @property
+    def is_done(self) -> bool:
+        return self.given == self._batches
+
+    def read_blocking(self, into: memoryview) -> list[memoryview]:
+        self.given += 1
+        into[: len(CONTENT)] = CONTENT
+        self.after[self.given].set()
+        return [into[: len(CONTENT)]]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        nothing: tuple[bytes, ...] = ()
+        for piece in nothing:
+            yield piece
+
+
+async def test_a_thread_that_receives_goes_on_while_the_disk_is_asked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer of the disk comes after more was received: whoever waits for it waits for ever."""
+    monkeypatch.setattr("store.batches.RECHECK_BATCHES", 3)
+    source, asked = Direct(4), 0
+
+    async def free_bytes() -> tuple[int, int]:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            assert await asyncio.to_thread(source.after[4].wait, 5)
+        return 1 << 40, 1 << 40
+
+    monkeypatch.setattr(store.blobs, "free_bytes", free_bytes)
+
+    stored, _ = await store.ingest.receive(source, pinned())
+
+    assert (asked, stored.size_bytes) == (2, 4 * len(CONTENT))
+    assert stored.digest == Digest.of(4 * CONTENT)
+
+
+@pytest.mark.parametrize("batches", [3, 60])
+async def test_a_disk_that_fills_up_ends_what_a_thread_receives(
+    store: Store, monkeypatch: pytest.MonkeyPatch, batches: int
+) -> None:
+    """Before it is stored at the latest, and no more than one asking later."""
+    monkeypatch.setattr("store.batches.RECHECK_BATCHES", 3)
+    source, asked = Direct(batches), 0
+
+    async def free_bytes() -> tuple[int, int]:
+        nonlocal asked
+        asked += 1
+        return (1 << 40 if asked == 1 else 0), 1 << 40
+
+    monkeypatch.setattr(store.blobs, "free_bytes", free_bytes)
+    reserve = Reserve(bytes=1, share=0)
+    careful = Ingest(store.blobs, store.cold, store.index, store.threads, reserve=reserve)
+
+    with pytest.raises(StorageFull):
+        await careful.receive(source, pinned())
+    await careful.close()
+
+    assert source.given < 3 + 3
+    await assert_nothing_stored(store)
