@@ -121,6 +121,32 @@ def test_a_port_that_is_taken_is_refused_by_name() -> None:
             listen("127.0.0.1", port)
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_CONGESTION"), reason="Linux alone has the choice")
+def test_a_loopback_listener_sends_without_the_pacing_of_bbr(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What pacing there is comes with a connection from its listener; elsewhere it stays."""
+    option = socket.IPPROTO_TCP, socket.TCP_CONGESTION
+
+    def name(one: socket.socket) -> bytes:
+        return one.getsockopt(*option, 16).rstrip(b"\0")
+
+    with socket.socket() as fresh:
+        usual = name(fresh)
+    monkeypatch.setattr("registry.cli.listening.PACED", usual)
+    with listen("127.0.0.1", 0) as local, listen("0.0.0.0", 0) as everywhere:
+        with socket.create_connection(local.getsockname()):
+            local.setblocking(True)
+            accepted, _ = local.accept()
+        with accepted:
+            assert name(accepted) == name(local) == b"reno"
+        assert name(everywhere) == usual
+
+    monkeypatch.setattr("registry.cli.listening.PACED", b"another")
+    with listen("127.0.0.1", 0) as chosen:
+        assert name(chosen) == usual
+
+
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(CommandError, match="not an address of this machine"):
         listen("192.0.2.1", 0)
