@@ -18,6 +18,7 @@ from typing import Final
 
 import aiohttp
 import pytest
+import structlog
 from aiohttp import web, web_app
 
 from registry.app import create_app, runner_of
@@ -40,6 +41,10 @@ sys.dont_write_bytecode = False
 
 start_from_copies()
 choose_constants_fast()
+
+# Colouring the source around a logged error, and all its variables, takes half a second of CPU; no
+# server shows an error so. Set on the renderer itself, which a reset of the log gives back.
+structlog.get_config()["processors"][-1].exception_formatter = structlog.dev.plain_traceback
 
 TESTS: Final = Path(__file__).parent
 MEMORY: Final = Path("/dev/shm")
@@ -92,7 +97,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
 def pytest_configure(config: pytest.Config) -> None:
     """Directories of tests are in memory where there is room; those about disks have others.
 
-    A third of the time of a run went by waiting for the disk, in tests of what is above it.
+    Workers waited for a third of a run, in part for syncs that most tests are not about.
     """
     is_chosen = config.option.basetemp or "PYTEST_DEBUG_TEMPROOT" in os.environ
     if is_chosen or not os.access(MEMORY, os.W_OK):

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 from aiohttp import web
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.conjecture.choice import choice_permitted
@@ -199,3 +200,15 @@ def test_constants_are_permitted_where_hypothesis_permits_them(
 
 def test_constants_are_looked_at_fast() -> None:
     assert providers.choice_permitted is is_permitted
+
+
+def test_an_error_is_logged_without_colours_and_variables(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    structlog.reset_defaults()  # as tests do that ran a command
+    try:
+        raise OSError("of a test")
+    except OSError:
+        structlog.get_logger().exception("told")
+
+    assert capsys.readouterr().out.endswith("OSError: of a test\n")

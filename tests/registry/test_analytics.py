@@ -24,9 +24,10 @@ from registry.services import summaries as service
 from registry.services.growth import Growth
 from store.clock import SECOND
 from store.index.transactions import Statement, Tx
-from store.opening import StoreSettings, initialize, open_store
+from store.opening import StoreSettings, open_store
 from tests.support.builders import Registry
 from tests.support.clock import ManualClock
+from tests.support.fresh import initialize_like_new
 from tests.support.plans import plan_of
 from tests.support.serving import serving
 
@@ -44,7 +45,7 @@ def clock() -> ManualClock:
 async def registry(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Registry]:
     root = tmp_path / "data"
     root.mkdir()
-    await asyncio.to_thread(initialize, root, CHAINS)
+    await asyncio.to_thread(initialize_like_new, root, CHAINS)
     choices = StoreSettings(root=root, reserve_bytes=0, reserve_share=0.0, chains=CHAINS)
     store = await open_store(choices, clock=clock)
     try:

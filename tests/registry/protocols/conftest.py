@@ -11,8 +11,10 @@ from aiohttp import ClientSession, web
 
 from registry.app import runner_settings
 from registry.services.uploads import UploadLimits
-from store.opening import StoreSettings, initialize, open_store
+from store.index.upgrade import STORE
+from store.opening import StoreSettings, open_store
 from tests.registry.protocols.tus_door import CONFIG, LIFETIME_SECONDS, Door, ManualClock
+from tests.support.fresh import initialize_like_new
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ async def door(
     root = tmp_path / "data" if backend == "local" else None
     if root is not None:
         root.mkdir()
-        await asyncio.to_thread(initialize, root)
+        await asyncio.to_thread(initialize_like_new, root, (STORE,))
     store = await open_store(
         StoreSettings(root=root, upload_seconds=LIFETIME_SECONDS, reserve_bytes=0), clock=clock
     )
