@@ -57,6 +57,17 @@ class Again(Exception):
         super().__init__(reason)
 
 
+def _why(error: Exception) -> str:
+    """What to say of a connection that was not made or that broke."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"nobody knows the address of {error.host}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        if isinstance(error.os_error, ConnectionRefusedError):
+            return "nothing listens there"
+        return error.os_error.strerror or str(error.os_error)
+    return str(error) or "the connection was silent for too long"
+
+
 class Silence:
     """Ends a request whose body has not moved for too long.
 
@@ -225,7 +236,7 @@ class Connection:
         except aiohttp.ClientSSLError as error:
             raise Unreachable(masked(self.url), str(error)) from error
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
-            raise Again(str(error) or "the connection was silent for too long") from error
+            raise Again(_why(error)) from error
         except aiohttp.ClientError as error:
             raise NotARegistry(masked(self.url), str(error)) from error
 

@@ -149,7 +149,7 @@ def test_a_server_that_is_not_there_is_code_3(home: dict[str, str], tmp_path: Pa
     url = "http://me:secret@127.0.0.1:1"
     said = run("pull", "bert", url=url, home=home, cwd=tmp_path, code=3)
 
-    assert "http://***@127.0.0.1:1 cannot be reached" in said
+    assert "http://***@127.0.0.1:1 cannot be reached: nothing listens there" in said
     assert "secret" not in said
 
 
