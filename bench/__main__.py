@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import importlib
 import os
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bench
-from bench import peers, report
+from bench import peers, processes, report
 from bench.clients import CannotRun
 from bench.data import GIB
 from bench.harness import Scenario, Settings, run_all
@@ -39,7 +40,8 @@ def scenarios() -> dict[str, Scenario]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     known = scenarios()
-    options = _parser(known).parse_args(arguments)
+    parser = _parser(known)
+    options = parser.parse_args(arguments)
     chosen = _chosen(known, options.scenario)
     speaking = {name for scenario in chosen for name in scenario.speaks}
     theirs = [name for name in options.peers if name in speaking]
@@ -70,14 +72,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def missing(scenario: Scenario, why: str) -> None:
         _print(["", f"{scenario.name}: skipped, {why}"])
 
-    runs = run_all(
-        chosen,
-        settings,
-        contenders,
-        progress=_progress,
-        finished=finished,
-        skipped=missing,
-    )
+    with contextlib.ExitStack() as ending:
+        if options.ahead:
+            try:
+                ending.enter_context(processes.ahead())
+            except OSError as error:
+                parser.error(f"--ahead needs root and a scheduler with autogroups: {error}")
+        runs = run_all(
+            chosen,
+            settings,
+            contenders,
+            progress=_progress,
+            finished=finished,
+            skipped=missing,
+        )
     if options.json:
         write_lines(options.json, environment, runs)
     if options.against:
@@ -155,6 +163,11 @@ def _parser(known: dict[str, Scenario]) -> argparse.ArgumentParser:
         "--no-install", action="store_true", help="never make an environment for a peer"
     )
     parser.add_argument("--only-peers", action="store_true", help="leave Digestry out")
+    parser.add_argument(
+        "--ahead",
+        action="store_true",
+        help="servers and clients run before whatever else the machine does (root, Linux)",
+    )
     parser.add_argument("--root", type=_directory, default=_default_root(), help="where files go")
     parser.add_argument(
         "--disk",

@@ -16,13 +16,42 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
 HOST = "127.0.0.1"
+
+
+_GROUP = "autogroup"
+_AHEAD = "-19"
+_USUAL = "0"
+_servers_go: list[str] = []
+
+
+@contextlib.contextmanager
+def ahead() -> Iterator[None]:
+    """Let this process and the servers it starts run before anybody else's; raises OSError.
+
+    Where the scheduler shares processors out among sessions, a process's own priority counts only
+    inside its session, so it is the sessions that go first. A server has one of its own; this
+    process makes one if it can, and lends the one it is in the right if it cannot.
+    """
+    with contextlib.suppress(PermissionError):
+        os.setsid()
+    _prefer("self", _AHEAD)
+    _servers_go.append(_AHEAD)
+    try:
+        yield
+    finally:
+        _servers_go.pop()
+        _prefer("self", _USUAL)
+
+
+def _prefer(pid: int | str, priority: str) -> None:
+    Path(f"/proc/{pid}/{_GROUP}").write_text(priority)
 
 
 class ServerFailed(Exception):
@@ -77,6 +106,8 @@ class Server:
                 start_new_session=True,
             )
         try:
+            for priority in _servers_go:
+                _prefer(self._process.pid, priority)
             self.ready_seconds = self._wait_until_ready(ready_path, ready_within_seconds)
         except BaseException:
             self.stop()

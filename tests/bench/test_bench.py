@@ -26,7 +26,7 @@ from bench.clients import CannotRun
 from bench.data import MIB, Data
 from bench.harness import Bench, Measured, Scenario, Settings, run_scenario, scratch
 from bench.metadata import DIALECTS, POINTS
-from bench.processes import Server, cpu_seconds, free_port, peak_bytes
+from bench.processes import Server, ServerFailed, ahead, cpu_seconds, free_port, peak_bytes
 from bench.records import FIGURES, OURS, Environment, Goal, Run, judge, read_lines, write_lines
 from bench.tables import END, START, replaced, tables
 from tests.support.servers import make_like_new
@@ -241,6 +241,48 @@ def test_a_server_that_ends_early_shows_the_end_of_its_log(tmp_path: Path) -> No
             environment=os.environ,
             settle_seconds=0.05,
         )
+
+
+def test_ahead_is_the_sessions_of_this_process_and_of_its_servers_until_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[bool, str]] = []
+
+    def started() -> None:
+        with pytest.raises(ServerFailed):
+            Server(
+                "short",
+                ["true"],
+                port=free_port(),
+                ready_path="/",
+                log=tmp_path / "log",
+                working_directory=tmp_path,
+                environment=os.environ,
+                settle_seconds=0.05,
+            )
+
+    def prefer(pid: int | str, priority: str) -> None:
+        told.append((pid == "self", priority))
+
+    monkeypatch.setattr("bench.processes._prefer", prefer)
+    monkeypatch.setattr("bench.processes.os.setsid", lambda: None)
+    with ahead():
+        started()
+    started()
+
+    assert told == [(True, "-19"), (False, "-19"), (True, "0")]
+
+
+def test_nobody_goes_ahead_where_the_scheduler_knows_no_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bench.processes._GROUP", "no-such-file")
+    monkeypatch.setattr("bench.processes.os.setsid", lambda: None)
+
+    with pytest.raises(SystemExit):
+        main(["client", "--ahead", "--peers", "", "--root", str(tmp_path)])
+
+    assert "--ahead needs root" in capsys.readouterr().err
 
 
 def test_scratch_is_gone_even_after_a_failure(tmp_path: Path) -> None:
