@@ -73,8 +73,9 @@ async def get_index(request: web.Request) -> web.StreamResponse:
 
 async def _home(request: web.Request, query: IndexQuery, url: str) -> str:
     store, principal = request.app[STORE], request[PRINCIPAL]
+    is_open = principal.kind == "local"
     if not allows(principal, "model.read"):
-        return home_page(url, None, query.order, Links())
+        return home_page(url, None, query.order, Links(), is_open=is_open)
     place = place_after(query, tuple[str] if query.order == "name" else tuple[int, str])
     found = await list_models(
         store, principal, ModelsAsked(order=query.order), place=place, limit=query.limit
@@ -87,7 +88,7 @@ async def _home(request: web.Request, query: IndexQuery, url: str) -> str:
         None if place is None else address(order=order, limit=_limit(query)),
     )
     models = [full.model for full in found.items]
-    return home_page(url, models, query.order, links)
+    return home_page(url, models, query.order, links, is_open=is_open)
 
 
 async def _model(request: web.Request, query: IndexQuery, url: str) -> str:

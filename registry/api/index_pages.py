@@ -56,7 +56,9 @@ def address(**asked: str | None) -> str:
     return f"/?{urlencode(given)}" if given else "/"
 
 
-def home_page(url: str, models: Sequence[Model] | None, order: str, links: Links) -> str:
+def home_page(
+    url: str, models: Sequence[Model] | None, order: str, links: Links, *, is_open: bool
+) -> str:
     """What runs here, the models in it unless they are None, and how to put one in."""
     parts = [
         f"<h1>Digestry {escape(__version__)}</h1>",
@@ -65,6 +67,14 @@ def home_page(url: str, models: Sequence[Model] | None, order: str, links: Links
     ]
     if models is not None:
         parts += ["<h2>Models</h2>", _models(models, order, links)]
+    if not is_open:
+        parts += [
+            "<h2>Say who you are</h2>",
+            _copy(f"digestry login {url}"),
+            _copy(f'curl -H "Authorization: Bearer $DIGESTRY_TOKEN" {url}/api/v1/me'),
+            "<p>Lines with <code>curl</code> need that header too, or "
+            "<code>-u :$DIGESTRY_TOKEN</code>, but for fetching what is public.</p>",
+        ]
     parts += [
         "<h2>Publish a model</h2>",
         _copy(f"digestry push --server {url} my-model:1.0.0 directory/"),

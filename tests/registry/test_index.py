@@ -14,6 +14,8 @@ import pytest
 
 from registry.api.index import POLICY
 from tests.support.builders import Registry
+from tests.support.people import AUTHENTICATED, make_person
+from tests.support.serving import opened, serving
 
 HOSTILE = "<script>alert('x')</script>&amp;\"'`$(touch owned);|"
 """Every character that a name may have and that HTML or a shell would take for something else."""
@@ -70,6 +72,21 @@ async def test_an_empty_registry_says_how_to_begin(registry: Registry) -> None:
 
     assert "There are no models yet." in page.text
     assert f"digestry push --server {registry.url} my-model:1.0.0 directory/" in page.copied
+
+
+async def test_where_somebody_asks_who_you_are_the_page_says_how_to_say_it() -> None:
+    async with opened(None) as store, serving(store, AUTHENTICATED) as site:
+        anna = await make_person(store, "anna")
+        answers = [await site.ask("GET", "/", headers=one) for one in ({}, anna.headers)]
+    async with opened(None) as store, serving(store) as site:
+        unasked = Page((await site.ask("GET", "/")).body.decode())
+
+    for answer in answers:
+        lines = Page(answer.body.decode()).copied
+        assert any(line.startswith("digestry login http://127.0.0.1:") for line in lines)
+        assert answer.headers["Vary"] == "Host, Authorization, Cookie"
+        assert answer.headers["Cache-Control"] == "private, no-cache"
+    assert not any("login" in line for line in unasked.copied)
 
 
 async def test_models_lead_to_versions_and_versions_to_files(registry: Registry) -> None:
