@@ -75,9 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.ExitStack() as ending:
         if options.ahead:
             try:
-                ending.enter_context(processes.ahead())
+                ending.enter_context(processes.AHEAD[options.ahead]())
             except OSError as error:
-                parser.error(f"--ahead needs root and a scheduler with autogroups: {error}")
+                parser.error(f"--ahead needs root and Linux: {error}")
         runs = run_all(
             chosen,
             settings,
@@ -165,7 +165,7 @@ def _parser(known: dict[str, Scenario]) -> argparse.ArgumentParser:
     parser.add_argument("--only-peers", action="store_true", help="leave Digestry out")
     parser.add_argument(
         "--ahead",
-        action="store_true",
+        choices=tuple(processes.AHEAD),
         help="servers and clients run before whatever else the machine does (root, Linux)",
     )
     parser.add_argument("--root", type=_directory, default=_default_root(), help="where files go")

@@ -26,7 +26,15 @@ from bench.clients import CannotRun
 from bench.data import MIB, Data
 from bench.harness import Bench, Measured, Scenario, Settings, run_scenario, scratch
 from bench.metadata import DIALECTS, POINTS
-from bench.processes import Server, ServerFailed, ahead, cpu_seconds, free_port, peak_bytes
+from bench.processes import (
+    AHEAD,
+    Server,
+    ServerFailed,
+    cpu_seconds,
+    free_port,
+    peak_bytes,
+    sessions_ahead,
+)
 from bench.records import FIGURES, OURS, Environment, Goal, Run, judge, read_lines, write_lines
 from bench.tables import END, START, replaced, tables
 from tests.support.servers import make_like_new
@@ -266,11 +274,21 @@ def test_ahead_is_the_sessions_of_this_process_and_of_its_servers_until_it_ends(
 
     monkeypatch.setattr("bench.processes._prefer", prefer)
     monkeypatch.setattr("bench.processes.os.setsid", lambda: None)
-    with ahead():
+    with sessions_ahead():
         started()
     started()
 
     assert told == [(True, "-19"), (False, "-19"), (True, "0")]
+
+
+def test_real_time_ends_with_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr("os.sched_setscheduler", lambda pid, policy, how: told.append(policy))
+
+    with AHEAD["real-time"]():
+        assert told == [os.SCHED_RR]
+
+    assert told == [os.SCHED_RR, os.SCHED_OTHER]
 
 
 def test_nobody_goes_ahead_where_the_scheduler_knows_no_sessions(
@@ -280,7 +298,7 @@ def test_nobody_goes_ahead_where_the_scheduler_knows_no_sessions(
     monkeypatch.setattr("bench.processes.os.setsid", lambda: None)
 
     with pytest.raises(SystemExit):
-        main(["client", "--ahead", "--peers", "", "--root", str(tmp_path)])
+        main(["client", "--ahead", "sessions", "--peers", "", "--root", str(tmp_path)])
 
     assert "--ahead needs root" in capsys.readouterr().err
 
