@@ -19,7 +19,7 @@ from aiohttp import ClientError, ClientSession, FormData
 
 from store.digest import Digest
 from tests.support.builders import Registry, running_registry
-from tests.support.servers import ROOT, environment
+from tests.support.servers import ROOT, environment, make_like_new
 
 HELLO = str(Digest.of(b"hello"))
 KEY = {"Idempotency-Key": "the-one"}
@@ -85,6 +85,7 @@ async def test_what_was_not_answered_is_answered_once_repeated(
     tmp_path: Path, order: Order, moment: str
 ) -> None:
     root = tmp_path / "data"
+    await asyncio.to_thread(make_like_new, root)  # the dying one would migrate for half a second
     async with asyncio.timeout(PATIENCE_SECONDS):
         async with dying(root, moment) as url, ClientSession(url) as session:
             async with session.put("/models/bert/1.0.0/a.txt", data=b"hello") as put:
