@@ -96,8 +96,8 @@ class DraftBatches:
         self._store = store
         self._waiting: dict[_Key, dict[str, _Waiting]] = {}
         self._ways: set[asyncio.Task[None]] = set()
-        self.batches = 0
         self.files = 0
+        """How many were stored together with others, or could have been."""
 
     async def put(
         self, principal: Principal, target: Target, content: bytes, expected: Digest | None = None
@@ -138,7 +138,6 @@ class DraftBatches:
                 if not isinstance(error, Exception):
                     raise
             else:
-                self.batches += 1
                 self.files += len(batch)
                 for one, put in zip(batch, stored, strict=True):
                     if not one.stored.done():
