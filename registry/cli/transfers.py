@@ -17,7 +17,7 @@ from registry.cli.credentials import token_for
 from registry.cli.exits import CLEAN, FAILED, REFUSED, CommandError, complain
 from registry.cli.output import many, say, say_json, size
 from registry.cli.progress import shown
-from registry.client.connection import Connection
+from registry.client.connection import Connection, masked
 from registry.client.errors import (
     ClientError,
     NotARegistry,
@@ -132,18 +132,27 @@ def with_server(
         async with Connection(url, token=shown) as connection:
             return await work(connection, watch)
 
-    with refusals(), _drawn(title) as watch:
+    way = f"digestry login {masked(url)}"
+    unknown = (
+        f"try {way}" if shown is None else f"the token that was shown does not hold, try {way}"
+    )
+    with refusals(unknown), _drawn(title) as watch:
         return asyncio.run(whole(watch))
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Turn what the client raises into the end of a command."""
+def refusals(unknown: str = "") -> Iterator[None]:
+    """Turn what the client raises into the end of a command.
+
+    `unknown` is what to say to whom the server does not know.
+    """
     try:
         yield
     except (Refused, SourceRefused, TargetRefused) as error:
         is_theirs = isinstance(error, Refused) and error.status >= 500
-        raise CommandError(_sentence(error), FAILED if is_theirs else REFUSED) from error
+        is_unknown = isinstance(error, Refused) and error.code == "unauthenticated"
+        hint = f"; {unknown}" if is_unknown and unknown else ""
+        raise CommandError(_sentence(error) + hint, FAILED if is_theirs else REFUSED) from error
     except NotARegistry as error:
         raise CommandError(str(error), FAILED) from error
     except ClientError as error:

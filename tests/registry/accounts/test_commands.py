@@ -154,7 +154,8 @@ async def test_the_environment_goes_before_the_file(
     ada = await people.make("ada")
     me = await admin.json("whoami", DIGESTRY_TOKEN=await real_token(admin, ada))
     assert me["username"] == "ada"
-    assert "needs a login" in await admin.run("ls", code=2, DIGESTRY_TOKEN="dgt_stale")
+    stale = await admin.run("ls", code=2, DIGESTRY_TOKEN="dgt_stale")
+    assert "needs a login or a token; the token that was shown does not hold" in stale
 
 
 async def test_every_command_shows_the_kept_token(admin: Shell, tmp_path: Path) -> None:
@@ -163,7 +164,8 @@ async def test_every_command_shows_the_kept_token(admin: Shell, tmp_path: Path) 
     assert "nlp/bert" in await admin.run("ls")
     await admin.run("pull", "nlp/bert:1.0.0", "--to", "there")
     assert (tmp_path / "there" / "model.bin").read_bytes() == b"weights"
-    assert "needs a login" in await admin.run("ls", code=2, XDG_CONFIG_HOME=str(tmp_path / "no"))
+    nobody = await admin.run("ls", code=2, XDG_CONFIG_HOME=str(tmp_path / "no"))
+    assert f"needs a login or a token; try digestry login {admin.people.url}" in nobody
 
 
 async def test_users_from_the_shell(admin: Shell) -> None:
