@@ -33,13 +33,16 @@ from registry.catalog.schema import (
     webhooks,
 )
 from registry.catalog.visible import counted, few_lead, newest_of_few
-from registry.domain.masking import masked
+from registry.domain.masking import MASK, masked, names_secret
 from registry.domain.principals import Principal
 from store.clock import SECOND
 from store.digest import Digest
 from store.index.transactions import Row, Rows, Statement, Tx
 
 MOST_JSON_BYTES: Final = 64 << 10
+
+_SIMPLE: Final = frozenset((str, int, bool, type(None)))
+"""An object of these alone, as most are, needs no look inside."""
 
 MOST_REASON: Final = 1024
 """Characters; the table demands it too."""
@@ -164,7 +167,7 @@ def _json(value: Any) -> str | None:
     """`value` as JSON without secrets and within bounds."""
     if value is None:
         return None
-    encoded = msgspec.json.encode(masked(_plain(value)))
+    encoded = msgspec.json.encode(_shown(value))
     if len(encoded) > MOST_JSON_BYTES:
         encoded = msgspec.json.encode(
             {
@@ -175,6 +178,21 @@ def _json(value: Any) -> str | None:
             }
         )
     return encoded.decode()
+
+
+def _shown(value: Any) -> Any:
+    """The same in plain values, without secrets."""
+    if (
+        type(value) is dict
+        and _SIMPLE.issuperset(map(type, value.values()))
+        and "key" not in value  # which may be a pair
+        and all(type(name) is str for name in value)
+    ):
+        return {
+            name: MASK if said is not None and names_secret(name) else said
+            for name, said in value.items()
+        }
+    return masked(_plain(value))
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import literal_column as literal
 
 from registry.catalog.schema import models
 from registry.domain.models import Model
@@ -79,6 +80,8 @@ _NEXT_NUMBER = Statement(
         version_count=models.c.version_count + 1,
         updated_at=bindparam("now"),
         changes=models.c.changes + 1,
+        # As the trigger of versions would in an update of its own.
+        trained_at=func.max(func.coalesce(models.c.trained_at, literal("-1")), bindparam("now")),
     )
     .returning(models.c.last_number)
 )

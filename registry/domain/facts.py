@@ -47,7 +47,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     def given(self) -> dict[str, Any]:
         """What was said, by name."""
-        return {name: value for name, value in _items(self) if value is not UNSET}
+        said = msgspec.structs.asdict(self)
+        return {name: value for name, value in said.items() if value is not UNSET}
 
 
 NOTHING: Final = Facts()
@@ -141,11 +142,6 @@ def _text(name: str, value: Mapping[str, Any]) -> str:
     if len(encoded) > JSON_BYTES:
         raise Invalid(name, f"is {len(encoded)} bytes of JSON; at most {JSON_BYTES} are kept")
     return encoded.decode()
-
-
-def _items(facts: Facts) -> Iterator[tuple[str, Any]]:
-    for name in Facts.__struct_fields__:
-        yield name, getattr(facts, name)
 
 
 def patched(current: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:

@@ -182,6 +182,8 @@ def _why_not_segment(segment: str) -> str | None:
         return f"has the segment {segment!r}"
     if segment != segment.strip():
         return "has a segment that begins or ends with a space"
+    if segment.isprintable() and _FORBIDDEN.isdisjoint(segment):
+        return None
     for character in segment:
         if character in _FORBIDDEN or not character.isprintable():
             return f"contains {character!r} (U+{ord(character):04X})"

@@ -53,9 +53,9 @@ def parse_tag(text: str, *, field: str = "tag") -> tuple[str, str | None]:
 def _printable(text: str, field: str) -> str:
     if text != text.strip():
         raise _invalid(field, "begins or ends with a space")
-    for character in text:
-        if not character.isprintable():
-            raise _invalid(field, f"contains U+{ord(character):04X}, which is not printable")
+    if not text.isprintable():
+        wrong = next(character for character in text if not character.isprintable())
+        raise _invalid(field, f"contains U+{ord(wrong):04X}, which is not printable")
     return text
 
 

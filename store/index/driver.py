@@ -254,8 +254,10 @@ class Transaction:
                 self._write(rows, values[start : start + _ROWS_AT_ONCE])
 
     def _write_before(self, sql: str) -> None:
-        if any(rows.table in sql for rows in self._appended):
-            self.write_appended()
+        for rows in self._appended:
+            if rows.table in sql:
+                self.write_appended()
+                return
 
     def _write(self, rows: Rows, values: list[Row]) -> None:
         self._check_alive()

@@ -27,24 +27,26 @@ Row: TypeAlias = tuple[Any, ...]
 class Statement:
     """A SQLAlchemy Core construct, compiled for a dialect when it is first run there."""
 
-    __slots__ = ("_sqlite", "construct")
+    __slots__ = ("construct", "sqlite")
+
+    sqlite: str
+    """The SQL text for SQLite, with ``:name`` parameters."""
 
     def __init__(self, construct: ClauseElement) -> None:
         self.construct = construct
-        self._sqlite: str | None = None
 
-    @property
-    def sqlite(self) -> str:
-        """The SQL text for SQLite, with ``:name`` parameters."""
-        if self._sqlite is None:
-            dialect = sqlite.dialect(paramstyle="named")
-            compiled = self.construct.compile(dialect=dialect)
-            text = str(compiled)
-            for name, value in (compiled.params or {}).items():
-                if value is not None:
-                    text = re.sub(rf":{re.escape(name)}\b", _literal(value), text)
-            self._sqlite = text
-        return self._sqlite
+    def __getattr__(self, name: str) -> str:
+        """Compile, where the text was not asked for before; afterwards it is an attribute."""
+        if name != "sqlite":
+            raise AttributeError(name)
+        dialect = sqlite.dialect(paramstyle="named")
+        compiled = self.construct.compile(dialect=dialect)
+        text = str(compiled)
+        for key, value in (compiled.params or {}).items():
+            if value is not None:
+                text = re.sub(rf":{re.escape(key)}\b", _literal(value), text)
+        self.sqlite = text
+        return text
 
     def __repr__(self) -> str:
         return f"Statement({self.construct})"
