@@ -41,8 +41,8 @@ BATCH_BYTES: Final = 256 << 20
 SMALL_BYTES: Final = 64 << 10
 """Files up to this size stay in memory until they are stored together."""
 SMALL_FILES: Final = 1024
-SMALL_BATCH_BYTES: Final = 8 << 20
-"""So many small ones, or bytes of them, are a batch."""
+SMALL_BATCH_BYTES: Final = 5 << 20
+"""So many small ones, or bytes of them, are a batch; three at most are in memory."""
 FIRST_BATCH: Final = 8
 """The first batch is this part of a whole one, each of the next ones twice the one before it."""
 

@@ -12,6 +12,7 @@ import tarfile
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientError
@@ -268,11 +269,25 @@ def test_a_checksum_is_the_sum_of_all_bytes() -> None:
 async def test_batches_that_are_stored_at_once_are_all_stored(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    under_way, most = 0, 0
+    commit = registry.store.ingest.commit
+
+    async def counted(*given: Any, **named: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await commit(*given, **named)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(registry.store.ingest, "commit", counted)
     monkeypatch.setattr("registry.services.gathering.SMALL_FILES", 16)
     files = {f"{i % 7}/{i}": b"%d" % (i % 30) for i in range(150)} | {"large": bytes(70_000)}
 
     put = await registry.put("/models/bert/v1.tar", tar_of(files))
 
+    assert most == 2
     assert put.json["version"]["tree"] == tree_of(files)
     assert files_in((await registry.get("/models/bert/v1.tar")).body) == files
 

@@ -13,12 +13,13 @@ import pytest
 
 from store.batches import ASK_AGAIN_SECONDS, SPARE_BYTES, UNASKED_BYTES, Intake, Reserve
 from store.digest import Digest
-from store.errors import SizeMismatch, StorageFull, Unavailable
+from store.errors import DigestMismatch, SizeMismatch, StorageFull, Unavailable
 from store.index import blobs as rows
 from store.index import claims
 from store.index.transactions import Tx
 from store.ingest import Ingest, StoredBlob
 from store.opening import Store
+from store.segments import own_of
 from tests.support.storing import (
     OWNER,
     body,
@@ -40,6 +41,16 @@ async def assert_nothing_stored(store: Store) -> None:
     assert [info async for page in store.blobs.list() for info in page] == []
     assert [info async for info in store.blobs.list_staged()] == []
     assert await store.index.read(rows.blob_totals) == {}
+
+
+async def put_many(store: Store, contents: Sequence[bytes]) -> list[StoredBlob]:
+    async def record(tx: Tx, stored: Sequence[StoredBlob]) -> list[StoredBlob]:
+        for one in stored:
+            await claims.keep_ref(tx, one.digest, OWNER, claims.PIN)
+        return list(stored)
+
+    staged = await store.ingest.hold_all([(content, None) for content in contents])
+    return await store.ingest.commit(staged, record)
 
 
 @pytest.mark.parametrize("declared", [len(CONTENT) - 1, len(CONTENT) + 1, 0])
@@ -129,6 +140,60 @@ async def test_many_blobs_commit_at_once_or_not_at_all(store: Store) -> None:
     assert [Digest.of(content) for content in contents] == digests
     for content in contents:
         assert content == await content_of(store, Digest.of(content))
+
+
+async def test_a_batch_takes_as_many_statements_however_many_blobs_it_has(store: Store) -> None:
+    """New ones, those that are there, and both."""
+
+    async def nothing(tx: Tx, stored: Sequence[StoredBlob]) -> None:
+        pass
+
+    taken = set()
+    for numbers in (range(20), range(100, 200), range(20), range(50)):
+        contents = [(b"%d" % number, None) for number in numbers]
+        staged = await store.ingest.hold_all(contents)
+        before = store.index.statement_count()
+        await store.ingest.commit(staged, nothing)
+        taken.add(store.index.statement_count() - before)
+
+    assert len(taken) == 1
+
+
+async def test_a_batch_finds_new_damaged_and_present_blobs_and_the_same_one_twice(
+    store: Store,
+) -> None:
+    await put(store, b"there")
+    await put(store, b"damaged")
+    there, damaged = Digest.of(b"there"), Digest.of(b"damaged")
+    before, row = await row_of(store, there), await row_of(store, damaged)
+    assert before is not None
+    assert row is not None
+    generation = row.generation
+    await store.index.run(
+        lambda tx: rows.change_state(tx, damaged, generation, rows.PRESENT, rows.DAMAGED)
+    )
+
+    stored = await put_many(store, [b"new", b"there", b"damaged", b"new", b"other"])
+
+    generations = [one.generation for one in stored]
+    assert [one.digest for one in stored][1:3] == [there, damaged]
+    assert generations[1] == before.generation
+    assert generations[2] > generation
+    assert generations[0] == generations[3]
+    assert len(set(generations)) == 4
+    for one in stored:
+        row = await row_of(store, one.digest)
+        assert row is not None
+        assert row.is_present
+        assert row.generation == one.generation
+        assert row.segments == own_of(await content_of(store, one.digest))
+
+
+async def test_a_batch_with_bytes_that_are_not_those_expected_is_refused(store: Store) -> None:
+    with pytest.raises(DigestMismatch):
+        await store.ingest.hold_all([(b"a", Digest.of(b"a")), (b"b", Digest.of(b"a"))])
+
+    await assert_nothing_stored(store)
 
 
 async def test_a_moving_blob_is_waited_for_and_then_refused(
