@@ -7,9 +7,6 @@ batch, and a batch is written, synced and committed at once. Nothing is given up
 answered after its bytes and its row are durable, what was looked at before the bytes are written is
 looked at again in the transaction, and each has its own entry in the audit log.
 
-What was recorded a moment ago is not asked again before the next batch of the same kind is written,
-only in its transaction, as `store.batches.Intake` does not ask the disk each time.
-
 A batch is files of one principal for one draft, each path once, into a draft that is there. In
 whatever way it cannot be stored (a label that was published, a path that is a directory, a quota, a
 wrong digest, a full disk) each of its files takes the way of a single one (`put_file`) instead,
@@ -51,13 +48,8 @@ from store.opening import Store
 MOST_TOGETHER: Final = 64
 """Files of a batch; more would make the first of them wait too long."""
 
-REMEMBERED: Final = 256
-
 WAYS: Final = 2
 """Batches that are stored at a time: one is written while another is committed."""
-
-ASK_AGAIN_SECONDS: Final = 0.1
-"""So long after a batch was recorded, where no quota holds, the next is not asked beforehand."""
 
 MOST_BYTES: Final = HELD_BYTES
 """Of a file that may be in a batch."""
@@ -104,7 +96,6 @@ class DraftBatches:
         self._store = store
         self._waiting: dict[_Key, dict[str, _Waiting]] = {}
         self._ways: set[asyncio.Task[None]] = set()
-        self._welcome: dict[_Key, float] = {}
         self.files = 0
         """How many were stored together with others, or could have been."""
 
@@ -136,9 +127,9 @@ class DraftBatches:
 
     async def _store_batches(self) -> None:
         while self._waiting:
-            key, batch = self._next()
+            batch = self._next()
             try:
-                stored = await self._together(key, batch)
+                stored = await _together(self._store, batch)
             except (_Alone, RegistryError, StoreError):
                 await asyncio.gather(*(_settle_alone(self._store, one) for one in batch))
             except BaseException as error:
@@ -152,7 +143,7 @@ class DraftBatches:
                     if not one.stored.done():
                         one.stored.set_result(put)
 
-    def _next(self) -> tuple[_Key, list[_Waiting]]:
+    def _next(self) -> list[_Waiting]:
         """The files of the batch that waits longest."""
         key, batch = next(iter(self._waiting.items()))
         paths = list(batch)[:MOST_TOGETHER]
@@ -160,26 +151,7 @@ class DraftBatches:
         del self._waiting[key]
         if batch:
             self._waiting[key] = batch  # behind those that wait for other drafts
-        return key, found
-
-    async def _together(self, key: _Key, batch: Sequence[_Waiting]) -> list[FilePut]:
-        """Store a batch.
-
-        Raises `_Alone`, or what a single file would be refused with as well.
-        """
-        now = asyncio.get_running_loop().time()
-        is_welcome = now < self._welcome.pop(key, 0)
-        puts, is_limited = await self._store.ingest.store(
-            [(one.content, one.expected) for one in batch],
-            partial(_record, batch=batch),
-            admit=_welcome if is_welcome else partial(_admit, batch=batch),
-            stranger=batch[0].principal.stranger,
-        )
-        if not is_limited:
-            self._welcome[key] = asyncio.get_running_loop().time() + ASK_AGAIN_SECONDS
-            while len(self._welcome) > REMEMBERED:
-                del self._welcome[next(iter(self._welcome))]
-        return puts
+        return found
 
 
 async def _settle_alone(store: Store, one: _Waiting) -> None:
@@ -207,8 +179,17 @@ async def _alone(store: Store, one: _Waiting) -> FilePut:
     return await put_file(store, one.principal, one.target, body)
 
 
-async def _welcome(tx: Tx) -> None:
-    """Whoever was let in a moment ago."""
+async def _together(store: Store, batch: Sequence[_Waiting]) -> list[FilePut]:
+    """Store a batch.
+
+    Raises `_Alone`, or what a single file would be refused with as well.
+    """
+    return await store.ingest.store(
+        [(one.content, one.expected) for one in batch],
+        partial(_record, batch=batch),
+        admit=partial(_admit, batch=batch),
+        stranger=batch[0].principal.stranger,
+    )
 
 
 async def _admit(tx: Tx, *, batch: Sequence[_Waiting]) -> None:
@@ -242,11 +223,8 @@ async def _place(tx: Tx, batch: Sequence[_Waiting]) -> _Place:
 
 async def _record(
     tx: Tx, stored: Sequence[StoredBlob], *, batch: Sequence[_Waiting]
-) -> tuple[list[FilePut], bool]:
-    """Inside the transaction that makes the blobs visible: the world may have changed since.
-
-    Says too whether a quota holds there.
-    """
+) -> list[FilePut]:
+    """Inside the transaction that makes the blobs visible: the world may have changed since."""
     place = await _place(tx, batch)
     model, draft = place.model, place.draft
     puts = [
@@ -258,7 +236,7 @@ async def _record(
         for one, put in zip(batch, puts, strict=True)
         if put.outcome != "unchanged"
     ]
-    async with within_quota(tx, model.namespace_id) as standing:
+    async with within_quota(tx, model.namespace_id):
         digests = [put.file.digest for _, put in changed]
         await add_refs(tx, digests, model.id, FOLDER, access=access_of(model))
         for _, put in changed:
@@ -272,7 +250,7 @@ async def _record(
             for by, put in changed
         ],
     )
-    return puts, standing.is_limited
+    return puts
 
 
 def _put(model: Model, one: _Waiting, file: TreeFile, place: _Place) -> FilePut:

@@ -28,13 +28,13 @@ from store.index.transactions import Tx
 
 
 @asynccontextmanager
-async def within_quota(tx: Tx, namespace_id: str) -> AsyncIterator[Standing]:
-    """Refuse what is done inside if the namespace grows by it beyond a quota; gives how it stood.
+async def within_quota(tx: Tx, namespace_id: str) -> AsyncIterator[None]:
+    """Refuse what is done inside if the namespace grows by it beyond a quota.
 
     What it raises must end the transaction. Without a quota it costs one look-up by key.
     """
     before = await find_standing(tx, namespace_id)
-    yield before
+    yield
     if before.is_limited:
         _require_room(before, await find_standing(tx, namespace_id))
 

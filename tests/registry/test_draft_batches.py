@@ -326,35 +326,3 @@ async def test_a_file_that_is_larger_or_has_a_condition_goes_alone(registry: Reg
     assert (large.status, only_new.status, refused.status) == (201, 201, 412)
     assert published.json["state"] == "published"
     assert batches.files == before
-
-
-async def test_what_was_recorded_a_moment_ago_is_looked_at_in_the_transaction_alone(
-    registry: Registry,
-) -> None:
-    await begin(registry)
-    counts = [registry.store.index.statement_count()]
-    for path in ("a", "b"):
-        await at_once(registry, [(path, of(1))])
-        counts.append(registry.store.index.statement_count())
-    published = await registry.send("POST", "/api/v1/models/bert/versions/v1/publish")
-
-    refused = await at_once(registry, [("c", of(3)), ("d", of(4))])
-
-    assert published.status == 201
-    assert set(outcomes(refused).values()) == {"Conflict"}
-    assert counts[2] - counts[1] < counts[1] - counts[0]
-    await _adopt_or_remove(registry)
-
-
-async def test_where_a_quota_holds_each_batch_is_asked_before_it_is_written(
-    registry: Registry,
-) -> None:
-    quota = {"slug": "nlp", "quota_bytes": len(BEFORE) + len(of(1))}
-    assert (await registry.send("POST", "/api/v1/namespaces", json=quota)).status == 201
-    await begin(registry, model="nlp~a")
-
-    puts = await at_once(registry, [("a", of(1))], model="nlp/a")
-    puts |= await at_once(registry, [("b", of(2))], model="nlp/a")
-
-    assert outcomes(puts) == {"a": "created", "b": "QuotaReached"}
-    assert len(await registry.site.stored()) == 2
