@@ -347,7 +347,7 @@ async def test_a_second_run_is_refused_while_one_is_at_work(
         await gate.wait()
         raise Conflict("plan", "of a test", "ends")
 
-    monkeypatch.setattr("registry.services.operations.make_plan", slow)
+    monkeypatch.setattr("registry.services.retention_plans.make_plan", slow)
     first = await registry.send("POST", PLANS, json={})
     second = await registry.send("POST", PLANS, json={})
     gate.set()
