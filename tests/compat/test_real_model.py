@@ -139,7 +139,7 @@ def broken_upload(server: Server, model: Path) -> str:
         stdout=subprocess.DEVNULL,
     )
     try:
-        wait_until(lambda: offset_of(server, location) > size // 4, "a part that arrived")
+        wait_until(lambda: server.staged_bytes(location) > size // 4, "a part that arrived")
     finally:
         sending.kill()
         sending.wait()

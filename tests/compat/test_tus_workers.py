@@ -191,9 +191,7 @@ def stalled_upload(server: Server, session: str, sent: int) -> Connection:
     """A connection that delivered `sent` bytes of everything and then fell silent."""
     old = Connection(server)
     old.patch(session, 0, CONTENT[:sent], length=len(CONTENT))
-    look = Connection(server)
-    wait_until(lambda: offset_of(look, session) > sent - (2 << 20), "bytes that arrive")
-    look.close()
+    wait_until(lambda: server.staged_bytes(session) > sent - (2 << 20), "bytes that arrive")
     return old
 
 

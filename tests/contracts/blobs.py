@@ -778,6 +778,7 @@ class BlobsContract:
         held = Held(LARGE[: MIB + MIB // 2], bytes(MIB // 2))
         async with running(door.append(session, 0, held)) as old, asyncio.timeout(20):
             await held.begun.wait()
+            await epoch_of(door, session, 1)  # who asks before that ends it before its first byte
             offset = 0
             while not offset:
                 offset = (await neighbour.session(session)).offset

@@ -66,18 +66,19 @@ def outcomes(puts: dict[str, Any]) -> dict[str, str]:
     }
 
 
-async def commits(registry: Registry, files: Sequence[tuple[str, bytes]]) -> int:
-    before = registry.store.index.stats.commits
+async def units(registry: Registry, files: Sequence[tuple[str, bytes]]) -> int:
+    """How many units of the index it takes to put files that come at once."""
+    before = registry.store.index.stats.units
     puts = await at_once(registry, files)
     assert set(outcomes(puts).values()) == {"created"}
-    return registry.store.index.stats.commits - before
+    return registry.store.index.stats.units - before
 
 
 async def test_files_that_come_at_once_are_one_transaction(registry: Registry) -> None:
     await begin(registry)
     files = [(f"part/{number}", of(number)) for number in range(12)]
 
-    assert await commits(registry, files) == 1
+    assert await units(registry, files) == 1
     for path, content in files:
         assert (await registry.get(f"/models/bert/v1/{path}")).body == content
     assert await registry.count("folder_uploads") == 0
@@ -88,7 +89,7 @@ async def test_more_files_are_hardly_more_statements(registry: Registry) -> None
     counts = []
     for count in (4, 12):
         before = registry.store.index.statement_count()
-        await commits(registry, [(f"of{count}/{number}", of(number)) for number in range(count)])
+        await units(registry, [(f"of{count}/{number}", of(number)) for number in range(count)])
         counts.append(registry.store.index.statement_count() - before)
 
     assert counts[1] - counts[0] <= 2, "more rows of one statement"
@@ -139,7 +140,7 @@ async def test_more_than_a_batch_are_several(registry: Registry) -> None:
     await begin(registry)
     files = [(f"{number}", of(number)) for number in range(MOST_TOGETHER + 1)]
 
-    assert await commits(registry, files) == 2
+    assert await units(registry, files) == 2
 
 
 async def test_a_wrong_digest_is_refused_alone(registry: Registry) -> None:

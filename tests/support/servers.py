@@ -132,6 +132,11 @@ class Server:
         self.log_path = data.parent / f"{data.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
+    def staged_bytes(self, location: str) -> int:
+        """How much of an upload session is in its staging file: to ask the server would end it."""
+        staged = self.data / "uploads" / location.rpartition("/")[2]
+        return staged.stat().st_size if staged.exists() else 0
+
     @property
     def url(self) -> str:
         """``http://127.0.0.1:<port>``, without a slash at the end."""
