@@ -1,23 +1,27 @@
 """`python -m bench.tables FILE…`: what `--json` kept, as the tables of `bench/README.md`.
 
-`--into` puts them between the two marks of a document, in place of what was there: a table that
-nobody typed cannot disagree with its run. Several files are several runs; a scenario's table says
-which command it is of, and one that two runs measured is of the later.
+`--into` puts them between the two marks of a document: a table that nobody typed cannot disagree
+with its run. Each scenario has a section, which says of which command and commit it is. What these
+runs did not measure stays as an earlier run left it there; of several files the later has its say.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.__main__ import scenarios
 from bench.harness import Scenario
-from bench.records import FIGURES, Environment, Goal, Run, figures_of, judge, read_lines
+from bench.records import FIGURES, OURS, Environment, Goal, Run, figures_of, judge, read_lines
 from bench.report import cell, in_order, number
 
 START, END = "<!-- measured: python -m bench.tables -->", "<!-- end of measured -->"
+PICTURE = "![every ratio to a peer](side-by-side.svg)"
+
+_SECTION = re.compile(r"^### `(\w+)`:.*?(?=^### |\Z)", re.MULTILINE | re.DOTALL)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,48 +29,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("file", nargs="+", type=Path, help="records that `--json` wrote")
     parser.add_argument("--into", type=Path, metavar="FILE", help="a document with the two marks")
     options = parser.parse_args(arguments)
-    text = "\n".join(tables([read_lines(path) for path in options.file]))
+    found = sections([read_lines(path) for path in options.file])
     if options.into is None:
-        print(text)
+        print("\n".join(found.values()))
     else:
-        options.into.write_text(replaced(options.into.read_text(), text))
+        options.into.write_text(replaced(options.into.read_text(), found))
     return 0
 
 
-def replaced(document: str, text: str) -> str:
-    """The document with this text between its marks; raises ValueError where there are none."""
+def replaced(document: str, found: Mapping[str, str]) -> str:
+    """The document with these sections between its marks; raises ValueError where there are none.
+
+    Sections of other scenarios stay; those of none that there is now go.
+    """
     before, start, rest = document.partition(START)
-    _, end, after = rest.partition(END)
+    between, end, after = rest.partition(END)
     if not start or not end:
         raise ValueError(f"no {START} … {END} in the document")
-    return f"{before}{START}\n\n{text}\n{END}{after}"
+    known = {match[1]: match[0] for match in _SECTION.finditer(between)} | dict(found)
+    text = "\n".join(known[name].rstrip("\n") + "\n" for name in scenarios() if name in known)
+    return f"{before}{START}\n\n{PICTURE}\n\n{text}\n{END}{after}"
 
 
-def tables(kept: Sequence[tuple[Environment | None, Sequence[Run]]]) -> Iterator[str]:
-    yield "![every ratio to a peer](side-by-side.svg)"
-    yield ""
-    environments = [environment for environment, _ in kept if environment is not None]
-    for name, version in {k: v for each in environments for k, v in each.versions.items()}.items():
-        yield f"- {name}: {version}"
-    yield ""
-    goals: list[str] = []
-    for scenario in scenarios().values():
+def sections(kept: Sequence[tuple[Environment | None, Sequence[Run]]]) -> dict[str, str]:
+    """A section for each scenario that was measured, by its name."""
+    found = {}
+    for name, scenario in scenarios().items():
         own = [
-            (environment, [run for run in runs if run.scenario == scenario.name])
+            (environment, [run for run in runs if run.scenario == name])
             for environment, runs in kept
         ]
         environment, runs = next((each for each in reversed(own) if each[1]), (None, []))
         if runs:
-            yield from _section(scenario, environment, runs)
-            goals += [line for goal in scenario.goals if (line := _goal(scenario, goal, runs))]
-    if goals:
-        yield from (
-            "### Goals",
-            "",
-            "| Goal | Median (lowest to highest) | |",
-            "| --- | --- | --- |",
-        )
-        yield from (*goals, "")
+            found[name] = "\n".join(_section(scenario, environment, runs))
+    return found
 
 
 def _section(
@@ -83,6 +79,14 @@ def _section(
             f"{environment.memory_gib:.0f} GiB, Linux {environment.kernel}, "
             f"Python {environment.python}, files on {environment.root_file_system}."
         )
+        taking_part = {run.contender for run in runs}
+        versions = [
+            f"{name} {version}"
+            for name, version in environment.versions.items()
+            if name in taking_part and name != OURS
+        ]
+        if versions:
+            yield f"Beside it: {', '.join(versions)}."
         yield ""
     names = [name for name in FIGURES if any(name in run.figures for run in runs)]
     yield _row("Case", "Who", *(FIGURES[name].label for name in names))
@@ -93,13 +97,20 @@ def _section(
             figures = figures_of(runs, case, contender)
             yield _row(case, contender, *(cell(name, figures.get(name)) for name in names))
     yield ""
+    goals = [line for goal in scenario.goals if (line := _goal(goal, runs))]
+    if goals:
+        yield from (
+            _row("Ratio or bound", "Median (lowest to highest)", "Goal"),
+            _row(*["---"] * 3),
+        )
+        yield from (*goals, "")
 
 
-def _goal(scenario: Scenario, goal: Goal, runs: Sequence[Run]) -> str | None:
+def _goal(goal: Goal, runs: Sequence[Run]) -> str | None:
     found = judge(runs, goal)
     if found is None:
         return None
-    what = f"{scenario.name}, {goal.case}: {FIGURES[goal.figure].label}"
+    what = f"{goal.case}: {FIGURES[goal.figure].label}"
     if goal.against is not None:
         what += f" / {goal.against}"
     told = f"{found.median:.2f} ({found.low:.2f} to {found.high:.2f})"

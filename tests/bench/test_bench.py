@@ -36,7 +36,7 @@ from bench.processes import (
     sessions_ahead,
 )
 from bench.records import FIGURES, OURS, Environment, Goal, Run, judge, read_lines, write_lines
-from bench.tables import END, START, replaced, tables
+from bench.tables import END, START, replaced, sections
 from tests.support.servers import make_like_new
 
 COMPLETE = os.environ.get("DIGESTRY_TESTS_COMPLETE") == "1"
@@ -378,24 +378,28 @@ def test_the_tables_of_a_document_are_those_of_the_last_run_that_measured_them()
     old = [run_of(OURS, 0, 1, case), run_of("nginx", 0, 1, case)]
     new = [run_of(OURS, 0, 3000, case), run_of("nginx", 0, 6000, case)]
     kept = [(example_environment(), old), (example_environment(command="again"), new)]
+    here = {"idle": "### `idle`: kept\n", "small": "### `small`: old\n", "gone": "### `gone`: it\n"}
+    before = f"before\n{START}\n{''.join(here.values())}{END}\nafter\n"
 
-    text = "\n".join(tables(kept))
-    document = replaced(f"before\n{replaced(f'{START}old{END}', 'older')}\nafter\n", text)
+    found = sections(kept)
+    document = replaced(before, found)
 
-    assert "`again`, 2026-11-21T00:00:00Z" in text
-    assert f"| {case} | digestry | 3,000 |" in text
-    assert (
-        f"| small, {case}: requests/s / nginx | 0.50 (0.50 to 0.50) | at least 0.25: met |" in text
-    )
+    assert found.keys() == {"small"}
+    assert "`again`, 2026-11-21T00:00:00Z" in found["small"]
+    assert f"| {case} | digestry | 3,000 |" in found["small"]
+    ratio = f"| {case}: requests/s / nginx | 0.50 (0.50 to 0.50) | at least 0.25: met |"
+    assert ratio in found["small"]
     assert document.startswith("before\n")
     assert document.endswith("\nafter\n")
-    assert "old" not in document
-    assert document.count(text) == 1
+    assert document.count(found["small"]) == document.count("kept") == 1
+    assert "`small`: old" not in document
+    assert "gone" not in document
+    assert replaced(document, found) == document
 
 
 def test_a_document_without_marks_is_left_alone() -> None:
     with pytest.raises(ValueError, match="measured"):
-        replaced("no marks", "text")
+        replaced("no marks", {})
 
 
 def test_the_picture_of_all_shows_what_is_better_to_the_right() -> None:
