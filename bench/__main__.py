@@ -14,7 +14,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import bench
@@ -122,13 +122,24 @@ def obtain(names: Sequence[str]) -> dict[str, str]:
     return refused
 
 
+def asked(arguments: Sequence[str]) -> Iterator[str]:
+    """A command line without where its results go, which says nothing of them."""
+    rest = iter(arguments)
+    for word in rest:
+        name, equals, _ = word.partition("=")
+        if name not in ("--json", "--plots"):
+            yield word
+        elif not equals:
+            next(rest, None)
+
+
 def describe(
     settings: Settings, contenders: Sequence[Contender], skipped: dict[str, str]
 ) -> Environment:
     now = datetime.datetime.now(datetime.UTC)
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Environment(
-        command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        command=shlex.join(["python", "-m", "bench", *asked(sys.argv[1:])]),
         started_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         commit=peers.commit(),
         machine=_processor(),

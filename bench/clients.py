@@ -30,9 +30,16 @@ _SCRIPTS = Path(__file__).parent / "wrk"
 _PIECE_BYTES = 4 * MIB
 _PATIENCE_SECONDS = 120
 
+LONGEST_SECONDS = 64
+"""So long a server that answers nothing is asked at most."""
+
 
 class Unexpected(Exception):
     """A server answered something that makes the measurement void."""
+
+
+class NoAnswer(Unexpected):
+    """A server answered nothing in the time that it had."""
 
 
 class CannotRun(Exception):
@@ -220,7 +227,8 @@ def wrk(
 ) -> WrkResult:
     """Run one of the scripts in `bench/wrk` in a single compiled thread.
 
-    A fraction of a second that a busy machine let pass without one answer becomes a whole one.
+    Who lets the time pass without one answer gets a whole second, then eight times as long, up to
+    `LONGEST_SECONDS`: what a slow server needs is a figure too.
     """
     with tempfile.TemporaryFile() as output:
         command = wrk_command(port, script, *arguments, connections=connections, seconds=seconds)
@@ -228,10 +236,13 @@ def wrk(
         output.seek(0)
         try:
             return wrk_result(output.read())
-        except Unexpected:
-            if seconds >= 1:
+        except Unexpected as error:
+            if seconds >= 1 and not (
+                isinstance(error, NoAnswer) and 8 * seconds <= LONGEST_SECONDS
+            ):
                 raise
-    return wrk(port, script, *arguments, connections=connections, seconds=1)
+    longer = 8 * seconds if seconds >= 1 else 1
+    return wrk(port, script, *arguments, connections=connections, seconds=longer)
 
 
 def wrk_command(
@@ -256,12 +267,12 @@ def wrk_command(
 def wrk_result(output: bytes) -> WrkResult:
     line = next((each for each in output.splitlines() if each.startswith(b"{")), None)
     if line is None:
-        raise Unexpected(f"wrk reported nothing: {output[-500:]!r}")
+        raise NoAnswer(f"wrk reported nothing: {output[-500:]!r}")
     result = msgspec.json.decode(line, type=WrkResult)
     if result.failures:
         raise Unexpected(f"{result.failures} of {result.requests} requests failed")
     if not result.requests:
-        raise Unexpected("wrk completed no request")
+        raise NoAnswer("wrk completed no request")
     return result
 
 

@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench import peers, report
-from bench.__main__ import main, obtain, present, scenarios
+from bench import clients, peers, report
+from bench.__main__ import asked, main, obtain, present, scenarios
 from bench.clients import CannotRun
 from bench.data import MIB, Data
 from bench.harness import Bench, Measured, Scenario, Settings, run_scenario, scratch
@@ -395,6 +395,28 @@ def test_the_tables_of_a_document_are_those_of_the_last_run_that_measured_them()
     assert "`small`: old" not in document
     assert "gone" not in document
     assert replaced(document, found) == document
+
+
+def test_the_command_of_a_table_does_not_say_where_its_results_went() -> None:
+    said = ["small", "--json", "here.jsonl", "--rounds", "2", "--plots=there", "--seconds", "2"]
+
+    assert list(asked(said)) == ["small", "--rounds", "2", "--seconds", "2"]
+
+
+def test_who_answers_nothing_in_time_is_asked_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[float] = []
+
+    def command(port: int, script: str, *_: str, connections: int, seconds: float) -> list[str]:
+        tried.append(seconds)
+        told = {"requests": int(seconds > 30), "seconds": seconds, "failures": 0}
+        return ["echo", json.dumps(told | {"p50_us": 1, "p99_us": 1})]
+
+    monkeypatch.setattr(clients, "wrk_command", command)
+
+    assert clients.wrk(1, "get.lua", connections=1, seconds=0.25).requests == 1
+    assert tried == [0.25, 1, 8, 64]
+    with pytest.raises(clients.NoAnswer):
+        clients.wrk(1, "get.lua", connections=1, seconds=10)
 
 
 def test_a_document_without_marks_is_left_alone() -> None:
