@@ -74,9 +74,7 @@ _DELETE = Statement(
         aliases.c.model == bindparam("model_"), aliases.c.folded == bindparam("folded_")
     )
 )
-_EVENT_ROWS = Rows(
-    alias_events.c.model,
-    alias_events.c.folded,
+_MOVE = (
     alias_events.c.name,
     alias_events.c.from_revision,
     alias_events.c.to_revision,
@@ -85,20 +83,12 @@ _EVENT_ROWS = Rows(
     alias_events.c.created_at,
     alias_events.c.restored,
 )
+_EVENT_ROWS = Rows(alias_events.c.model, alias_events.c.folded, *_MOVE)
 _OF_ALIAS = (
     alias_events.c.model == bindparam("model"),
     alias_events.c.folded == bindparam("folded"),
 )
-_EVENT_COLUMNS = (
-    alias_events.c.id,
-    alias_events.c.name,
-    alias_events.c.from_revision,
-    alias_events.c.to_revision,
-    alias_events.c.actor,
-    alias_events.c.reason,
-    alias_events.c.created_at,
-    alias_events.c.restored,
-)
+_EVENT_COLUMNS = (alias_events.c.id, *_MOVE)
 _EVENTS = Statement(
     select(*_EVENT_COLUMNS)
     .where(*_OF_ALIAS, alias_events.c.id < bindparam("before"))

@@ -50,7 +50,7 @@ MOST_REASON: Final = 1024
 _BEGINNING_BYTES: Final = 30_000
 """Of JSON that was too long; escaped once more it can double."""
 
-_ENTRIES = Rows(
+_TOLD = (
     audit.c.created_at,
     audit.c.actor,
     audit.c.actor_name,
@@ -64,21 +64,8 @@ _ENTRIES = Rows(
     audit.c.after,
     audit.c.reason,
 )
-_COLUMNS = (
-    audit.c.id,
-    audit.c.created_at,
-    audit.c.actor,
-    audit.c.actor_name,
-    audit.c.request,
-    audit.c.action,
-    audit.c.kind,
-    audit.c.entity,
-    audit.c.name,
-    audit.c.model,
-    audit.c.before,
-    audit.c.after,
-    audit.c.reason,
-)
+_ENTRIES = Rows(*_TOLD)
+_COLUMNS = (audit.c.id, *_TOLD)
 _BETWEEN = Statement(
     select(*_COLUMNS)
     .where(audit.c.id > bindparam("after"), audit.c.id <= bindparam("last"))
