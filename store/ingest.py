@@ -74,7 +74,9 @@ TOGETHER: Final = 4
 """So many small blobs of one commit are worth a sync of the whole file system."""
 
 LOOKED_UP_HERE: Final = 16
-"""So many small bodies are hashed and looked up on the event loop: a hop would take longer."""
+HASHED_HERE_BYTES: Final = 256 << 10
+"""So many small bodies of so many bytes are hashed and looked up on the event loop, where a hop
+would take longer; for more the others would wait."""
 
 MOVING_WAIT_SECONDS: Final = 2.0
 MOVING_POLL_SECONDS: Final = 0.02
@@ -231,7 +233,7 @@ class Ingest:
         `admit` runs before anything is written and refuses by raising. Raises `DigestMismatch`, and
         what `commit` does.
         """
-        for content, _ in contents:
+        for content, _ in contents:  # each by itself is small enough not to ask the disk
             await self.intake.admit(len(content))
 
         async def look(tx: Tx) -> tuple[list[tuple[Digest, Segments]], Seen]:
@@ -239,7 +241,8 @@ class Ingest:
             hashed = [_hash(content, expected) for content, expected in contents]
             return hashed, await _see(tx, list({digest: None for digest, _ in hashed}))
 
-        is_many = len(contents) > LOOKED_UP_HERE
+        size_bytes = sum(len(content) for content, _ in contents)
+        is_many = len(contents) > LOOKED_UP_HERE or size_bytes > HASHED_HERE_BYTES
         hashed, seen = await (self._index.read(look) if is_many else self._index.look(look))
         staged = await self._hold(contents, hashed)
         return await self.commit(staged, record, stranger=stranger, seen=seen)

@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from store.archive import Archive
+from store.backends.walking import forget_pages
 from store.blobs import BlobStore, SupportsLocalPath
 from store.clock import boot_id
 from store.cold import Cold, ColdFile
@@ -264,7 +265,6 @@ def _forget_pages(path: str) -> None:
     except FileNotFoundError:
         return
     try:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        forget_pages(descriptor)
     finally:
         os.close(descriptor)

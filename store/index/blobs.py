@@ -23,7 +23,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql.elements import ColumnElement
 
 from store.digest import Digest
-from store.index.packed import DIGESTS, MANY, packed, piece_of
+from store.index.packed import DIGESTS, MANY, for_each, packed, piece_of
 from store.index.schema import blobs
 from store.index.state import next_counter
 from store.index.transactions import Row, Statement, Tx
@@ -165,7 +165,7 @@ _renewing = insert(blobs).from_select(
         "verified_boot",
         "created_at",
     ],
-    select(
+    for_each(
         piece_of(DIGESTS),
         MANY.c.value,
         literal("'present'"),
@@ -175,9 +175,7 @@ _renewing = insert(blobs).from_select(
         bindparam("now", type_=BigInteger),
         bindparam("boot", type_=Text),
         bindparam("now", type_=BigInteger),
-    )
-    .select_from(MANY)
-    .where(literal("true")),  # or SQLite takes what follows for a join's condition
+    ),
 )
 _INSERT_OR_RENEW = Statement(
     _renewing.on_conflict_do_update(

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from store.digest import Digest
 from store.index.blobs import DAMAGED, MOVING, BlobRow, blob_row, find_blob, touch
-from store.index.packed import DIGESTS, MANY, packed, piece_of
+from store.index.packed import DIGESTS, for_each, packed, piece_of
 from store.index.schema import blobs, leases, refs
 from store.index.transactions import Statement, Tx
 
@@ -73,7 +73,7 @@ _ADD_REFS = Statement(
     insert(refs)
     .from_select(
         ["digest", "owner", "kind", "count", "created_at", "realm", "level"],
-        select(
+        for_each(
             piece_of(DIGESTS),
             bindparam("owner", type_=Text),
             bindparam("kind", type_=Text),
@@ -81,9 +81,7 @@ _ADD_REFS = Statement(
             bindparam("now", type_=BigInteger),
             bindparam("realm", type_=Text),
             bindparam("level", type_=Text),
-        )
-        .select_from(MANY)
-        .where(literal("true")),  # or SQLite takes what follows for a join's condition
+        ),
     )
     .on_conflict_do_update(
         index_elements=["digest", "owner", "kind"], set_={"count": refs.c.count + 1}
@@ -104,15 +102,13 @@ _KEEP_REFS = Statement(
     insert(refs)
     .from_select(
         ["digest", "owner", "kind", "count", "created_at"],
-        select(
+        for_each(
             piece_of(DIGESTS),
             bindparam("owner", type_=Text),
             bindparam("kind", type_=Text),
             literal("1"),
             bindparam("now", type_=BigInteger),
-        )
-        .select_from(MANY)
-        .where(literal("true")),  # or SQLite takes what follows for a join's condition
+        ),
     )
     .on_conflict_do_nothing()
 )
@@ -312,13 +308,11 @@ _ADD_LEASE = Statement(
 )
 _adding_leases = insert(leases).from_select(
     ["digest", "holder", "expires_at"],
-    select(
+    for_each(
         piece_of(DIGESTS),
         bindparam("holder", type_=Text),
         bindparam("expires_at", type_=BigInteger),
-    )
-    .select_from(MANY)
-    .where(literal("true")),  # or SQLite takes what follows for a join's condition
+    ),
 )
 _ADD_LEASES = Statement(
     _adding_leases.on_conflict_do_update(

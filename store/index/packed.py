@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, LargeBinary, Text, bindparam, func
+from sqlalchemy import ColumnElement, LargeBinary, Select, Text, bindparam, func, select
 from sqlalchemy import literal_column as literal
 
 from store.digest import Digest
@@ -30,6 +30,12 @@ def piece_of(whole: ColumnElement[bytes]) -> ColumnElement[bytes]:
     """The piece of a long value that belongs to a row of `MANY`."""
     start = MANY.c.key * literal(str(PIECE_BYTES)) + literal("1")
     return func.substr(whole, start, literal(str(PIECE_BYTES)), type_=LargeBinary)
+
+
+def for_each(*columns: ColumnElement[Any]) -> Select[Any]:
+    """A row for each, to be inserted by a statement that says what a conflict means."""
+    # Without a condition SQLite takes the ON of what follows for that of a join.
+    return select(*columns).select_from(MANY).where(literal("true"))
 
 
 def packed(digests: Sequence[Digest], numbers: Sequence[int] | None = None) -> dict[str, Any]:
