@@ -17,7 +17,7 @@ from store.errors import DigestMismatch, SizeMismatch, StorageFull, Unavailable
 from store.index import blobs as rows
 from store.index import claims
 from store.index.transactions import Tx
-from store.ingest import Ingest, StoredBlob
+from store.ingest import HASHED_HERE_BYTES, LOOKED_UP_HERE, Ingest, StoredBlob
 from store.opening import Store
 from store.segments import own_of
 from tests.support.storing import (
@@ -157,6 +157,33 @@ async def test_a_batch_takes_as_many_statements_however_many_blobs_it_has(store:
         taken.add(store.index.statement_count() - before)
 
     assert len(taken) == 1
+
+
+@pytest.mark.parametrize("settings", ["local"], indirect=True)  # memory is read by one thread
+@pytest.mark.parametrize(
+    ("count", "size_bytes", "is_here"),
+    [
+        (LOOKED_UP_HERE, 10, True),
+        (LOOKED_UP_HERE + 1, 10, False),
+        (4, HASHED_HERE_BYTES // 4, True),
+        (4, HASHED_HERE_BYTES // 4 + 1, False),
+    ],
+)
+async def test_only_so_much_is_hashed_on_the_event_loop(
+    store: Store, count: int, size_bytes: int, is_here: bool
+) -> None:
+    threads = set()
+
+    async def admit(tx: Tx) -> None:
+        threads.add(threading.current_thread())
+
+    async def nothing(tx: Tx, stored: Sequence[StoredBlob]) -> None:
+        pass
+
+    contents = [(bytes([number]) * size_bytes, None) for number in range(count)]
+    await store.ingest.store(contents, nothing, admit=admit)
+
+    assert (threads == {threading.current_thread()}) is is_here
 
 
 async def test_a_batch_finds_new_damaged_and_present_blobs_and_the_same_one_twice(

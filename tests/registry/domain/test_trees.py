@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry.domain import paths as rules
 from registry.domain.media import DEFAULT, media_type
 from registry.domain.paths import (
     differing_in_case,
@@ -221,3 +222,9 @@ def test_a_text_that_is_not_canonical_is_refused(text: bytes) -> None:
 )
 def test_media_types_follow_from_paths_alone(path: str, media: str) -> None:
     assert media_type(path) == media
+
+
+@given(st.from_regex(rules._PLAIN, fullmatch=True))
+def test_a_path_that_is_not_looked_at_closely_has_nothing_wrong(path: str) -> None:
+    assert rules._why_not(path) is None
+    assert unicodedata.normalize("NFC", path) == path
