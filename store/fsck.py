@@ -46,7 +46,7 @@ from store.digest import Digest
 from store.errors import BlobNotFound
 from store.hands import NOTHING, Hands, Page, pages_of, working_on
 from store.index import blobs as rows
-from store.index import claims
+from store.index import claims, places
 from store.index.archived import lose, spare_archived
 from store.index.blobs import BlobRow
 from store.index.transactions import Index, Tx
@@ -414,14 +414,14 @@ def _action(repair: bool, done: str) -> str:
     return done if repair else "none"
 
 
-async def _places_with_time(tx: Tx, after: bytes, last: bytes) -> tuple[rows.PlacesBetween, int]:
-    return await rows.places_between(tx, after, last, ROWS_AT_ONCE), tx.now
+async def _places_with_time(tx: Tx, after: bytes, last: bytes) -> tuple[places.PlacesBetween, int]:
+    return await places.places_between(tx, after, last, ROWS_AT_ONCE), tx.now
 
 
 async def _expected_with_time(
     tx: Tx, after: bytes, last: bytes, limit: int
-) -> tuple[rows.FilesExpected, int]:
-    return await rows.files_expected(tx, after, last, limit), tx.now
+) -> tuple[places.FilesExpected, int]:
+    return await places.files_expected(tx, after, last, limit), tx.now
 
 
 async def _is_recent(tx: Tx, at: int, grace: int) -> bool:

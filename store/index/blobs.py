@@ -10,7 +10,6 @@ from sqlalchemy import (
     BigInteger,
     LargeBinary,
     Text,
-    and_,
     bindparam,
     delete,
     func,
@@ -70,12 +69,6 @@ def blob_row(row: Row) -> BlobRow:
 # Blobs.
 
 _FIND = Statement(select(blobs).where(blobs.c.digest == bindparam("digest")))
-_BETWEEN = Statement(
-    select(blobs)
-    .where(blobs.c.digest > bindparam("after"), blobs.c.digest <= bindparam("last"))
-    .order_by(blobs.c.digest)
-    .limit(bindparam("limit"))
-)
 _PAGE = Statement(
     select(blobs)
     .where(blobs.c.digest > bindparam("after"))
@@ -177,6 +170,7 @@ _renewing = insert(blobs).from_select(
         bindparam("now", type_=BigInteger),
     ),
 )
+_INSERT_MANY = Statement(_renewing)
 _INSERT_OR_RENEW = Statement(
     _renewing.on_conflict_do_update(
         index_elements=["digest"], set_={"last_claimed": _renewing.excluded.last_claimed}
@@ -252,83 +246,6 @@ class Content(msgspec.Struct, frozen=True):
     digest: Digest
     size_bytes: int
     segments: bytes
-
-
-class PlacesBetween(msgspec.Struct, frozen=True):
-    """Where the index says that the bytes of blobs are, for a page of rows in order of digest."""
-
-    own: set[tuple[bytes, int]]
-    """Raw digest and size of present blobs with a file of their own: nearly all, so no structs."""
-    others: list[BlobRow]
-    last: bytes | None
-    """The last digest of the page; None if nothing is left behind it."""
-
-    @property
-    def count(self) -> int:
-        return len(self.own) + len(self.others)
-
-
-async def places_between(tx: Tx, after: bytes, last: bytes, limit: int) -> PlacesBetween:
-    """A page of what is behind one digest up to and with another."""
-    found = await tx.all(_BETWEEN, after=after, last=last, limit=limit)
-    own = {(row[0], row[1]) for row in found if row[2] == PRESENT and row[9] is None}
-    others = [blob_row(row) for row in found if row[2] != PRESENT or row[9] is not None]
-    return PlacesBetween(own, others, found[-1][0] if len(found) == limit else None)
-
-
-class FilesExpected(msgspec.Struct, frozen=True):
-    """Which files there should be for a page of rows, as one text that is made in one step."""
-
-    rows: int
-    own: int
-    """How many of the rows are of present blobs with a file of their own."""
-    text: str
-    """``<64 hex> <size>`` of each of these, in order of digest, a line each."""
-
-    @property
-    def is_all_own(self) -> bool:
-        return self.rows == self.own
-
-
-_own_between = (
-    select(
-        blobs.c.digest,
-        blobs.c.size,
-        # No parameters: what is counted and what is listed must be the same.
-        (blobs.c.state == literal("'present'")).label("is_present"),
-        blobs.c.archived,
-    )
-    .where(blobs.c.digest > bindparam("after"), blobs.c.digest <= bindparam("last"))
-    .order_by(blobs.c.digest)
-    .limit(bindparam("limit"))
-    .subquery()
-)
-_is_own = and_(_own_between.c.is_present, _own_between.c.archived.is_(None))
-_FILES_EXPECTED = Statement(
-    select(
-        func.count(),
-        func.count().filter(_is_own),
-        func.group_concat(
-            func.lower(func.hex(_own_between.c.digest))
-            .op("||")(literal("' '"))
-            .op("||")(_own_between.c.size),
-            func.char(literal("10")),
-        ).filter(_is_own),
-    ).select_from(_own_between)
-)
-
-
-async def files_expected(tx: Tx, after: bytes, last: bytes, limit: int) -> FilesExpected:
-    """What so many rows expect behind one digest up to and with another.
-
-    A page that all agree on is compared at once, for a fifth of what its rows take one by one.
-    """
-    found = await tx.one(_FILES_EXPECTED, after=after, last=last, limit=limit)
-    assert found is not None
-    return FilesExpected(found[0], found[1], found[2] or "")
-
-
-_INSERT_MANY = Statement(_renewing)
 
 
 async def insert_adopted(tx: Tx, found: Sequence[Content], boot: str) -> None:
