@@ -47,6 +47,7 @@ from bench.shapes import (
     version_id,
 )
 from registry.catalog import schema
+from registry.catalog.schema.training import trained_last
 from registry.domain.names import fold
 from registry.domain.trees import TreeFile, tree_digest
 from registry.domain.versions import precedence
@@ -75,11 +76,22 @@ def fill(database: Path, shape: Shape, stored: Sequence[tuple[str, int]]) -> Non
                 _write(connection, table, found)
         for statement in remade:
             connection.execute(statement)
+        _keep_totals(connection)
         _merge_documents(connection)
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode=WAL")
     finally:
         connection.close()
+
+
+def _keep_totals(connection: Any) -> None:
+    """What whoever makes a version writes beside it, for all of them."""
+    connection.execute(
+        "UPDATE namespace_usage SET versions = (SELECT count(*) FROM versions AS v "
+        "JOIN models AS m ON m.id = v.model "
+        "WHERE m.namespace = namespace_usage.namespace AND v.purged_at IS NULL)"
+    )
+    connection.execute(f"UPDATE models SET trained_at = {trained_last('models.id')}")
 
 
 def _merge_documents(connection: Any) -> None:

@@ -7,7 +7,6 @@ machine that drifts wrongs nobody in particular. Files of a measurement are gone
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -21,6 +20,7 @@ from bench.data import GIB, MIB, Data
 from bench.peers import Contender
 from bench.processes import Server, Usage
 from bench.records import Goal, Run
+from bench.touched import touched
 
 Figures = dict[str, float]
 Measured = Generator[tuple[str, Figures]]
@@ -112,17 +112,6 @@ def costs(usage: Usage, *, moved_bytes: int = 0, requests: int = 0) -> Figures:
     return figures
 
 
-def touch_memory(root: Path, wanted_bytes: int) -> None:
-    """Fill and free space below the root, so that its pages are in nobody's measurement.
-
-    A virtual machine gets its memory from its host at the first touch: the first gigabytes ever
-    written to a fresh one came in at a quarter of the speed of all later ones.
-    """
-    room = shutil.disk_usage(root).free // 4
-    with tempfile.TemporaryFile(dir=root) as file:
-        os.posix_fallocate(file.fileno(), 0, min(wanted_bytes, room))
-
-
 @contextlib.contextmanager
 def scratch(root: Path) -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="digestry-bench-", dir=root))
@@ -175,8 +164,10 @@ def run_all(
 ) -> list[Run]:
     runs: list[Run] = []
     progress("touching memory")
-    touch_memory(settings.root, 8 * settings.size_bytes)
-    with scratch(settings.root) as bodies:
+    with (
+        touched(4 * settings.size_bytes),
+        scratch(settings.root) as bodies,
+    ):
         data = Data(bodies)
         for scenario in scenarios:
             with scratch(settings.root) as directory:

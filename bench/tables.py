@@ -3,6 +3,8 @@
 `--into` puts them between the two marks of a document: a table that nobody typed cannot disagree
 with its run. Each scenario has a section, which says of which command and commit it is. What these
 runs did not measure stays as an earlier run left it there; of several files the later has its say.
+Beside the document the records themselves are kept, a file for each scenario in ``measured``, and
+the picture of all of them is drawn, which needs matplotlib.
 """
 
 from __future__ import annotations
@@ -12,14 +14,28 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from bench.__main__ import scenarios
 from bench.harness import Scenario
-from bench.records import FIGURES, OURS, Environment, Goal, Run, figures_of, judge, read_lines
+from bench.records import (
+    FIGURES,
+    OURS,
+    Environment,
+    Goal,
+    Run,
+    figures_of,
+    judge,
+    read_lines,
+    write_lines,
+)
 from bench.report import cell, in_order, number
 
 START, END = "<!-- measured: python -m bench.tables -->", "<!-- end of measured -->"
 PICTURE = "![every ratio to a peer](side-by-side.svg)"
+
+Kept: TypeAlias = Sequence[tuple[Environment | None, Sequence[Run]]]
+"""Records of several runs, each with what it says of where it was made; the later has its say."""
 
 _SECTION = re.compile(r"^### `(\w+)`:.*?(?=^### |\Z)", re.MULTILINE | re.DOTALL)
 
@@ -29,12 +45,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("file", nargs="+", type=Path, help="records that `--json` wrote")
     parser.add_argument("--into", type=Path, metavar="FILE", help="a document with the two marks")
     options = parser.parse_args(arguments)
-    found = sections([read_lines(path) for path in options.file])
+    kept = [read_lines(path) for path in options.file]
     if options.into is None:
-        print("\n".join(found.values()))
+        print("\n".join(sections(kept).values()))
     else:
-        options.into.write_text(replaced(options.into.read_text(), found))
+        publish(options.into, kept)
     return 0
+
+
+def publish(document: Path, kept: Kept) -> None:
+    """Keep the records beside the document, and make its tables and its picture of all there are.
+
+    Raises ValueError for a document without marks, and for records that do not say where they were
+    made; ModuleNotFoundError without matplotlib.
+    """
+    from bench.plots import draw_side_by_side, ratios
+
+    directory = document.parent / "measured"
+    directory.mkdir(exist_ok=True)
+    for name, (environment, runs) in newest(kept).items():
+        if environment is None:
+            raise ValueError(f"nothing says where {name} was measured")
+        write_lines(directory / f"{name}.jsonl", environment, runs)
+    files = [directory / f"{name}.jsonl" for name in scenarios()]
+    told = [read_lines(file) for file in files if file.exists()]
+    document.write_text(replaced(document.read_text(), sections(told)))
+    every = [run for _, runs in told for run in runs]
+    draw_side_by_side(document.parent, ratios(every, list(scenarios().values())))
 
 
 def replaced(document: str, found: Mapping[str, str]) -> str:
@@ -51,18 +88,22 @@ def replaced(document: str, found: Mapping[str, str]) -> str:
     return f"{before}{START}\n\n{PICTURE}\n\n{text}\n{END}{after}"
 
 
-def sections(kept: Sequence[tuple[Environment | None, Sequence[Run]]]) -> dict[str, str]:
-    """A section for each scenario that was measured, by its name."""
+def newest(kept: Kept) -> dict[str, tuple[Environment | None, list[Run]]]:
+    """What was measured last of each scenario, by its name."""
     found = {}
-    for name, scenario in scenarios().items():
-        own = [
-            (environment, [run for run in runs if run.scenario == name])
-            for environment, runs in kept
-        ]
-        environment, runs = next((each for each in reversed(own) if each[1]), (None, []))
-        if runs:
-            found[name] = "\n".join(_section(scenario, environment, runs))
+    for name in scenarios():
+        for environment, runs in kept:
+            if own := [run for run in runs if run.scenario == name]:
+                found[name] = (environment, own)
     return found
+
+
+def sections(kept: Kept) -> dict[str, str]:
+    """A section for each scenario that was measured, by its name."""
+    return {
+        name: "\n".join(_section(scenarios()[name], environment, runs))
+        for name, (environment, runs) in newest(kept).items()
+    }
 
 
 def _section(

@@ -32,11 +32,13 @@ from registry.http.draining import Drain
 from registry.http.malformed import server_logger
 from registry.http.rates import Rates
 from registry.http.receiving import CROWD_BUFFER_BYTES
-from registry.http.repeating import NoteUse, RepeatingRunner, Repeats
+from registry.http.repeating import NoteUse, Repeats
 from registry.http.routing import areas, register
+from registry.http.taking import Takes, TakingRunner
 from registry.keys import (
     ACCESSES,
     ADDRESSES,
+    BLOB_BATCHES,
     BLOBS,
     BROWSERS,
     CONDITION,
@@ -62,13 +64,19 @@ from registry.keys import (
     SEALS,
     STORE,
     SURVEY,
+    TAKES,
     TURNSTILE,
     UPLOAD_SESSIONS,
     WEBHOOKS,
 )
 from registry.measures import Measures, measure_process, measure_store
 from registry.metrics import Metrics, sampling
-from registry.middlewares.access_log import AccessLog, access_log_middleware, telling_again
+from registry.middlewares.access_log import (
+    AccessLog,
+    access_log_middleware,
+    telling_again,
+    telling_taken,
+)
 from registry.middlewares.authenticate import authenticate_middleware
 from registry.middlewares.errors import errors_middleware
 from registry.middlewares.request_id import RequestIds, request_id_middleware
@@ -78,6 +86,7 @@ from registry.middlewares.unread import unread_middleware
 from registry.outbound import Outbound
 from registry.protocols.tus import handlers as tus
 from registry.services.accesses import Accesses
+from registry.services.blob_batches import BlobBatches
 from registry.services.blobs import BlobLimits, Blobs
 from registry.services.browser_sessions import BrowserSessions
 from registry.services.condition import Condition
@@ -142,7 +151,7 @@ def create_app(
     app[DRAIN] = drain
     app[METRICS] = metrics
     app[ADDRESSES] = Addresses(config.server.trusted_proxies)
-    app[BLOBS] = Blobs(
+    app[BLOBS] = blobs = Blobs(
         store.blobs,
         store.index,
         store.ingest,
@@ -150,8 +159,10 @@ def create_app(
             blob_bytes=config.limits.blob_bytes, missing_digests=config.limits.missing_digests
         ),
     )
-    app[DRAFT_BATCHES] = batches = DraftBatches(store)
-    app.on_cleanup.append(lambda _: batches.close())
+    app[BLOB_BATCHES] = blob_batches = BlobBatches(blobs, store.ingest)
+    app.on_cleanup.append(lambda _: blob_batches.close())
+    app[DRAFT_BATCHES] = draft_batches = DraftBatches(store)
+    app.on_cleanup.append(lambda _: draft_batches.close())
     app[UPLOAD_SESSIONS] = UploadSessions(
         store.uploads,
         store.index,
@@ -194,7 +205,21 @@ def create_app(
             "Answers given again, without asking the index.",
             lambda: repeats.repeated,
         )
-    app.on_response_prepare.append(response_headers(drain, repeats))
+    takes = None
+    if repeats is not None and not rates.writes_per_minute:
+        takes = app[TAKES] = Takes(
+            identities.state_now,
+            store.clock,
+            drain,
+            telling_taken(access_log, metrics),
+            is_open=config.auth.mode == "open",
+        )
+        metrics.counter(
+            "digestry_http_taken_uploads",
+            "Small uploads stored without waking a handler.",
+            lambda: takes.taken,
+        )
+    app.on_response_prepare.append(response_headers(drain, repeats, takes))
     app[RUNNING_KEYS] = set()
     app[SEALS] = Seals(store)
     _add_accounts(app, config)
@@ -320,7 +345,7 @@ def _add_webhooks(app: web.Application, config: Config, store: Store, metrics: M
 
 def runner_of(app: web.Application, **settings: Any) -> web.AppRunner:
     """The runner of an application of `create_app`, wherever it is run."""
-    return RepeatingRunner(app, **{**runner_settings(app[CONFIG]), **settings})
+    return TakingRunner(app, **{**runner_settings(app[CONFIG]), **settings})
 
 
 def runner_settings(config: Config) -> dict[str, Any]:

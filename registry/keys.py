@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from registry.http.draining import Drain
     from registry.http.rates import Rates, Standing
     from registry.http.repeating import Repeats
+    from registry.http.taking import Takes
     from registry.measures import Measures
     from registry.metrics import Metrics
     from registry.services.accesses import Accesses
+    from registry.services.blob_batches import BlobBatches
     from registry.services.blobs import Blobs
     from registry.services.browser_sessions import BrowserSessions
     from registry.services.condition import Condition
@@ -52,6 +54,7 @@ SURVEY: Final[web.AppKey[Survey]] = web.AppKey("survey")
 MEASURES: Final[web.AppKey[Measures]] = web.AppKey("measures")
 DRAIN: Final[web.AppKey[Drain]] = web.AppKey("drain")
 BLOBS: Final[web.AppKey[Blobs]] = web.AppKey("blobs")
+BLOB_BATCHES: Final[web.AppKey[BlobBatches]] = web.AppKey("blob_batches")
 DRAFT_BATCHES: Final[web.AppKey[DraftBatches]] = web.AppKey("draft_batches")
 UPLOAD_SESSIONS: Final[web.AppKey[UploadSessions]] = web.AppKey("upload_sessions")
 CONDITION: Final[web.AppKey[Condition]] = web.AppKey("condition")
@@ -60,6 +63,7 @@ ACCESSES: Final[web.AppKey[Accesses]] = web.AppKey("accesses")
 IDENTITIES: Final[web.AppKey[Identities]] = web.AppKey("identities")
 RATES: Final[web.AppKey[Rates]] = web.AppKey("rates")
 REPEATS: Final[web.AppKey[Repeats]] = web.AppKey("repeats")
+TAKES: Final[web.AppKey[Takes]] = web.AppKey("takes")
 LOCAL_SECRET: Final[web.AppKey[LocalSecret]] = web.AppKey("local_secret")
 DOWNLOADS: Final[web.AppKey[DownloadLog]] = web.AppKey("downloads")
 PASSWORDS: Final[web.AppKey[Passwords]] = web.AppKey("passwords")

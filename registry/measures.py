@@ -25,8 +25,9 @@ from registry.services.housekeeping import Housekeeping
 from registry.services.survey import Seen, Survey
 from store.clock import SECOND
 from store.errors import StoreError
-from store.index.blobs import DAMAGED, MOVING, PRESENT, StateTotals
+from store.index.blobs import DAMAGED, MOVING, PRESENT
 from store.index.driver import sqlite
+from store.index.totals import StateTotals
 from store.opening import Store
 from store.quarantine import COLLECTED
 

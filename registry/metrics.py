@@ -163,7 +163,7 @@ class Metrics:
         if shared():
             forget_dead_gauges(Path(os.environ[DIRECTORY_VARIABLE]))
             counted = CollectorRegistry()
-            MultiProcessCollector(counted)  # type: ignore[no-untyped-call]
+            counted.register(_Workers(Path(os.environ[DIRECTORY_VARIABLE])))
         return generate_latest(counted) + generate_latest(self._facts)
 
     def _series(self, route: str, method: str, status: int) -> Counted:
@@ -243,6 +243,34 @@ class _Facts(Collector):
         return ()
 
 
+class _Workers(Collector):
+    """The numbers of all workers, by the files that they write.
+
+    A file that a worker has just made is empty for a moment; `MultiProcessCollector.collect` takes
+    that for a damaged one.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(path) for path in self._directory.glob("*.db") if _size_of(path)]
+        told: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # theirs
+        return told
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not read."""
+        return ()
+
+
+def _size_of(path: Path) -> int:
+    """In bytes; 0 if it is gone."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def shared() -> bool:
     """Whether several workers add their numbers up."""
     return DIRECTORY_VARIABLE in os.environ
@@ -252,11 +280,12 @@ def forget_dead_gauges(directory: Path) -> None:
     """Drop the readings of workers that died: what they held in hand died with them."""
     for path in directory.glob("gauge_live*_*.db"):
         pid = path.stem.rpartition("_")[2]
-        if pid.isdigit() and not _is_alive(int(pid)):
+        if pid.isdigit() and not _is_worker(int(pid)):
             path.unlink(missing_ok=True)
 
 
-def _is_alive(pid: int) -> bool:
+def _is_worker(pid: int) -> bool:
+    """Whether a process that may be a worker of ours still has the number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

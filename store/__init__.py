@@ -6,6 +6,9 @@ progress; a *reference* keeps it until it is given up; a *pin* is a reference by
 model to a blob that no tree names. An owner is an opaque text here. A *hold* keeps what was
 collected from being removed for good while somebody copies the store.
 
+**Units.** What ends in ``_at`` is in microseconds since the epoch, UTC; lengths, sizes and offsets
+are in bytes. Any other unit stands in the name (``_seconds``) or beside it.
+
 **Invariants.**
 
 1. A success for an upload *must* be sent only after the bytes are verified, synced, given their

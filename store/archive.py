@@ -68,8 +68,9 @@ from store.index.archived import (
 )
 from store.index.blobs import BlobRow
 from store.index.transactions import Index, Tx
-from store.ingest import Ingest, StoredBlob
+from store.ingest import Ingest
 from store.quarantine import Quarantine
+from store.recording import StoredBlob
 from store.spares import Spares, is_spare
 from store.threads import Threads, hop
 

@@ -96,7 +96,7 @@ class Reserve(msgspec.Struct, frozen=True):
 
 
 class Intake:
-    """What all bodies being received share: threads, room on the disk, and a count of bytes."""
+    """What all bodies being received share: threads, and room on the disk."""
 
     def __init__(self, blobs: BlobStore, threads: Threads, *, reserve: Reserve) -> None:
         self._blobs = blobs
@@ -104,7 +104,6 @@ class Intake:
         self._spare_bytes = 0
         self._spare_until = 0.0
         self.threads = threads
-        self.bytes_received = 0
 
     async def admit(self, size_bytes: int | None) -> None:
         """Refuse with `StorageFull` what would eat into the reserve of free space.
@@ -127,7 +126,6 @@ class Intake:
     def submit(self, stream: BatchStream, pieces: list[bytes]) -> list[Future[None]]:
         """Write one batch and hash it, in two threads at once if it is worth a second one."""
         size_bytes = sum(map(len, pieces))
-        self.bytes_received += size_bytes
         if size_bytes < ONE_THREAD_BYTES:
             return [self.threads.ingest.submit(stream.take_blocking, pieces)]
         return [
@@ -227,7 +225,6 @@ class BatchStream:
             self.hash.update([piece])
             if bound is not None and self.hash.size_bytes > bound:
                 raise SizeMismatch(bound, self.hash.size_bytes)
-        self._intake.bytes_received += self.hash.size_bytes
         self._writer.hold(pieces)
 
     async def drain(self, source: Source, *, bound: int | None = None) -> None:
@@ -293,7 +290,7 @@ class BatchStream:
 
     async def _pump(self, reader: BlockingReader) -> None:
         """Wait for the threads; a cancellation tells them to stop and waits until they have."""
-        start, loop = self.offset, asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         pumping = asyncio.wrap_future(
             self._intake.threads.direct.submit(self._pump_blocking, reader, loop)
         )
@@ -303,8 +300,6 @@ class BatchStream:
             reader.is_fast = False
             await settled(pumping)
             raise
-        finally:
-            self._intake.bytes_received += self.offset - start
 
     def _pump_blocking(self, reader: BlockingReader, loop: asyncio.AbstractEventLoop) -> None:
         """Read and write here what comes, and hash it in a second thread."""

@@ -19,7 +19,7 @@ class InvalidDigest(ValueError):
         super().__init__(f"not a sha256 digest: {text[:96]!r}")
 
 
-class Digest(msgspec.Struct, frozen=True, order=True):
+class Digest(msgspec.Struct, frozen=True, order=True, gc=False):
     """The SHA-256 of some bytes; build it with `parse`, `from_hex`, `from_raw` or `of`."""
 
     hex: str

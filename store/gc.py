@@ -37,6 +37,7 @@ from store.holds import PurgeHold, live_holds
 from store.index import blobs as rows
 from store.index import claims, state
 from store.index.blobs import BlobRow
+from store.index.totals import blob_totals
 from store.index.transactions import Index, MakesRoom, Tx
 from store.quarantine import (
     COLLECTED,
@@ -312,7 +313,7 @@ def _planned(row: BlobRow) -> PlannedBlob:
 
 
 async def _survey(tx: Tx) -> tuple[int, dict[str, tuple[int, int]], bool]:
-    return tx.now, await rows.blob_totals(tx), await claims.any_refs(tx)
+    return tx.now, await blob_totals(tx), await claims.any_refs(tx)
 
 
 async def _announce(

@@ -22,10 +22,8 @@ to a name that nobody looks at (`StagedWriter.imitate`), and the transaction run
 statements. Only for whoever may know everything (``stranger=None``) the file is just looked at.
 
 **Racing the collector.** What was true when the file was promoted must still be true when the row
-is recorded. A row carries its generation. For a digest without a row the store's counter of moves
-is compared: if any blob was marked moving meanwhile, this digest may have been inserted, collected
-and removed, file and all. The transaction then records nothing but leases on the digests, which no
-collection passes, and the promotion is repeated from the staging file, whose name is still there.
+is recorded; `store.recording` says what that is. If it is not, the promotion is repeated from the
+staging file, whose name is still there.
 """
 
 from __future__ import annotations
@@ -33,15 +31,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from functools import partial
-from typing import Final, Generic, TypeAlias, TypeVar
-
-import msgspec
+from typing import Final, TypeVar
 
 from store.batches import BatchStream, Intake, Nowhere, Reserve, Source
 from store.blobs import BlobStore, Promotion, StagedWriter
-from store.clock import SECOND, boot_id
 from store.cold import Cold
 from store.digest import Digest
 from store.errors import (
@@ -53,9 +48,20 @@ from store.errors import (
 )
 from store.hashing import RunningHash
 from store.index import blobs as rows
-from store.index import claims, state
-from store.index.archived import lose, spare_archived
+from store.index.archived import lose
 from store.index.transactions import Index, Tx, Unit
+from store.recording import (
+    Done,
+    Outcome,
+    Record,
+    RecordAll,
+    Seen,
+    Staged,
+    StoredBlob,
+    is_moving,
+    record_staged,
+    see,
+)
 from store.segments import Segments, own_of
 from store.spans import Around
 from store.threads import Threads, hop
@@ -80,52 +86,6 @@ would take longer; for more the others would wait."""
 
 MOVING_WAIT_SECONDS: Final = 2.0
 MOVING_POLL_SECONDS: Final = 0.02
-LEASE_SECONDS: Final = 600
-
-
-class StoredBlob(msgspec.Struct, frozen=True):
-    """A visible blob."""
-
-    digest: Digest
-    size_bytes: int
-    generation: int
-
-
-Record: TypeAlias = Callable[[Tx, StoredBlob], Awaitable[T]]
-"""Runs inside the transaction that makes the blob visible; adds a reference or a lease.
-
-It keeps the rules of a unit of work: it may run more than once.
-"""
-
-RecordAll: TypeAlias = Callable[[Tx, Sequence[StoredBlob]], Awaitable[T]]
-
-
-class Staged(msgspec.Struct, frozen=True):
-    """Bytes that are whole and verified, durable or not, and not yet visible."""
-
-    digest: Digest
-    size_bytes: int
-    segments: Segments
-    writer: StagedWriter
-    is_held: bool = False
-    """Whether the bytes are in memory yet: writing, syncing and promoting are one step then."""
-
-
-class Seen(msgspec.Struct, frozen=True):
-    """What the index said of some digests before their files were touched."""
-
-    found: dict[Digest, rows.BlobRow | None]
-    moves: int
-
-
-class _Retry(msgspec.Struct, frozen=True):
-    """The transaction found another state than `Seen`; it recorded nothing but leases."""
-
-    is_moving: bool
-
-
-class _Done(msgspec.Struct, Generic[T], frozen=True):
-    result: T
 
 
 class Ingest:
@@ -224,22 +184,23 @@ class Ingest:
         contents: Sequence[tuple[bytes, Digest | None]],
         record: RecordAll[T],
         *,
-        admit: Unit[object],
+        admit: Unit[object] | None = None,
         stranger: str | None = SOMEBODY,
     ) -> T:
         """Store small bodies that are all there, each with the digest expected of it.
 
         They are looked up and hashed at once, written in one hop and recorded in one transaction.
-        `admit` runs before anything is written and refuses by raising. Raises `DigestMismatch`, and
-        what `commit` does.
+        `admit` runs before anything is written, if it is given, and refuses by raising. Raises
+        `DigestMismatch`, and what `commit` does.
         """
         for content, _ in contents:  # each by itself is small enough not to ask the disk
             await self.intake.admit(len(content))
 
         async def look(tx: Tx) -> tuple[list[tuple[Digest, Segments]], Seen]:
-            await admit(tx)
+            if admit is not None:
+                await admit(tx)
             hashed = [_hash(content, expected) for content, expected in contents]
-            return hashed, await _see(tx, list({digest: None for digest, _ in hashed}))
+            return hashed, await see(tx, list({digest: None for digest, _ in hashed}))
 
         size_bytes = sum(len(content) for content, _ in contents)
         is_many = len(contents) > LOOKED_UP_HERE or size_bytes > HASHED_HERE_BYTES
@@ -259,7 +220,6 @@ class Ingest:
             writer = await self._blobs.stage(f"put_{batch}_{number}")
             writer.hold([content])
             staged.append(Staged(digest, len(content), segments, writer, is_held=True))
-        self.intake.bytes_received += sum(one.size_bytes for one in staged)
         return staged
 
     async def hash(self, source: Source) -> tuple[Digest, int]:
@@ -315,15 +275,15 @@ class Ingest:
         while True:
             looked = seen or await self._look(list(digests))
             seen = None
-            if not any(_moves(row) for row in looked.found.values()):
+            if not any(is_moving(row) for row in looked.found.values()):
                 await self._promote_missing(digests, looked, stranger)
 
-                async def unit(tx: Tx, seen: Seen = looked, drop: bool = is_leased) -> _Outcome[T]:
+                async def unit(tx: Tx, seen: Seen = looked, drop: bool = is_leased) -> Outcome[T]:
                     renew = rows.touch if stranger is None else rows.renew_present
-                    return await _record(tx, staged, seen, record, holder, drop, renew)
+                    return await record_staged(tx, staged, seen, record, holder, drop, renew)
 
                 outcome = await self._index.run(unit)
-                if isinstance(outcome, _Done):
+                if isinstance(outcome, Done):
                     return outcome.result
                 is_leased = True
                 if not outcome.is_moving:
@@ -347,12 +307,12 @@ class Ingest:
             return None
         stored = StoredBlob(digest, row.size_bytes, row.generation)
 
-        async def unit(tx: Tx) -> _Done[T] | None:
+        async def unit(tx: Tx) -> Done[T] | None:
             found = await rows.find_blob(tx, digest)
             if found is None or not found.is_present or found.generation != row.generation:
                 return None
             await rows.touch(tx, digest)
-            return _Done(await record(tx, stored))
+            return Done(await record(tx, stored))
 
         done = await self._index.run(unit)
         if done is None:
@@ -392,7 +352,7 @@ class Ingest:
             await asyncio.gather(*self._cleanups, return_exceptions=True)
 
     async def _look(self, digests: Sequence[Digest]) -> Seen:
-        look = partial(_see, digests=digests)
+        look = partial(see, digests=digests)
         return await (self._index.look(look) if len(digests) <= 4 else self._index.read(look))
 
     async def _promote_missing(
@@ -478,10 +438,6 @@ class Ingest:
                 await self._blobs.write_segments(one.digest, one.segments.encode())
 
 
-async def _see(tx: Tx, digests: Sequence[Digest]) -> Seen:
-    return Seen(await rows.find_blobs(tx, digests), await state.counter(tx, "moves"))
-
-
 def _hash(content: bytes, expected: Digest | None) -> tuple[Digest, Segments]:
     """Digest and segments of a body of at most one segment."""
     digest = Digest.of(content)
@@ -492,108 +448,6 @@ def _hash(content: bytes, expected: Digest | None) -> tuple[Digest, Segments]:
 
 def _hash_all(contents: Sequence[tuple[bytes, Digest | None]]) -> list[tuple[Digest, Segments]]:
     return [_hash(content, expected) for content, expected in contents]
-
-
-_Outcome: TypeAlias = _Done[T] | _Retry
-
-
-async def _record(
-    tx: Tx,
-    staged: Sequence[Staged],
-    seen: Seen,
-    record: RecordAll[T],
-    holder: str,
-    drop_leases: bool,
-    renew: Callable[[Tx, Digest], Awaitable[None]],
-) -> _Outcome[T]:
-    """The transaction of `Ingest.record`: all rows and the caller's record, or leases alone."""
-    digests = {one.digest: one for one in staged}
-    found = await rows.find_blobs(tx, list(digests))
-    moves = await state.counter(tx, "moves")
-    surprises = [row for digest, row in found.items() if not _still_true(row, seen, digest, moves)]
-    if surprises:
-        expires_at = tx.now + LEASE_SECONDS * SECOND
-        await claims.add_leases(tx, digests, holder, expires_at)
-        return _Retry(any(_moves(row) for row in surprises))
-    generations: dict[Digest, int] = {}
-    plain: list[Staged] = []
-    for digest, row in found.items():
-        if row is not None and row.archived is not None and _is_seen(row, seen):
-            hot = await _make_hot(tx, row, row.archived, digests[digest].segments)
-            generations[digest] = hot.generation
-        else:
-            plain.append(digests[digest])
-    if len(plain) > 1:
-        generations |= await _record_many(tx, plain, found)
-    else:
-        for one in plain:
-            generations[one.digest] = await _record_one(tx, one, found[one.digest], renew)
-    stored = {
-        digest: StoredBlob(digest, one.size_bytes, generations[digest])
-        for digest, one in digests.items()
-    }
-    result = await record(tx, [stored[one.digest] for one in staged])
-    if drop_leases:
-        await claims.drop_leases(tx, holder)
-    return _Done(result)
-
-
-async def _record_one(
-    tx: Tx,
-    one: Staged,
-    row: rows.BlobRow | None,
-    renew: Callable[[Tx, Digest], Awaitable[None]],
-) -> int:
-    """Make one blob visible, or its grace age begin anew; returns its generation."""
-    if row is not None and row.is_present:
-        await renew(tx, one.digest)
-    else:
-        own = one.segments.own
-        row = await rows.insert_present(tx, one.digest, one.size_bytes, own, boot_id())
-    return row.generation
-
-
-async def _record_many(
-    tx: Tx, staged: Sequence[Staged], found: dict[Digest, rows.BlobRow | None]
-) -> dict[Digest, int]:
-    """`_record_one` for each of different blobs, with as many statements as for two."""
-    # In order, so that neighbours in the index are neighbours in time.
-    staged = sorted(staged, key=lambda one: one.digest.hex)
-    contents = [rows.Content(one.digest, one.size_bytes, one.segments.own) for one in staged]
-    first = await rows.insert_or_renew(tx, contents, boot_id())
-    generations: dict[Digest, int] = {}
-    for generation, one in enumerate(staged, start=first):
-        row = found[one.digest]
-        is_there = row is not None and row.is_present
-        generations[one.digest] = row.generation if row is not None and is_there else generation
-    return generations
-
-
-async def _make_hot(tx: Tx, row: rows.BlobRow, number: int, segments: Segments) -> rows.BlobRow:
-    """A cold blob has its own file again; the archive's becomes spare."""
-    hot = await rows.set_hot(tx, row, segments.own, boot_id())
-    await spare_archived(tx, row.digest, number, tx.now)
-    return hot
-
-
-def _still_true(row: rows.BlobRow | None, seen: Seen, digest: Digest, moves: int) -> bool:
-    """Whether the file that was promoted, or found whole, is there for certain."""
-    before = seen.found[digest]
-    if row is None:
-        return before is None and moves == seen.moves
-    if row.is_present:
-        return before is None or not before.is_present or before.generation == row.generation
-    return row.state == rows.DAMAGED and before == row
-
-
-def _is_seen(row: rows.BlobRow, seen: Seen) -> bool:
-    """Whether a row has not changed since the file was promoted."""
-    before = seen.found[row.digest]
-    return before is not None and before.generation == row.generation
-
-
-def _moves(row: rows.BlobRow | None) -> bool:
-    return row is not None and row.state == rows.MOVING
 
 
 async def _all(works: Iterable[Awaitable[object]]) -> None:

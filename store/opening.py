@@ -24,7 +24,8 @@ import msgspec
 from store import layout
 from store.archive import Archive
 from store.backends.archive import ColdDirectory
-from store.backends.local import LocalBlobStore, prepare
+from store.backends.directory import prepare
+from store.backends.local import LocalBlobStore
 from store.backends.memory import MemoryBlobStore, MemoryColdStore
 from store.batches import Reserve
 from store.blobs import BlobStore
@@ -34,10 +35,11 @@ from store.durable import Disk
 from store.errors import StoreRefused
 from store.fsck import Fsck
 from store.gc import COLLECTION_OFF, Collector
-from store.index import state
+from store.index import driver, state
 from store.index.database import Database
+from store.index.driver import Transaction, drive, sqlite
 from store.index.transactions import Tx
-from store.index.upgrade import STORE, Chain, Upgraded, upgrade
+from store.index.upgrade import STORE, Chain, Upgraded, require_current_blocking, upgrade
 from store.index.writer import Observer
 from store.ingest import Ingest
 from store.locks import MoveLock
@@ -50,6 +52,8 @@ from store.uploads import Uploads
 
 REBUILT: Final = "the index was made anew; run fsck, look at its report, then confirm"
 RESTORED: Final = "the index is of another epoch than the directory; run fsck, then confirm"
+
+_BUSY_SECONDS: Final = 10.0
 
 
 class StoreFacts(msgspec.Struct, frozen=True):
@@ -184,11 +188,6 @@ def read_facts(root: Path) -> StoreFacts | None:
     return facts
 
 
-def is_initialized(root: Path) -> bool:
-    """Whether `initialize` has been here; the tables may still be old."""
-    return (root / layout.STORE_FILE).exists() and (root / layout.INDEX_FILE).exists()
-
-
 def initialize(
     root: Path, chains: Sequence[Chain] = (STORE,), disk: Disk | None = None
 ) -> Upgraded:
@@ -200,15 +199,22 @@ def initialize(
     facts = read_facts(root)
     prepare(root, disk)
     upgraded = upgrade(root / layout.INDEX_FILE, chains)
-    asyncio.run(_agree(root, chains, disk, facts))
+    _agree(root, chains, disk, facts)
     return upgraded
 
 
-async def _agree(root: Path, chains: Sequence[Chain], disk: Disk, facts: StoreFacts | None) -> None:
-    """Make ``store.json`` and the index name the same store and epoch."""
-    index = await Database.open(root / layout.INDEX_FILE, chains=chains)
+def _agree(root: Path, chains: Sequence[Chain], disk: Disk, facts: StoreFacts | None) -> None:
+    """Make ``store.json`` and the index name the same store and epoch.
+
+    Nobody else is there, so one connection does: a `Database` would bring its threads and readers.
+    """
+    path = root / layout.INDEX_FILE
+    connection = driver.connect(path, busy_seconds=_BUSY_SECONDS)
     try:
-        known = await index.read(_identity)
+        require_current_blocking(connection, chains)
+        transaction = Transaction(connection, path, is_reader=False)
+        transaction.now = system_clock()
+        known = drive(_identity, transaction)
         if facts is not None and known is not None and known[0] != facts.store_id:
             raise StoreRefused(
                 f"the index belongs to store {known[0]}, the directory to {facts.store_id}"
@@ -218,12 +224,17 @@ async def _agree(root: Path, chains: Sequence[Chain], disk: Disk, facts: StoreFa
             content = msgspec.json.format(msgspec.json.encode(agreed)) + b"\n"
             disk.write_file(str(root / layout.STORE_FILE), content)
         if known != (agreed.store_id, agreed.epoch):
-            await index.run(
-                partial(_adopt, facts=agreed, off=off, generation=_last_generation(root))
+            transaction.control("BEGIN IMMEDIATE")
+            drive(
+                partial(_adopt, facts=agreed, off=off, generation=_last_generation(root)),
+                transaction,
             )
-        await index.checkpoint()
+            transaction.control("COMMIT")
+        driver.checkpoint_blocking(transaction, path)
+    except sqlite.Error as error:
+        raise driver.translated(error, "opening the index", path) from error
     finally:
-        await index.close()
+        connection.close()
 
 
 def _agreed(
@@ -312,7 +323,7 @@ async def _open_local(
         observer=observer,
     )
     try:
-        known = await index.read(_identity)
+        known = await index.look(_identity)  # a read would start a thread and a reader
         if known != (facts.store_id, facts.epoch):
             raise StoreRefused(f"the index names store {known}, the directory {facts.store_id}")
         disk = disk or Disk(relaxed=is_relaxed)

@@ -25,7 +25,8 @@ from store.errors import BlobNotFound, IndexConflict, Unavailable
 from store.hands import Hands
 from store.index import blobs as rows
 from store.index import claims, state
-from store.index.blobs import BlobRow, Content
+from store.index.blobs import BlobRow
+from store.index.many_blobs import Content, insert_adopted
 from store.index.transactions import Index, Tx
 from store.quarantine import DAMAGED, Quarantine, insert_aside
 from store.scrub import Finding, Scrub
@@ -177,7 +178,7 @@ async def _adopt(tx: Tx, found: Sequence[Content], moves: int) -> Collection[Dig
     """
     if await state.counter(tx, "moves") != moves:
         return ()
-    await rows.insert_adopted(tx, found, boot_id())
+    await insert_adopted(tx, found, boot_id())
     digests = [content.digest for content in found]
     await claims.keep_refs(tx, digests, RECOVERED, claims.PIN)
     return set(digests)

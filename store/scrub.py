@@ -31,6 +31,7 @@ from store.hashing import RunningHash
 from store.index import blobs as rows
 from store.index.archived import lose
 from store.index.blobs import BlobRow
+from store.index.totals import blob_totals
 from store.index.transactions import Index, Tx
 from store.pace import SteadyPace
 from store.quarantine import Quarantine
@@ -221,7 +222,7 @@ class Scrub:
         await self._index.run(unit)
 
     async def _total(self) -> tuple[int, int]:
-        totals = await self._index.read(rows.blob_totals)
+        totals = await self._index.read(blob_totals)
         return totals.get(rows.PRESENT, (0, 0))
 
     async def _rows(self, only: Sequence[Digest]) -> AsyncIterator[BlobRow]:

@@ -27,7 +27,7 @@ _MAGIC: Final = b"digestry-segments-1\n"
 _HEADER: Final = len(_MAGIC) + 16
 
 
-class Segments(msgspec.Struct, frozen=True):
+class Segments(msgspec.Struct, frozen=True, gc=False):
     """The segment digests of one blob, 32 bytes each, in order; an empty blob has one."""
 
     size_bytes: int

@@ -32,9 +32,6 @@ certain, so the file is cut back to the row's offset, before its lock is let go 
 session over meanwhile does not find what was not synced. While bytes wait for their checksum
 (``strict``) the row's offset counts too.
 
-**The hash.** A running SHA-256 cannot be saved. It stays with the worker that held every even epoch
-since byte 0 (the last `HASHES_KEPT` of them); anyone else hashes the staged prefix again.
-
 **Finishing.** The offset's commit says that all bytes are durable; only then is the file promoted.
 Nothing is appended or cut after that commit, which matters because the promoted file and the
 staging file are one file with two names. Finishing twice gives the same answer: whoever loses the
@@ -46,7 +43,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -75,7 +71,6 @@ from store.hashing import RunningHash
 from store.index import claims
 from store.index.transactions import Index, Tx
 from store.index.uploads import (
-    ASKED,
     FINISHED,
     UploadRow,
     delete_if_expired,
@@ -93,15 +88,15 @@ from store.index.uploads import (
     upload_totals,
     uploads_of,
 )
-from store.ingest import SOMEBODY, Ingest, Record, Staged, StoredBlob
+from store.ingest import SOMEBODY, Ingest
+from store.kept_hashes import KeptHashes
+from store.recording import Record, Staged, StoredBlob
 from store.threads import Threads, hop
 
 log = logging.getLogger(__name__)
 
 CHECKSUMS: Final = ("sha1", "sha256", "md5")
 """Algorithms of `Checksum`."""
-
-HASHES_KEPT: Final = 256
 
 
 class Checksum(msgspec.Struct, frozen=True):
@@ -132,13 +127,6 @@ class Upload(msgspec.Struct, frozen=True):
     """How often `Uploads.halt` was called; what was let in before the last time comes too late."""
 
 
-class _Kept(msgspec.Struct, frozen=True):
-    """A running hash and the epoch under which it was last continued."""
-
-    epoch: int
-    hash: RunningHash
-
-
 class Uploads:
     """The service over upload sessions."""
 
@@ -156,7 +144,7 @@ class Uploads:
         self._ingest = ingest
         self._threads = threads
         self._lifetime = upload_seconds * SECOND
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._hashes = KeptHashes()
 
     async def create(
         self, owner: str, *, length: int | None, expected: Digest | None, metadata: str = ""
@@ -262,13 +250,13 @@ class Uploads:
                 stream = await self._stream(row, writer, offset)
                 after = await self._receive(stream, row, writer, source, checksum, length)
                 if not _has_all(after.length, after.offset):
-                    self._keep(row, stream.hash)
+                    self._hashes.keep(row, stream.hash)
                     return _upload(after, after.offset)
                 record = record or _pin(row.owner)
                 return await self._finish(after, stream.hash, writer, record, stranger)
             except UploadTaken:
                 if stream is not None:
-                    self._keep(row, stream.hash)
+                    self._hashes.keep(row, stream.hash)
                 raise
             except BaseException:
                 with suppress(StoreError):  # whoever asks for the offset waits a moment instead
@@ -393,7 +381,7 @@ class Uploads:
             if checksum is None and stream.offset > first:
                 await self._sync(row, writer)
                 await self._settle(row, stream.offset, length, strict=False, frees=True)
-                self._keep(row, stream.hash)
+                self._hashes.keep(row, stream.hash)
             raise
         if checksum is not None and check is not None and check.digest() != checksum.expected:
             await writer.truncate(first, self._fence(row.id, row.epoch))
@@ -480,19 +468,13 @@ class Uploads:
         self, row: UploadRow, writer: StagedWriter, offset: int
     ) -> RunningHash:
         """The running hash at `offset`: kept since the last append here, or made again."""
-        kept = self._kept.pop(row.id, None)
-        is_unbroken = kept is not None and (row.epoch - kept.epoch) % ASKED == 2
-        if kept is not None and is_unbroken and kept.hash.size_bytes == offset:
-            return kept.hash
+        kept = self._hashes.take(row, offset)
+        if kept is not None:
+            return kept
         running = RunningHash()
         if offset:
             await hop(self._threads.ingest, running.catch_up, writer.read_blocking, offset)
         return running
-
-    def _keep(self, row: UploadRow, running: RunningHash) -> None:
-        self._kept[row.id] = _Kept(row.epoch, running)
-        while len(self._kept) > HASHES_KEPT:
-            self._kept.popitem(last=False)
 
     def _fence(self, session: str, epoch: int) -> Callable[[], None]:
         """A check, run with the staging file locked, that nobody took the session."""
@@ -504,7 +486,7 @@ class Uploads:
         return fence
 
     async def _discard(self, session: str) -> None:
-        self._kept.pop(session, None)
+        self._hashes.forget(session)
         try:
             writer = await self._blobs.reopen(session)
         except UploadNotFound:

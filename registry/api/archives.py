@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from aiohttp import hdrs, web
 
-from registry.api.asking import ARCHIVE, Nothing, label_of, refuse_partial, version_target
+from registry.api.asking import (
+    ARCHIVE,
+    Nothing,
+    label_of,
+    refuse_partial,
+    tar_limits,
+    version_target,
+)
 from registry.api.counting import counted
 from registry.api.wire import PublishedAnswer, Urls, version_answer
 from registry.auth.policy import allows
@@ -17,12 +24,11 @@ from registry.http.conditional import ETAG
 from registry.http.queries import read_query
 from registry.http.receiving import body
 from registry.http.tars import etag_of_archive, send_archive
-from registry.keys import CONFIG, PRINCIPAL, STORE
+from registry.keys import PRINCIPAL, STORE
 from registry.services.archives import outgoing, plan_archive
 from registry.services.publish import Publication
 from registry.services.resolve import DraftFiles, Tree, resolve_version
 from registry.services.tars import import_archive
-from registry.services.unpack import TarLimits
 
 
 async def put_archive(request: web.Request) -> web.StreamResponse:
@@ -33,19 +39,13 @@ async def put_archive(request: web.Request) -> web.StreamResponse:
     label = label_of(version.removesuffix(ARCHIVE))
     if not allows(request[PRINCIPAL], "version.publish"):
         raise Denied("version.publish", request.path)
-    limits = request.app[CONFIG].limits
     publication = await import_archive(
         request.app[STORE],
         request[PRINCIPAL],
         model,
         label,
         body(request),
-        TarLimits(
-            entries=limits.tar_entries,
-            path_bytes=limits.tar_path_bytes,
-            header_bytes=limits.tar_header_bytes,
-            blob_bytes=limits.blob_bytes or None,
-        ),
+        tar_limits(request),
     )
     return published_answer(request, publication)
 

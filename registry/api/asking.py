@@ -20,8 +20,9 @@ from registry.domain.references import (
 from registry.errors import Conflict, Denied, Invalid
 from registry.http.conditional import InvalidDigestField, parse_digest_field
 from registry.http.targets import decoded, raw_segments
-from registry.keys import PRINCIPAL
+from registry.keys import CONFIG, PRINCIPAL
 from registry.services.publish import UNPROVEN, Completeness
+from registry.services.unpack import TarLimits
 from store.digest import Digest, InvalidDigest
 
 ARCHIVE: Final = ".tar"
@@ -59,16 +60,16 @@ class PutQuestion(Proofs, frozen=True, forbid_unknown_fields=True):
 
 def file_target(request: web.Request) -> tuple[ModelReference, str, str]:
     _, model, version, path = raw_segments(request, 4)
-    return _model_of(model), decoded(version, field="version"), decoded(path, field="path")
+    return model_of(model), decoded(version, field="version"), decoded(path, field="path")
 
 
 def version_target(request: web.Request) -> tuple[ModelReference, str]:
     _, model, version = raw_segments(request, 3)
-    return _model_of(model), decoded(version, field="version")
+    return model_of(model), decoded(version, field="version")
 
 
 @lru_cache(_REMEMBERED)
-def _model_of(raw: str) -> ModelReference:
+def model_of(raw: str) -> ModelReference:
     return parse_model(decoded(raw, field="model"))
 
 
@@ -126,6 +127,17 @@ def completeness(asked: Proofs) -> Completeness:
         return UNPROVEN
     tree = None if asked.expect_tree is None else _digest(asked.expect_tree, "expect_tree")
     return Completeness(tree, asked.expect_files)
+
+
+def tar_limits(request: web.Request) -> TarLimits:
+    """How much an archive may ask for here."""
+    limits = request.app[CONFIG].limits
+    return TarLimits(
+        entries=limits.tar_entries,
+        path_bytes=limits.tar_path_bytes,
+        header_bytes=limits.tar_header_bytes,
+        blob_bytes=limits.blob_bytes or None,
+    )
 
 
 def refuse_partial(request: web.Request) -> None:

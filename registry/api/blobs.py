@@ -7,6 +7,7 @@ appends one, and is not kept.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Annotated, Final
 
@@ -16,6 +17,7 @@ from aiohttp import hdrs, web
 from registry.api.counting import facts_of_download, sends
 from registry.api.errors import ADAPTER
 from registry.domain.paths import parse_path
+from registry.domain.principals import Principal
 from registry.errors import Invalid
 from registry.http.answers import json_answer
 from registry.http.blobs import send_blob
@@ -27,16 +29,21 @@ from registry.http.conditional import (
     parse_digest_field,
     repr_digest_of,
 )
-from registry.http.once import answer_once
-from registry.http.receiving import body, expects_continue
-from registry.http.routing import ANYTHING, Content, Handler, Media, Route
+from registry.http.once import HEADER, answer_once
+from registry.http.receiving import arrived, body, expects_continue
+from registry.http.routing import ANYTHING, Content, Handler, Media, Route, Taken, Taker
 from registry.http.times import rfc3339
-from registry.keys import BLOBS, PRINCIPAL, STORE
+from registry.keys import BLOB_BATCHES, BLOBS, PRINCIPAL, STORE
+from registry.services.blob_batches import MOST_BYTES
 from registry.services.blobs import Put
 from store.digest import Digest, InvalidDigest
 
 _HEX: Final = re.compile(r"[0-9A-Fa-f]{56,72}\Z")
 """What can only be meant as a digest; a mistyped one must not become a file name."""
+
+_NAMED: Final = re.compile(r"/blobs/(?:sha256:)?([0-9a-f]{64})\Z")
+
+_encode = msgspec.json.Encoder().encode
 
 
 class StoredBlobAnswer(msgspec.Struct, frozen=True):
@@ -152,6 +159,10 @@ async def _store(request: web.Request, named: Digest | None) -> web.StreamRespon
                 return known
         return await service.put(principal, body(request), expected=expected, size_bytes=size)
 
+    if size is not None and size <= MOST_BYTES and HEADER not in request.headers:
+        whole = arrived(request)
+        if whole is not None:
+            return _stored(await request.app[BLOB_BATCHES].put(principal, whole, expected))
     if request.method != hdrs.METH_POST:
         return _stored(await call())
     return await answer_once(request, call, _stored, is_streamed=True)
@@ -171,6 +182,27 @@ def _expected(request: web.Request, named: Digest | None) -> Digest | None:
             raise Invalid(field, f"names another digest than {named}", code="digest_conflict")
         named = declared or named
     return named
+
+
+def _begin(
+    app: web.Application, path: str, principal: Principal, content: bytes
+) -> asyncio.Future[Put] | None:
+    """Store a small blob under its digest, as `put_blob` would."""
+    named, limit = _NAMED.match(path), app[BLOBS].limits.blob_bytes
+    if named is None or len(content) > (limit or MOST_BYTES):
+        return None
+    return app[BLOB_BATCHES].begin(principal, content, Digest(named[1]))
+
+
+def _taken(put: Put, base: str) -> Taken:
+    """What `_stored` answers."""
+    url = f"/blobs/{put.digest}"
+    answer = StoredBlobAnswer(str(put.digest), put.size_bytes, url)
+    fields = (
+        f"Location: {url}\r\nETag: {etag_of(put.digest)}\r\n"
+        f"Repr-Digest: {repr_digest_of(put.digest)}\r\n"
+    )
+    return Taken(201 if put.is_new else 200, fields, _encode(answer))
 
 
 def _stored(put: Put) -> web.Response:
@@ -232,6 +264,7 @@ def _storing(method: str, path: str, handler: Handler, summary: str) -> Route:
         answers=_STORED,
         problems=(422,),
         headers={"Repr-Digest": "", "Content-Digest": "", "Expect": ""},
+        takes=Taker(_begin, _taken),
     )
 
 

@@ -9,7 +9,6 @@ of a draft too, is written down before it begins, see `registry.services.downloa
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -47,12 +46,9 @@ async def counted(
             sent = request.get(BYTES_OUT)  # it broke off
         if sent is not None:
             client = product(request.headers.get(hdrs.USER_AGENT, ""))
-            add: Callable[[], None] = partial(
-                request.app[DOWNLOADS].add, version, path, request[PRINCIPAL], client, sent
-            )
-            add()
+            again = request.app[DOWNLOADS].add(version, path, request[PRINCIPAL], client, sent)
             if not place.model.is_sensitive:
-                request[AGAIN] = add
+                request[AGAIN] = again
 
 
 def _sent(request: web.Request, response: web.StreamResponse) -> int | None:

@@ -27,12 +27,11 @@ from registry.api.wire_serving import (
     summary_answer,
 )
 from registry.catalog.deployment_lists import FIRST_PAGE
-from registry.domain.lists import MOST_COUNTED
 from registry.domain.references import parse_reference
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
-from registry.http.conditional import ETAG, etag_of_row, expected_rows
-from registry.http.cursors import Page, Total, cursor, page_answer, place_after
+from registry.http.conditional import etag_of_row, expected_rows, revalidated
+from registry.http.cursors import Page, cursor, page_answer, place_after, total_of
 from registry.http.lists import is_unmodified
 from registry.http.once import answer_once
 from registry.http.queries import read_query
@@ -85,11 +84,10 @@ async def get_deployments(request: web.Request) -> web.StreamResponse:
         limit=query.limit,
         is_counted=query.total,
     )
-    total = None
-    if page.count is not None:
-        total = Total(min(page.count, MOST_COUNTED), page.count <= MOST_COUNTED)
     next = None if page.next is None else cursor(query, *page.next)
-    return page_answer(request, [listed_deployment_answer(one) for one in page.items], next, total)
+    return page_answer(
+        request, [listed_deployment_answer(one) for one in page.items], next, total_of(page.count)
+    )
 
 
 async def get_summary(request: web.Request) -> web.StreamResponse:
@@ -107,7 +105,7 @@ async def get_one_deployment(request: web.Request) -> web.StreamResponse:
     """One deployment, a terminated one too."""
     full = await get_deployment(request.app[STORE], request[PRINCIPAL], _id(request))
     if is_unmodified(request, _tag(full)):
-        return web.Response(status=304, headers=_headers(full))
+        return web.Response(status=304, headers=revalidated(_tag(full)))
     return _present(full)
 
 
@@ -216,12 +214,8 @@ def _tag(full: FullDeployment) -> str:
     return etag_of_row(full.deployment.id, full.deployment.changes)
 
 
-def _headers(full: FullDeployment) -> dict[str, str]:
-    return {ETAG: _tag(full), hdrs.CACHE_CONTROL: "private, no-cache"}
-
-
 def _present(full: FullDeployment, *, status: int = 200) -> web.Response:
-    return json_answer(deployment_answer(full), status=status, headers=_headers(full))
+    return json_answer(deployment_answer(full), status=status, headers=revalidated(_tag(full)))
 
 
 _DEPLOYMENTS: Final = "/api/v1/deployments"

@@ -18,11 +18,10 @@ from registry.api.wire_environments import (
     environment_answer,
 )
 from registry.domain.environments import Environment, EnvironmentReference, parse_environment
-from registry.domain.lists import MOST_COUNTED
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
-from registry.http.conditional import ETAG, etag_of_row, expected_rows
-from registry.http.cursors import Page, Total, cursor, page_answer, place_after
+from registry.http.conditional import etag_of_row, expected_rows, revalidated
+from registry.http.cursors import Page, cursor, page_answer, place_after, total_of
 from registry.http.lists import is_unmodified
 from registry.http.once import answer_once
 from registry.http.queries import read_query
@@ -72,23 +71,22 @@ async def get_environments(request: web.Request) -> web.StreamResponse:
         limit=query.limit,
         is_counted=query.total,
     )
-    total = None
-    if page.count is not None:
-        total = Total(min(page.count, MOST_COUNTED), page.count <= MOST_COUNTED)
     next = None
     if page.has_more:
         last = page.items[-1]
         next = (
             cursor(query, last.deleted_at, last.id) if query.deleted else cursor(query, last.folded)
         )
-    return page_answer(request, [environment_answer(one) for one in page.items], next, total)
+    return page_answer(
+        request, [environment_answer(one) for one in page.items], next, total_of(page.count)
+    )
 
 
 async def get_one_environment(request: web.Request) -> web.StreamResponse:
     """One environment; a deleted one by its id."""
     found = await get_environment(request.app[STORE], _target(request))
     if is_unmodified(request, _tag(found)):
-        return web.Response(status=304, headers=_headers(found))
+        return web.Response(status=304, headers=revalidated(_tag(found)))
     return _present(found)
 
 
@@ -135,12 +133,8 @@ def _tag(one: Environment) -> str:
     return etag_of_row(one.id, one.changes)
 
 
-def _headers(one: Environment) -> dict[str, str]:
-    return {ETAG: _tag(one), hdrs.CACHE_CONTROL: "private, no-cache"}
-
-
 def _present(one: Environment, *, status: int = 200) -> web.Response:
-    return json_answer(environment_answer(one), status=status, headers=_headers(one))
+    return json_answer(environment_answer(one), status=status, headers=revalidated(_tag(one)))
 
 
 _ENVIRONMENTS: Final = "/api/v1/environments"

@@ -19,6 +19,7 @@ from aiohttp import web
 from registry import errors as ours
 from registry.http.adapters import Adapter, Rule, Table
 from registry.http.problems import problem
+from registry.http.ranges import unsatisfied_range
 from registry.keys import REQUEST_ID
 from store import errors as stored
 from store.digest import InvalidDigest
@@ -53,7 +54,7 @@ NATIVE: Final[Table] = {
         "range_not_satisfiable",
         "The range lies outside the blob",
         lambda error: {"size_bytes": error.size_bytes},
-        lambda error: {"Content-Range": f"bytes */{error.size_bytes}"},
+        lambda error: {"Content-Range": unsatisfied_range(error.size_bytes)},
     ),
     stored.StorageFull: Rule(507, "storage_full", "There is no room for this"),
     stored.StorageReadOnly: Rule(507, "storage_read_only", "The storage cannot be written"),

@@ -18,12 +18,11 @@ from registry.api.wire_runs import (
     ExperimentsQuery,
     experiment_answer,
 )
-from registry.domain.lists import MOST_COUNTED
 from registry.domain.runs import ExperimentReference, parse_experiment
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
-from registry.http.conditional import ETAG, etag_of_row, expected_rows
-from registry.http.cursors import Page, Total, cursor, page_answer, place_after
+from registry.http.conditional import etag_of_row, expected_rows, revalidated
+from registry.http.cursors import Page, cursor, page_answer, place_after, total_of
 from registry.http.lists import is_unmodified
 from registry.http.once import answer_once
 from registry.http.queries import read_query
@@ -78,18 +77,17 @@ async def get_experiments(request: web.Request) -> web.StreamResponse:
         limit=query.limit,
         is_counted=query.total,
     )
-    total = None
-    if page.count is not None:
-        total = Total(min(page.count, MOST_COUNTED), page.count <= MOST_COUNTED)
     next = None if page.next is None else cursor(query, *page.next)
-    return page_answer(request, [experiment_answer(one) for one in page.items], next, total)
+    return page_answer(
+        request, [experiment_answer(one) for one in page.items], next, total_of(page.count)
+    )
 
 
 async def get_one_experiment(request: web.Request) -> web.StreamResponse:
     """One experiment; a deleted one by its id."""
     full = await get_experiment(request.app[STORE], request[PRINCIPAL], _target(request))
     if is_unmodified(request, _tag(full)):
-        return web.Response(status=304, headers=_headers(full))
+        return web.Response(status=304, headers=revalidated(_tag(full)))
     return _present(full)
 
 
@@ -144,12 +142,8 @@ def _tag(full: FullExperiment) -> str:
     return etag_of_row(full.experiment.id, full.experiment.changes)
 
 
-def _headers(full: FullExperiment) -> dict[str, str]:
-    return {ETAG: _tag(full), hdrs.CACHE_CONTROL: "private, no-cache"}
-
-
 def _present(full: FullExperiment, *, status: int = 200) -> web.Response:
-    return json_answer(experiment_answer(full), status=status, headers=_headers(full))
+    return json_answer(experiment_answer(full), status=status, headers=revalidated(_tag(full)))
 
 
 _EXPERIMENTS: Final = "/api/v1/experiments"

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import msgspec
 from aiohttp import hdrs, web
 
+from registry.api.asking import tar_limits
 from registry.api.errors import ADAPTER
 from registry.api.models import model_in_path
 from registry.api.wire import Urls
@@ -28,7 +29,6 @@ from registry.keys import CONFIG, PRINCIPAL, STORE
 from registry.services.exports import announce_export, outgoing_export, plan_export
 from registry.services.import_writing import Imported
 from registry.services.imports import ImportLimits, import_model
-from registry.services.unpack import TarLimits
 
 MOST_NAMED: Final = 1000
 
@@ -109,12 +109,7 @@ async def post_import(request: web.Request) -> web.StreamResponse:
             body(request),
             name=name,
             limits=ImportLimits(
-                tar=TarLimits(
-                    entries=limits.tar_entries,
-                    path_bytes=limits.tar_path_bytes,
-                    header_bytes=limits.tar_header_bytes,
-                    blob_bytes=limits.blob_bytes or None,
-                ),
+                tar=tar_limits(request),
                 document_bytes=limits.json_bytes,
                 version_files=limits.version_files,
             ),

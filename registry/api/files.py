@@ -7,6 +7,7 @@ tree, a revision or an id; a ``PUT`` takes a label only. Archives are in `regist
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Final
 
 import msgspec
@@ -19,6 +20,7 @@ from registry.api.asking import (
     expected_digest,
     file_target,
     label_of,
+    model_of,
     refuse_partial,
     version_target,
     wants_publish,
@@ -37,6 +39,7 @@ from registry.api.wire import (
 from registry.domain.media import media_type
 from registry.domain.models import Draft, Version
 from registry.domain.paths import differing_in_case, parse_path
+from registry.domain.principals import Principal
 from registry.domain.references import (
     parse_reference,
 )
@@ -53,7 +56,8 @@ from registry.http.conditional import (
 from registry.http.lists import Listed, prefers_plain, send_list
 from registry.http.queries import read_query
 from registry.http.receiving import arrived, body, expects_continue
-from registry.http.routing import ANYTHING, Media, Route
+from registry.http.routing import ANYTHING, Media, Route, Taken, Taker
+from registry.http.targets import decoded
 from registry.keys import CONFIG, DRAFT_BATCHES, PRINCIPAL, STORE
 from registry.services.draft_batches import MOST_BYTES
 from registry.services.drafts import Body, FilePut, Target, claim_file, put_file, remove_draft_file
@@ -72,6 +76,10 @@ from registry.services.resolve import DraftFiles, Tree, resolve_version
 
 MOST_LISTED: Final = 10_000
 """How many files one answer lists; more are asked for with ``after``."""
+
+_MODELS: Final = "/models/"
+
+_encode = msgspec.json.Encoder().encode
 
 
 class FilesPage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,10 +116,52 @@ async def put_model_file(request: web.Request) -> web.StreamResponse:
     return _file_stored(request, put)
 
 
+def _begin(
+    app: web.Application, address: str, principal: Principal, content: bytes
+) -> asyncio.Future[FilePut] | None:
+    """Put a small file into a draft, as `put_model_file` would."""
+    limit = app[CONFIG].limits.blob_bytes or MOST_BYTES
+    if not address.startswith(_MODELS) or len(content) > min(limit, MOST_BYTES):
+        return None
+    _, _, model, version, raw = address.split("/", 4)
+    if not raw.isascii() or "#" in raw:
+        return None
+    try:
+        path = parse_path(decoded(raw, field="path"))
+    except Invalid:
+        return None
+    # What they are was asked by whoever was let in there.
+    target = Target(model_of(model), label_of(decoded(version, field="version")), path)
+    return app[DRAFT_BATCHES].begin(principal, target, content)
+
+
+def _taken(put: FilePut, base: str) -> Taken:
+    """What `_file_stored` answers."""
+    answer = _stored_answer(put, Urls(base))
+    digest = put.file.digest
+    fields = (
+        f"Location: {answer.url}\r\nETag: {etag_of(digest)}\r\n"
+        f"Repr-Digest: {repr_digest_of(digest)}\r\n"
+    )
+    return Taken(201 if put.outcome == "created" else 200, fields, _encode(answer))
+
+
 def _file_stored(request: web.Request, put: FilePut) -> web.Response:
-    urls = Urls(request)
+    answer = _stored_answer(put, Urls(request))
+    return json_answer(
+        answer,
+        status=201 if put.outcome == "created" else 200,
+        headers={
+            hdrs.LOCATION: answer.url,
+            ETAG: etag_of(put.file.digest),
+            "Repr-Digest": repr_digest_of(put.file.digest),
+        },
+    )
+
+
+def _stored_answer(put: FilePut, urls: Urls) -> FileAnswer:
     url = urls.file(put.model, put.label, put.file.path)
-    answer = FileAnswer(
+    return FileAnswer(
         model=put.model.name,
         label=put.label,
         path=put.file.path,
@@ -121,15 +171,6 @@ def _file_stored(request: web.Request, put: FilePut) -> web.Response:
         state="draft" if put.version is None else "published",
         version=None if put.version is None else version_answer(urls, put.model, put.version),
         publish_url=urls.publish(put.model, put.label) if put.version is None else None,
-    )
-    return json_answer(
-        answer,
-        status=201 if put.outcome == "created" else 200,
-        headers={
-            hdrs.LOCATION: url,
-            ETAG: etag_of(put.file.digest),
-            "Repr-Digest": repr_digest_of(put.file.digest),
-        },
     )
 
 
@@ -303,6 +344,7 @@ ROUTES: Final = [
         problems=(409, 422),
         takes_if_match=True,
         headers={**_PUTTING, **_ONLY_NEW},
+        takes=Taker(_begin, _taken),
     ),
     *(
         Route(

@@ -33,17 +33,17 @@ from registry.domain.tags import parse_key, parse_tag, parse_value
 from registry.errors import Denied, Invalid
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
-from registry.http.conditional import ETAG, etag_of_row, expected_rows
-from registry.http.cursors import Page, Total, cursor, page_answer, place_after
+from registry.http.conditional import etag_of_row, expected_rows, revalidated
+from registry.http.cursors import Page, cursor, page_answer, place_after, total_of
 from registry.http.lists import is_unmodified
 from registry.http.once import answer_once
 from registry.http.queries import read_query
 from registry.http.routing import Route
 from registry.http.targets import decoded, raw_segments
 from registry.keys import PRINCIPAL, STORE
+from registry.services.full_models import FullModel
 from registry.services.model_lists import ModelsAsked, list_models
 from registry.services.models import (
-    FullModel,
     ModelPatch,
     ModelWish,
     change_model,
@@ -84,9 +84,7 @@ async def get_models(request: web.Request) -> web.StreamResponse:
         is_counted=query.total,
     )
     urls = Urls(request)
-    total = None
-    if found.total is not None:
-        total = Total(min(found.total, MOST_COUNTED), found.total_is_exact)
+    total = total_of(found.total, MOST_COUNTED)
     following = None if found.place is None else cursor(query, *found.place)
     return page_answer(
         request, [model_answer(urls, full) for full in found.items], following, total
@@ -188,7 +186,7 @@ async def get_one_model(request: web.Request) -> web.StreamResponse:
         return await _with_versions(request, full)
     etag = etag_of_row(full.model.id, full.model.changes, under=full.under)
     if is_unmodified(request, etag):
-        return web.Response(status=304, headers=_headers(etag))
+        return web.Response(status=304, headers=revalidated(etag))
     return _model(request, full)
 
 
@@ -215,13 +213,9 @@ def _id(reference: ModelReference) -> str:
     return reference.id
 
 
-def _headers(etag: str) -> dict[str, str]:
-    return {ETAG: etag, hdrs.CACHE_CONTROL: "private, no-cache"}
-
-
 def _model(request: web.Request, full: FullModel, *, status: int = 200) -> web.Response:
     answer = model_answer(Urls(request), full)
-    headers = _headers(etag_of_row(full.model.id, full.model.changes, under=full.under))
+    headers = revalidated(etag_of_row(full.model.id, full.model.changes, under=full.under))
     if status == 201:
         headers[hdrs.LOCATION] = answer.url
     return json_answer(answer, status=status, headers=headers)

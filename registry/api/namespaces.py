@@ -20,7 +20,7 @@ from registry.api.wire_namespaces import (
 from registry.domain.models import Namespace
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
-from registry.http.conditional import ETAG, etag_of_row, expected_rows
+from registry.http.conditional import etag_of_row, expected_rows, revalidated
 from registry.http.cursors import Page, PageQuery, cursor, page_answer, place_after
 from registry.http.lists import is_unmodified
 from registry.http.once import answer_once
@@ -69,7 +69,7 @@ async def get_one_namespace(request: web.Request) -> web.StreamResponse:
     found = await get_namespace(request.app[STORE], request[PRINCIPAL], _target(request))
     etag = etag_of_row(found.id, found.changes)
     if is_unmodified(request, etag):
-        return web.Response(status=304, headers=_headers(etag))
+        return web.Response(status=304, headers=revalidated(etag))
     return _answer(request, found)
 
 
@@ -101,12 +101,8 @@ def _target(request: web.Request) -> str:
     return decoded(raw_segments(request, 4)[3], field="namespace")
 
 
-def _headers(etag: str) -> dict[str, str]:
-    return {ETAG: etag, hdrs.CACHE_CONTROL: "private, no-cache"}
-
-
 def _answer(request: web.Request, found: Namespace, *, status: int = 200) -> web.Response:
-    headers = _headers(etag_of_row(found.id, found.changes))
+    headers = revalidated(etag_of_row(found.id, found.changes))
     if status == 201:
         headers[hdrs.LOCATION] = Urls(request).resource("namespaces", found.slug)
     return json_answer(namespace_answer(found), status=status, headers=headers)

@@ -18,7 +18,7 @@ from registry.api.wire_trust import (
 from registry.domain.reviews import Review
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
-from registry.http.conditional import ETAG, etag_of_row, expected_rows
+from registry.http.conditional import etag_of_row, expected_rows, revalidated
 from registry.http.cursors import Page, cursor, page_answer, place_after
 from registry.http.lists import is_unmodified
 from registry.http.once import answer_once
@@ -80,7 +80,7 @@ async def get_one_review(request: web.Request) -> web.StreamResponse:
         request.app[STORE], request[PRINCIPAL], model, version, _name(request)
     )
     if is_unmodified(request, _tag(review)):
-        return web.Response(status=304, headers=_headers(review))
+        return web.Response(status=304, headers=revalidated(_tag(review)))
     return _present(review)
 
 
@@ -123,12 +123,8 @@ def _tag(review: Review) -> str:
     return etag_of_row(review.id, review.changes)
 
 
-def _headers(review: Review) -> dict[str, str]:
-    return {ETAG: _tag(review), hdrs.CACHE_CONTROL: "private, no-cache"}
-
-
 def _present(review: Review, *, status: int = 200) -> web.Response:
-    return json_answer(review_answer(review), status=status, headers=_headers(review))
+    return json_answer(review_answer(review), status=status, headers=revalidated(_tag(review)))
 
 
 _REVIEWS: Final = "/api/v1/models/{model:[^/]+}/versions/{version:[^/]+}/reviews"

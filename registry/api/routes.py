@@ -6,6 +6,7 @@ module                                  addresses
 `registry.api.index`                    ``/``
 `registry.api.health`                   ``/healthz`` ``/readyz`` ``/metrics``, ``stats``, ``health``
 `registry.api.blobs`                    ``/blobs`` ``/api/v1/blobs/missing``
+`registry.api.blob_tars`                ``/api/v1/blobs.tar``
 `registry.api.pins`                     ``/api/v1/pins``
 `registry.api.files`                    ``/models``
 `registry.api.registering`              ``/api/v1/models/{model}/versions`` (``POST``)
@@ -71,6 +72,7 @@ from registry.api import (
     audit_export,
     backups,
     bindings,
+    blob_tars,
     blobs,
     browser_sessions,
     cards,
@@ -124,13 +126,14 @@ ROUTES: Final[list[Route]] = [
     *health.ROUTES,
     *documentation.ROUTES,
     *blobs.ROUTES,
+    *blob_tars.ROUTES,
     *pins.ROUTES,
     *files.ROUTES,
+    *registering.ROUTES,  # ahead of its neighbours, each of which is tried before it
     *models.ROUTES,
     *former_names.ROUTES,
     *cards.ROUTES,
     *exports.ROUTES,
-    *registering.ROUTES,
     *version_lists.ROUTES,
     *versions.ROUTES,
     *diff.ROUTES,

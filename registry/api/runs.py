@@ -22,11 +22,10 @@ from registry.api.wire_runs import (
     run_answer,
     spent_answer,
 )
-from registry.domain.lists import MOST_COUNTED
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
-from registry.http.conditional import ETAG, etag_of_row, expected_rows
-from registry.http.cursors import Page, Total, cursor, page_answer, place_after
+from registry.http.conditional import etag_of_row, expected_rows, revalidated
+from registry.http.cursors import Page, cursor, page_answer, place_after, total_of
 from registry.http.lists import is_unmodified
 from registry.http.once import answer_once
 from registry.http.queries import read_query
@@ -74,18 +73,17 @@ async def get_runs(request: web.Request) -> web.StreamResponse:
         limit=query.limit,
         is_counted=query.total,
     )
-    total = None
-    if page.count is not None:
-        total = Total(min(page.count, MOST_COUNTED), page.count <= MOST_COUNTED)
     next = None if page.next is None else cursor(query, *page.next)
-    return page_answer(request, [listed_run_answer(one) for one in page.items], next, total)
+    return page_answer(
+        request, [listed_run_answer(one) for one in page.items], next, total_of(page.count)
+    )
 
 
 async def get_one_run(request: web.Request) -> web.StreamResponse:
     """One run with its hyperparameters and its environment; a deleted one too."""
     full = await get_run(request.app[STORE], request[PRINCIPAL], run_id(request))
     if is_unmodified(request, _tag(full)):
-        return web.Response(status=304, headers=_headers(full))
+        return web.Response(status=304, headers=revalidated(_tag(full)))
     return _present(full)
 
 
@@ -171,12 +169,8 @@ def _tag(full: FullRun) -> str:
     return etag_of_row(full.run.id, full.run.changes)
 
 
-def _headers(full: FullRun) -> dict[str, str]:
-    return {ETAG: _tag(full), hdrs.CACHE_CONTROL: "private, no-cache"}
-
-
 def _present(full: FullRun, *, status: int = 200) -> web.Response:
-    return json_answer(run_answer(full), status=status, headers=_headers(full))
+    return json_answer(run_answer(full), status=status, headers=revalidated(_tag(full)))
 
 
 _RUNS: Final = "/api/v1/runs"

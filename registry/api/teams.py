@@ -14,7 +14,7 @@ from registry.api.wire_teams import TeamAnswer, TeamCreate, TeamsQuery, TeamUpda
 from registry.domain.models import Team
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
-from registry.http.conditional import ETAG, etag_of_row, expected_rows
+from registry.http.conditional import etag_of_row, expected_rows, revalidated
 from registry.http.cursors import Page, cursor, page_answer, place_after
 from registry.http.lists import is_unmodified
 from registry.http.once import answer_once
@@ -56,7 +56,7 @@ async def get_one_team(request: web.Request) -> web.StreamResponse:
     found = await teams.get_team(request.app[STORE], _target(request))
     etag = etag_of_row(found.id, found.changes)
     if is_unmodified(request, etag):
-        return web.Response(status=304, headers=_headers(etag))
+        return web.Response(status=304, headers=revalidated(etag))
     return _answer(request, found)
 
 
@@ -90,12 +90,8 @@ def _target(request: web.Request) -> str:
     return decoded(raw_segments(request, 5)[3], field="team")
 
 
-def _headers(etag: str) -> dict[str, str]:
-    return {ETAG: etag, hdrs.CACHE_CONTROL: "private, no-cache"}
-
-
 def _answer(request: web.Request, found: Team, *, status: int = 200) -> web.Response:
-    headers = _headers(etag_of_row(found.id, found.changes))
+    headers = revalidated(etag_of_row(found.id, found.changes))
     if status == 201:
         headers[hdrs.LOCATION] = Urls(request).resource("teams", found.name)
     return json_answer(team_answer(found), status=status, headers=headers)

@@ -24,7 +24,7 @@ from registry.domain.accounts import User
 from registry.domain.principals import Principal
 from registry.http.answers import json_answer
 from registry.http.bodies import read_json
-from registry.http.conditional import ETAG, etag_of_row, expected_rows
+from registry.http.conditional import etag_of_row, expected_rows, revalidated
 from registry.http.cursors import Page, cursor, page_answer, place_after
 from registry.http.lists import is_unmodified
 from registry.http.once import answer_once
@@ -77,7 +77,7 @@ async def get_one_user(request: web.Request) -> web.StreamResponse:
     found = await users.get_user(request.app[STORE], _who(request), _target(request))
     etag = etag_of_row(found.id, found.changes)
     if is_unmodified(request, etag):
-        return web.Response(status=304, headers=_headers(etag))
+        return web.Response(status=304, headers=revalidated(etag))
     return _answer(request, found)
 
 
@@ -135,12 +135,8 @@ def _target(request: web.Request) -> str:
     return decoded(raw_segments(request, 5)[3], field="user")
 
 
-def _headers(etag: str) -> dict[str, str]:
-    return {ETAG: etag, hdrs.CACHE_CONTROL: "private, no-cache"}
-
-
 def _answer(request: web.Request, found: User, *, status: int = 200) -> web.Response:
-    headers = _headers(etag_of_row(found.id, found.changes))
+    headers = revalidated(etag_of_row(found.id, found.changes))
     if status == 201:
         headers[hdrs.LOCATION] = Urls(request).resource("users", found.username)
     return json_answer(user_answer(found), status=status, headers=headers)

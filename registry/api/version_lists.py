@@ -21,7 +21,7 @@ from registry.api.wire_versions import (
 from registry.catalog.version_lists import COUNTED, ListedVersion
 from registry.domain.ranges import parse_range
 from registry.errors import Invalid, NotFound
-from registry.http.cursors import Page, Total, cursor, page_answer, place_after
+from registry.http.cursors import Page, Total, cursor, page_answer, place_after, total_of
 from registry.http.queries import read_query
 from registry.http.routing import Route
 from registry.keys import PRINCIPAL, STORE
@@ -136,9 +136,7 @@ async def get_latest(request: web.Request) -> web.StreamResponse:
 
 
 def _answer(request: web.Request, page: VersionPage, following: str | None) -> web.Response:
-    total = None
-    if page.count is not None:
-        total = Total(min(page.count, COUNTED), page.count <= COUNTED)
+    total = total_of(page.count, COUNTED)
     urls = Urls(request)
 
     def told(listed: ListedVersion) -> VersionAnswer:

@@ -123,8 +123,12 @@ class Urls:
 
     __slots__ = ("_base",)
 
-    def __init__(self, request: web.Request) -> None:
-        self._base = request.app[ADDRESSES].base_url(request)
+    def __init__(self, request: web.Request | str) -> None:
+        """Under that of a request, or one that is known already."""
+        if isinstance(request, str):
+            self._base = request
+        else:
+            self._base = request.app[ADDRESSES].base_url(request)
 
     def resource(self, kind: str, name: str) -> str:
         """Where something that is not a model's is told."""

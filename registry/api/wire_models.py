@@ -22,7 +22,7 @@ from registry.api.wire_words import (
 )
 from registry.http.cursors import CountedQuery
 from registry.http.times import rfc3339
-from registry.services.models import FullModel
+from registry.services.full_models import FullModel
 
 
 class ModelCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -55,7 +55,7 @@ class RootKey:
         return "RootKey(…)"
 
     def sub_key(self, label: str, size: int = 32) -> bytes:
-        """The key for one purpose; another label gives an unrelated one."""
+        """A key of `size` bytes for one purpose; another label gives an unrelated one."""
         return hkdf(self._secret, info=f"digestry {label}".encode(), size=size)
 
     @property
@@ -65,7 +65,7 @@ class RootKey:
 
 
 def hkdf(secret: bytes, *, salt: bytes = b"", info: bytes, size: int) -> bytes:
-    """HKDF of RFC 5869 with SHA-256."""
+    """`size` bytes by HKDF of RFC 5869 with SHA-256; raises `ValueError` beyond 8160."""
     if size > 255 * _HASH_BYTES:
         raise ValueError("more than HKDF can give")
     pseudorandom = hmac.digest(salt or bytes(_HASH_BYTES), secret, hashlib.sha256)

@@ -89,6 +89,12 @@ def split(target: str) -> tuple[str, str | None]:
     return (f"{path}?{'&'.join(others)}" if others else path), signature
 
 
+def uncovered(target: str) -> list[str]:
+    """The names of the parameters that follow a signature, which covers none of them."""
+    names = [one.partition("=")[0] for one in target.partition("?")[2].split("&")]
+    return names[names.index(PARAMETER) + 1 :] if PARAMETER in names else []
+
+
 def _mac(root: RootKey, purpose: Purpose, target: str, said: str) -> bytes:
     key = root.sub_key(f"signed url {purpose}")
     return hmac.digest(key, f"{target}\n{said}".encode("utf-8", "replace"), hashlib.sha256)

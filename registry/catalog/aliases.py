@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Select, and_, bindparam, delete, func, insert, select, union_all, update
 from sqlalchemy import literal_column as literal
 
 from registry.catalog.schema import alias_events, aliases
@@ -31,11 +31,17 @@ _FIND = Statement(
     )
 )
 _RESERVED = Statement(
-    select(aliases.c.folded, *_COLUMNS).where(
-        aliases.c.model == bindparam("model"),
-        aliases.c.folded.in_([literal(f"'{name}'") for name in sorted(RESERVED_ALIASES)]),
+    union_all(
+        *(
+            select(aliases.c.folded, *_COLUMNS).where(
+                aliases.c.model == bindparam("model"), aliases.c.folded == literal(f"'{name}'")
+            )
+            for name in sorted(RESERVED_ALIASES)
+        )
     )
 )
+"""A list of names would be a table of its own each time."""
+
 _PAGE = Statement(
     select(*_COLUMNS)
     .where(aliases.c.model == bindparam("model"), aliases.c.folded > bindparam("after"))

@@ -19,7 +19,7 @@ from registry.domain.models import Draft, RunningUpload
 from registry.domain.paths import parents
 from registry.domain.trees import TreeFile, TreeHasher
 from store.digest import Digest
-from store.index.packed import DIGESTS, MANY, packed, piece_of
+from store.index.packed import DIGESTS, MANY, for_each, packed, piece_of
 from store.index.schema import blobs
 from store.index.transactions import Row, Statement, Tx
 
@@ -122,15 +122,13 @@ _SET_FILE = Statement(
 )
 _filled = upsert(folder_files).from_select(
     ["folder", "path", "digest", "size", "put_at"],
-    select(
+    for_each(
         bindparam("folder", type_=Text),
         func.json_extract(MANY.c.value, literal("'$[0]'")),
         piece_of(DIGESTS),
         func.json_extract(MANY.c.value, literal("'$[1]'")),
         bindparam("now", type_=BigInteger),
-    )
-    .select_from(MANY)
-    .where(literal("true")),  # or SQLite takes what follows for a join's condition
+    ),
 )
 _SET_FILES = Statement(
     _filled.on_conflict_do_update(
@@ -283,8 +281,8 @@ async def put_draft_file(tx: Tx, folder: str, file: TreeFile) -> None:
 async def set_draft_files(tx: Tx, folder: str, files: Sequence[TreeFile]) -> None:
     """`put_draft_file` for many, with two statements."""
     await tx.run(_TOUCH, id_=folder, now=tx.now)
-    values = packed([file.digest for file in files])
-    values["numbers"] = _json([(file.path, file.size_bytes) for file in files])
+    facts = [(file.path, file.size_bytes) for file in files]
+    values = packed([file.digest for file in files], facts)
     await tx.run(_SET_FILES, folder=folder, now=tx.now, **values)
 
 

@@ -72,19 +72,18 @@ _BUMP = Statement(
     .where(models.c.id == bindparam("id_"))
     .values(updated_at=bindparam("now"), changes=models.c.changes + 1)
 )
-_NEXT_NUMBER = Statement(
+_TAKE_NUMBER = Statement(
     update(models)
-    .where(models.c.id == bindparam("id_"))
+    .where(models.c.id == bindparam("id_"), models.c.last_number == bindparam("number") - 1)
     .values(
-        last_number=models.c.last_number + 1,
+        last_number=bindparam("number"),
         version_count=models.c.version_count + 1,
         updated_at=bindparam("now"),
         changes=models.c.changes + 1,
-        # As the trigger of versions would in an update of its own.
         trained_at=func.max(func.coalesce(models.c.trained_at, literal("-1")), bindparam("now")),
     )
-    .returning(models.c.last_number)
 )
+_LAST_NUMBER = Statement(select(models.c.last_number).where(models.c.id == bindparam("id")))
 
 
 def model_of(row: Row) -> Model:
@@ -154,8 +153,11 @@ def _values(model: Model) -> dict[str, Any]:
     }
 
 
-async def next_number(tx: Tx, model_id: str) -> int:
-    """Take the next version number of a model; a number never comes twice."""
-    row = await tx.one(_NEXT_NUMBER, id_=model_id, now=tx.now)
-    assert row is not None, "the model was read in this transaction"
-    return int(row[0])
+async def next_number(tx: Tx, model: Model) -> int:
+    """Take the number of a version that is made now; a number never comes twice."""
+    number = model.last_number + 1
+    while not await tx.run(_TAKE_NUMBER, id_=model.id, number=number, now=tx.now):
+        row = await tx.one(_LAST_NUMBER, id=model.id)  # another one was made since it was read
+        assert row is not None, "the model was read in this transaction"
+        number = int(row[0]) + 1
+    return number

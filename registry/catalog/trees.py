@@ -6,15 +6,21 @@ page of files starts after the last path of the page before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, Final
 
-from sqlalchemy import LargeBinary, bindparam, cast, func, insert, select
+from sqlalchemy import BigInteger, LargeBinary, bindparam, cast, func, insert, select
 
 from registry.catalog.schema import folder_files, tree_files, trees
 from registry.domain.trees import TreeFile
 from store.digest import Digest
+from store.index.packed import DIGESTS, MANY, for_each, packed, piece_of
 from store.index.schema import blobs
 from store.index.transactions import Statement, Tx
+
+_FILES_AT_ONCE: Final = 1000
+"""Written by one step of a statement, which takes a sixth of a step for each."""
 
 _FIND = Statement(select(trees.c.files, trees.c.size).where(trees.c.digest == bindparam("digest")))
 _INSERT = Statement(
@@ -25,12 +31,16 @@ _INSERT = Statement(
         created_at=bindparam("now"),
     )
 )
-_INSERT_FILE = Statement(
-    insert(tree_files).values(
-        tree=bindparam("tree"),
-        path=bindparam("path"),
-        digest=bindparam("digest"),
-        size=bindparam("size"),
+_SIZE_DIGITS: Final = 19
+_INSERT_FILES = Statement(
+    insert(tree_files).from_select(
+        ["tree", "path", "digest", "size"],
+        for_each(
+            bindparam("tree", type_=LargeBinary),
+            MANY.c.value,
+            piece_of(DIGESTS),
+            cast(piece_of(bindparam("sizes", type_=LargeBinary), _SIZE_DIGITS), BigInteger),
+        ),
     )
 )
 _COPY_FOLDER = Statement(
@@ -93,18 +103,18 @@ async def insert_tree(
     """Write a tree from its files, unless it is there."""
     if await find_tree(tx, digest) is None:
         await tx.run(_INSERT, digest=digest.raw, files=files, size=size_bytes, now=tx.now)
-        await tx.run_many(
-            _INSERT_FILE,
-            (
-                {
-                    "tree": digest.raw,
-                    "path": file.path,
-                    "digest": file.digest.raw,
-                    "size": file.size_bytes,
-                }
-                for file in rows
-            ),
-        )
+        await tx.run_many(_INSERT_FILES, _packed(digest, rows))
+
+
+def _packed(tree: Digest, rows: Iterable[TreeFile]) -> Iterator[dict[str, Any]]:
+    """The values of `_INSERT_FILES`, for many files each."""
+    left = iter(rows)
+    while some := list(islice(left, _FILES_AT_ONCE)):
+        yield {
+            **packed([file.digest for file in some], [file.path for file in some]),
+            "tree": tree.raw,
+            "sizes": b"".join([b"%0*d" % (_SIZE_DIGITS, file.size_bytes) for file in some]),
+        }
 
 
 async def find_tree_file(tx: Tx, tree: Digest, path: str) -> TreeFile | None:

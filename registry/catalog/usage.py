@@ -81,6 +81,14 @@ _ADD = Statement(
         versions=func.max(0, namespace_usage.c.versions + bindparam("versions")),
     )
 )
+_ADD_VERSION = Statement(
+    update(namespace_usage)
+    .where(
+        namespace_usage.c.namespace
+        == select(models.c.namespace).where(models.c.id == bindparam("model")).scalar_subquery()
+    )
+    .values(versions=namespace_usage.c.versions + literal("1"))
+)
 _ALL = Statement(
     select(namespace_usage.c.namespace, namespace_usage.c.bytes, namespace_usage.c.versions)
 )
@@ -121,6 +129,11 @@ async def find_standing(tx: Tx, namespace_id: str) -> Standing:
     row = await tx.one(_STANDING, namespace=namespace_id)
     assert row is not None, "every namespace has a row of usage"
     return Standing(row[0], Usage(row[1], row[2]), row[3], row[4])
+
+
+async def count_version(tx: Tx, model_id: str) -> None:
+    """Count a version that was just made."""
+    await tx.run(_ADD_VERSION, model=model_id)
 
 
 async def namespace_holds(tx: Tx, namespace_id: str, digest: Digest) -> bool:

@@ -10,6 +10,7 @@ from sqlalchemy import literal_column as literal
 
 from registry.catalog.schema import models, revisions, version_details, versions
 from registry.catalog.tags import count_version_in_tags, forget_version_tags
+from registry.catalog.usage import count_version
 from registry.domain.facts import ROW_FIELDS
 from registry.domain.models import Source, Version, VersionDetails
 from registry.domain.versions import Candidate, Precedence, Standing, precedence
@@ -318,6 +319,8 @@ async def insert_version(
         source_size=None if source is None else source.size_bytes,
     )
     await tx.run(_INSERT_DETAILS, version=version.id, **msgspec.structs.asdict(details))
+    # Not by a trigger: each page that a row with one changes is copied before, lest it be refused.
+    await count_version(tx, version.model_id)
 
 
 async def find_details(tx: Tx, version_id: str) -> VersionDetails:

@@ -21,6 +21,7 @@ from registry.cli.exits import CommandError
 from registry.cli.offices import RemoteOffice, configure
 from registry.cli.transfers import with_server
 from registry.client.connection import Connection
+from store.processes import is_alive
 
 PAGE = 1000
 
@@ -59,7 +60,7 @@ class LocalDesk:
     def __init__(self, data: str | None, config: str | None) -> None:
         root = Path(configure(config, data).store.data).resolve()
         found = presence.find(root)
-        if found is None or not presence.is_alive(found.pid):
+        if found is None or not is_alive(found.pid):
             raise CommandError(f"no server runs on {root}")
         self._office = RemoteOffice(found)
 

@@ -19,6 +19,7 @@ import msgspec
 from registry.cli import presence
 from registry.cli.exits import CommandError
 from store import layout
+from store.processes import is_alive
 
 _MODE: Final = 0o700
 
@@ -243,7 +244,7 @@ def _lock(root: Path, sleep: Callable[[float], None]) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             owner = presence.find(root)
-            orphaned = owner is not None and not presence.is_alive(owner.pid)
+            orphaned = owner is not None and not is_alive(owner.pid)
             if not orphaned or time.monotonic() > deadline:
                 os.close(descriptor)
                 raise DirectoryInUse(root, owner) from error

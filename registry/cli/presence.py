@@ -59,14 +59,3 @@ def withdraw(data: Path) -> None:
     """Remove the file; a directory that can no longer be written keeps a stale one."""
     with suppress(OSError):
         (data / FILE).unlink(missing_ok=True)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of that id exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -16,7 +16,7 @@ from store import layout
 if TYPE_CHECKING:
     from store.index.upgrade import Upgraded
 
-SCHEMA_NUMBER: Final = 3013
+SCHEMA_NUMBER: Final = 3014
 """What ``PRAGMA user_version`` of a current index is; a test compares it with the migrations."""
 
 _MAGIC: Final = b"SQLite format 3\x00"

@@ -23,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from registry.cli import directory, presence
+from registry.cli import directory, journal, presence
 from registry.cli.counters import shared_counters
 from registry.cli.exits import CLEAN, FAILED, REFUSED, CommandError, complain
 from registry.cli.flags import ServeFlags
@@ -74,6 +74,7 @@ def _configure(flags: ServeFlags) -> Config:
 
 
 def _serve(config: Config) -> int:
+    journal.configure(config.log.level)
     raise_file_limit()
     if config.store.backend == "memory":
         return _conclude(_run(config, None))

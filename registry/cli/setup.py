@@ -20,6 +20,7 @@ from registry.client.connection import masked
 from registry.config import FIELDS, ConfigError, environment_name, load, load_traced
 from store import layout
 from store.errors import StoreError
+from store.processes import is_alive
 
 _REFERENCE: Final = "config.toml"
 
@@ -124,7 +125,7 @@ def _facts(root: Path, is_memory: bool) -> dict[str, Any]:
     from store.index.driver import sqlite
 
     server = None if is_memory else presence.find(root)
-    is_running = server is not None and presence.is_alive(server.pid)
+    is_running = server is not None and is_alive(server.pid)
     return {
         "version": __version__,
         "python": platform.python_version(),

@@ -64,7 +64,13 @@ def run_push(
     async def work(connection: Connection, watch: Watch) -> Pushed:
         return await push(connection, places, publication, unfinished=_unfinished(), watch=watch)
 
-    pushed = with_server(server, "push", work)
+    try:
+        pushed = with_server(server, "push", work)
+    except CommandError as error:
+        cause = error.__cause__
+        if isinstance(cause, Refused) and cause.code == "model_not_found":
+            raise CommandError(f"{error}; {_may_not(publication.model)}", error.code) from error
+        raise
     if as_json:
         say_json(pushed)
         return CLEAN
@@ -77,6 +83,15 @@ def run_push(
         say(f"{pushed.model}: {name}" + ("" if pushed.is_new else ", which was there already"))
         say(f"get it with: digestry pull {pushed.model}:{pushed.label or pushed.number}")
     return CLEAN
+
+
+def _may_not(model: ModelName) -> str:
+    """What to do where a model is neither seen nor may be made: the same, whether it is there."""
+    return (
+        "a push makes a model that is not there only for whoever may write in "
+        f"{model.namespace}: ask its owner for the role writer, or look who you are with "
+        "digestry whoami"
+    )
 
 
 def run_pull(

@@ -9,8 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
+from registry.client.bundles import BUNDLED_BYTES, BUNDLES_AT_ONCE, Bundles, bundles_of
 from registry.client.connection import Connection, part
 from registry.client.errors import Refused
+from registry.client.missing import missing_of
 from registry.client.sources import Hashed, find_sources, hash_sources
 from registry.client.transfer import Meter, Watch, each, together
 from registry.client.unfinished import Unfinished
@@ -18,10 +20,8 @@ from registry.client.uploading import LARGE_BYTES, send_blob
 from registry.domain.names import ModelName
 from store.digest import Digest
 
-SMALL_AT_ONCE: Final = 8
+ALONE_AT_ONCE: Final = 8
 LARGE_AT_ONCE: Final = 2
-ASKED_AT_ONCE: Final = 5_000
-"""Digests in one question; a server may allow fewer than it does by default, never by much."""
 
 ROUNDS: Final = 3
 """How often blobs that were there, and are gone when the version is made, are sent again."""
@@ -53,10 +53,6 @@ class Pushed(msgspec.Struct, frozen=True, kw_only=True):
     is_new: bool
 
 
-class _Missing(msgspec.Struct):
-    missing: list[str]
-
-
 class _Version(msgspec.Struct):
     number: int
     label: str | None
@@ -82,7 +78,7 @@ async def push(
     sent: dict[Digest, int] = {}
     key = secrets.token_hex(16)
     for rest in reversed(range(ROUNDS)):
-        missing = await _missing(connection, list(blobs))
+        missing = await missing_of(connection, list(blobs))
         await _send(connection, [blobs[digest] for digest in missing], unfinished, watch)
         sent.update((digest, blobs[digest].source.size_bytes) for digest in missing)
         try:
@@ -108,31 +104,24 @@ async def push(
     )
 
 
-async def _missing(connection: Connection, digests: Sequence[Digest]) -> list[Digest]:
-    """Which of the blobs must be sent; the server keeps the others for a while."""
-    missing: list[Digest] = []
-    for begin in range(0, len(digests), ASKED_AT_ONCE):
-        asked = [str(digest) for digest in digests[begin : begin + ASKED_AT_ONCE]]
-        answer = await connection.ask(
-            "POST", "/api/v1/blobs/missing", _Missing, content={"digests": asked}
-        )
-        missing += [Digest.parse(text) for text in answer.missing if text in asked]
-    return missing
-
-
 async def _send(
     connection: Connection, blobs: Sequence[Hashed], unfinished: Unfinished, watch: Watch
 ) -> None:
-    """Bring blobs to the server: many small ones at once, beside few large ones."""
+    """Bring blobs to the server: small ones together, beside some alone and few large ones."""
     meter = Meter("sending", sum(blob.source.size_bytes for blob in blobs), watch)
-    small = [blob for blob in blobs if blob.source.size_bytes < LARGE_BYTES]
+    small = [blob for blob in blobs if blob.source.size_bytes <= BUNDLED_BYTES]
+    alone = [blob for blob in blobs if BUNDLED_BYTES < blob.source.size_bytes < LARGE_BYTES]
     large = [blob for blob in blobs if blob.source.size_bytes >= LARGE_BYTES]
 
     async def work(blob: Hashed) -> None:
         await send_blob(connection, blob, meter, unfinished)
 
     await together(
-        each(small, work, at_once=SMALL_AT_ONCE), each(large, work, at_once=LARGE_AT_ONCE)
+        each(
+            bundles_of(small), Bundles(connection, meter, unfinished).send, at_once=BUNDLES_AT_ONCE
+        ),
+        each(alone, work, at_once=ALONE_AT_ONCE),
+        each(large, work, at_once=LARGE_AT_ONCE),
     )
 
 

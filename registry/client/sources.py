@@ -11,9 +11,9 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -22,6 +22,11 @@ from registry.client.transfer import PIECE_BYTES, Halt, Meter, Watch, each, in_t
 from registry.domain.paths import file_that_is_a_directory, parse_path
 from registry.errors import Invalid
 from store.digest import Digest
+
+Item = TypeVar("Item")
+
+GROUPED: Final = 256
+"""So many small files, or `PIECE_BYTES` of them, are read in one hop to a thread."""
 
 _LEFT_OUT: Final = ".git"
 _HASHED_AT_ONCE: Final = max(2, min(4, os.cpu_count() or 1))
@@ -110,6 +115,38 @@ def open_source(source: Source) -> int:
     return descriptor
 
 
+def read_source(source: Source) -> bytes:
+    """All of a small file, as it was found; raises `SourceChanged`. Blocking."""
+    descriptor = open_source(source)
+    try:
+        # One byte more shows a file that has grown; the stamp, one that was written meanwhile.
+        content = os.read(descriptor, source.size_bytes + 1)
+        if len(content) != source.size_bytes or _stamp(os.fstat(descriptor)) != source.stamp:
+            raise SourceChanged(str(source.local))
+    except OSError as error:
+        raise SourceRefused(str(source.local), f"cannot be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+    return content
+
+
+def in_groups(
+    items: Iterable[Item], size_of: Callable[[Item], int], *, most_bytes: int, most: int
+) -> Iterator[list[Item]]:
+    """So many in a row as stay within both bounds, or one that is larger by itself."""
+    group: list[Item] = []
+    size = 0
+    for item in items:
+        more = size_of(item)
+        if group and (size + more > most_bytes or len(group) >= most):
+            yield group
+            group, size = [], 0
+        group.append(item)
+        size += more
+    if group:
+        yield group
+
+
 async def hash_sources(sources: Sequence[Source], watch: Watch) -> list[Hashed]:
     """The digest of every file, in the order given."""
     meter = Meter("hashing", sum(source.size_bytes for source in sources), watch)
@@ -119,12 +156,27 @@ async def hash_sources(sources: Sequence[Source], watch: Watch) -> list[Hashed]:
     def count(done: int) -> None:
         loop.call_soon_threadsafe(meter.add, done)
 
-    async def work(source: Source) -> None:
+    async def work(group: Sequence[Source]) -> None:
         halt = Halt()
-        digests[source.path] = await in_thread(_hash, source, count, halt, halt=halt)
+        found = await in_thread(_hash_all, group, count, halt, halt=halt)
+        digests.update((source.path, digest) for source, digest in zip(group, found, strict=True))
 
-    await each(sources, work, at_once=_HASHED_AT_ONCE)
+    groups = in_groups(
+        sources, lambda source: source.size_bytes, most_bytes=PIECE_BYTES, most=GROUPED
+    )
+    await each(groups, work, at_once=_HASHED_AT_ONCE)
     return [Hashed(source, digests[source.path]) for source in sources]
+
+
+def _hash_all(group: Sequence[Source], count: Callable[[int], None], halt: Halt) -> list[Digest]:
+    if len(group) == 1:
+        return [_hash(group[0], count, halt)]
+    digests: list[Digest] = []
+    for source in group:
+        digests.append(Digest.of(read_source(source)))
+        halt.check()
+    count(sum(source.size_bytes for source in group))
+    return digests
 
 
 def _hash(source: Source, count: Callable[[int], None], halt: Halt) -> Digest:

@@ -22,6 +22,7 @@ LARGE_BYTES: Final = 16 << 20
 """From here on a file is worth a session of its own."""
 
 _TUS: Final[Mapping[str, str]] = {"Tus-Resumable": "1.0.0"}
+_TOO_LARGE: Final = 413
 _GONE: Final = frozenset((404, 410))
 _STANDS_ELSEWHERE: Final = frozenset(("offset_conflict", "upload_taken", "upload_finished"))
 
@@ -30,11 +31,18 @@ async def send_blob(
     connection: Connection, blob: Hashed, meter: Meter, unfinished: Unfinished
 ) -> None:
     """Bring one blob to the server, which verifies it and pins it for the sender."""
-    if blob.source.size_bytes < LARGE_BYTES:
-        await connection.repeated(lambda: _send_small(connection, blob, meter))
-        return
-    with unfinished.slot(without_user(connection.url), blob.digest) as slot:
-        await _Large(connection, blob, meter, slot).send()
+    try:
+        if blob.source.size_bytes < LARGE_BYTES:
+            await connection.repeated(lambda: _send_small(connection, blob, meter))
+            return
+        with unfinished.slot(without_user(connection.url), blob.digest) as slot:
+            await _Large(connection, blob, meter, slot).send()
+    except Refused as error:
+        if error.status != _TOO_LARGE:
+            raise
+        # Of all refusals this one is about the file, and says nothing of which.
+        said = f"{blob.source.local}: {error}"
+        raise Refused(error.status, error.code, said, error.details) from error
 
 
 async def _send_small(connection: Connection, blob: Hashed, meter: Meter) -> None:

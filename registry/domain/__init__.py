@@ -2,5 +2,5 @@
 
 The words are those of the design: a *model* has *versions*, a version has a *tree* of files and is
 found by *number*, *label* or *alias*; a *draft* is a labelled *folder* on its way to a version; a
-*principal* is whoever acts.
+*principal* is whoever acts. Units are those of `store`.
 """

@@ -8,8 +8,8 @@ A deployment moves between statuses as whoever runs it reports::
     failed     -> deploying, terminated
     terminated -> (final)
 
-Each change is an **event**, kept as long as the deployment. Those that bring a version
-(`BRINGING`) tell what ran, and so where a **rollback** goes: to the version that ran before the
+Each change is an **event**, kept as long as the deployment. Those that bring a version (deploy,
+rollback) tell what ran, and so where a **rollback** goes: to the version that ran before the
 present one. A rollback stands in the history where the version it restored stood, so the next one
 goes further back, never to what was just fled from. A deployment by hand stands where it is.
 Versions that were purged since are stepped over, also where the very same files bring them back
@@ -38,9 +38,6 @@ DEPLOYING: Final[DeploymentStatus] = "deploying"
 """What a deployment starts as, and goes back to when another version comes."""
 
 TERMINATED: Final[DeploymentStatus] = "terminated"
-
-BRINGING: Final[tuple[Action, ...]] = ("deploy", "rollback")
-"""The actions that bring a version."""
 
 NAME_CHARACTERS: Final = 200
 ENDPOINT_CHARACTERS: Final = 4096

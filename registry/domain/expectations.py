@@ -28,12 +28,6 @@ class Expected(msgspec.Struct, frozen=True):
         if self.states is not None and (id, changes, mark_of(under)) not in self.states:
             raise PreconditionFailed("If-Match")
 
-    def changes_of(self, id: str) -> int | None:
-        """The number of changes expected of one row: None if any will do, 0 if none will."""
-        if self.states is None:
-            return None
-        return max((changes for found, changes, _ in self.states if found == id), default=0)
-
 
 def mark_of(name: str) -> str:
     """Tells one name from another; none for no name."""

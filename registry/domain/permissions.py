@@ -28,11 +28,3 @@ Permission: TypeAlias = Literal[
 
 PERMISSIONS: Final[frozenset[str]] = frozenset(get_args(Permission))
 """Every word there is."""
-
-UNSAFE_WORDS: Final[frozenset[str]] = PERMISSIONS - {
-    "public",
-    "content.read",
-    "model.read",
-    "audit.read",
-}
-"""The words that let somebody change something."""

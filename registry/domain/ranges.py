@@ -64,10 +64,6 @@ class Range(msgspec.Struct, frozen=True):
     releases: tuple[Span, ...]
     prereleases: tuple[Span, ...]
 
-    def contains(self, key: str, *, is_release: bool) -> bool:
-        spans = self.releases if is_release else self.prereleases
-        return any(span.start <= key < span.stop for span in spans)
-
 
 class _Partial(msgspec.Struct, frozen=True):
     """A version of which the end may be left open: `numbers` holds those that are given."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_WITHOUT_ZONE: Final = datetime(1970, 1, 1)
 
 
 def microseconds(moment: datetime) -> int:
@@ -20,4 +21,5 @@ def moment(microseconds: int) -> datetime:
 
 def rfc3339(microseconds: int) -> str:
     """``2026-11-20T08:15:00.123456Z``, always with six decimals, so that text sorts like time."""
-    return moment(microseconds).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    at = _EPOCH_WITHOUT_ZONE + timedelta(microseconds=microseconds)
+    return at.isoformat(timespec="microseconds") + "Z"

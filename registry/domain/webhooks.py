@@ -106,9 +106,6 @@ OVERLAP_SECONDS: Final = 86_400
 """How long a secret signs on after another was set, unless something else is said."""
 MOST_OVERLAP_SECONDS: Final = 30 * 86_400
 
-PING: Final = "webhook.ping"
-"""The event of a delivery that only shows whether deliveries arrive."""
-
 EVERYTHING: Final = "*"
 MOST_EVENTS: Final = 100
 MOST_DESCRIPTION: Final = 4096

@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import web
 
 from registry.errors import BodyMalformed, BodyTooLarge
-from registry.http.receiving import body
+from registry.http.receiving import arrived, body
 from registry.http.validation import UNEXPLAINED, refusal
 from registry.keys import BODY, CONFIG
 
@@ -45,22 +45,24 @@ async def read_json(request: web.Request, kind: type[T], *, is_optional: bool = 
     return parse_json(b"{}" if is_optional and not content else content, kind)
 
 
-async def decode_json(request: web.Request, kind: type[T], *, limit_bytes: int) -> T:
-    """Read and validate the body; raises `BodyTooLarge`, `BodyMalformed` or `Invalid`."""
-    return parse_json(await read_all(request, limit_bytes=limit_bytes), kind)
-
-
 async def read_all(request: web.Request, *, limit_bytes: int) -> bytes:
     """The whole body of at most `limit_bytes`; for bodies that are small by nature."""
     if (request.content_length or 0) > limit_bytes:
         raise BodyTooLarge(limit_bytes)
+    content = arrived(request)
+    if content is None:
+        content = await _read_rest(request, limit_bytes)
+    request[BODY] = content
+    return content
+
+
+async def _read_rest(request: web.Request, limit_bytes: int) -> bytes:
     collected = bytearray()
     async for piece in body(request):
         collected += piece
         if len(collected) > limit_bytes:
             raise BodyTooLarge(limit_bytes)
-    request[BODY] = content = bytes(collected)
-    return content
+    return bytes(collected)
 
 
 def parse_json(content: bytes, kind: type[T]) -> T:

@@ -5,7 +5,7 @@ A row that may change has one made of its id and of how often it changed, and wh
 it holds the name of what it belongs to, of a mark of that name.
 The functions are pure; who calls them knows the resource's tag, or None where nothing exists yet.
 
-**Changes** are compared where they are made: a handler hands `expected_changes` down, and the
+**Changes** are compared where they are made: a handler hands `expected_rows` down, and the
 service compares inside its transaction. What was read before could be stale by then.
 """
 
@@ -62,6 +62,11 @@ def etag_of_row(id: str, changes: int, seen: int = 0, *, under: str = "") -> str
     return f'"{id}.{changes}{f".{seen}" if seen else ""}{f"-{mark}" if mark else ""}"'
 
 
+def revalidated(etag: str) -> dict[str, str]:
+    """Headers of what readers may keep for themselves if they ask each time whether it is true."""
+    return {ETAG: etag, hdrs.CACHE_CONTROL: "private, no-cache"}
+
+
 def expected_rows(request: web.Request) -> Expected:
     """What ``If-Match`` says of the row to change, whichever it is.
 
@@ -77,11 +82,6 @@ def expected_rows(request: web.Request) -> Expected:
             if not is_weak and (match := _OF_ROW.match(tag)) is not None
         )
     )
-
-
-def expected_changes(request: web.Request, id: str) -> int | None:
-    """What ``If-Match`` says of the row with this id: None if any will do, 0 if none will."""
-    return expected_rows(request).changes_of(id)
 
 
 def condition_on_bytes(request: web.Request) -> Callable[[Digest | None], None] | None:

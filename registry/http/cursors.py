@@ -21,6 +21,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
+from registry.domain.lists import MOST_COUNTED
 from registry.errors import Invalid
 from registry.http.answers import json_answer
 from registry.keys import ADDRESSES
@@ -62,6 +63,11 @@ class Total(msgspec.Struct, frozen=True):
 
     count: int
     is_exact: bool
+
+
+def total_of(count: int | None, most: int = MOST_COUNTED) -> Total | None:
+    """The total of a list that was counted up to one above `most`; None where it was not."""
+    return None if count is None else Total(min(count, most), count <= most)
 
 
 def cursor(query: PageQuery, *key: Any, scope: str = "") -> str:

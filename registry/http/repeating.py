@@ -11,11 +11,17 @@ as do handlers whose answers are counted, with how to count another one (`AGAIN`
 under these, with the counter of commits as it was before anything else of the request was looked
 at, the rights of who asks among them. It is given again only while the counter stands. Whatever
 anybody changes, be it a model, a pin or a grant, and in whichever process, is effective at the
-next request, as it was without this.
+next request, as it was without this. Counts of downloads, which no such answer tells, leave the
+counter where it was (`store.index.database.Database.run_unnoticed`).
 
 **Which requests may be answered so**: plain ones. A method GET, no query, no body, and no header
-beyond those that change nothing (`PLAIN`); one that names a range, a condition, a cookie, an origin
-or a proxy goes the whole way.
+beyond those that change nothing (`registry.http.circumstances`); one that names a range, a
+condition, a cookie, an origin or a proxy goes the whole way.
+
+**A request is read once.** Parsing took longer than all else of an answer that is given again. What
+comes behind a whole request of a connection, and has the bytes of that request but for its path, is
+what aiohttp would make of it: the same with another path. So such bytes are not parsed; where no
+answer is kept for that path, aiohttp reads them as ever.
 
 **What happens all the same**: the request gets its id, is counted, measured and logged, and the use
 of its token is noted, once a second for each connection. Limits of requests and tracing need the
@@ -25,9 +31,8 @@ whole way: with them nothing is kept.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 from aiohttp import hdrs, web
@@ -40,26 +45,11 @@ from multidict import istr
 
 from registry.domain.ids import TOKEN
 from registry.domain.principals import Principal
+from registry.http.circumstances import Circumstances, Headers, circumstances_of
 from registry.http.draining import Drain
 from registry.http.routing import route_of
 from registry.keys import AGAIN, IDENTITIES, ORIGIN, PRINCIPAL, REPEATS, STANDING
 from store.clock import Clock
-
-PLAIN: Final = frozenset(
-    (
-        b"accept",
-        b"accept-encoding",
-        b"accept-language",
-        b"authorization",
-        b"connection",
-        b"host",
-        b"traceparent",
-        b"tracestate",
-        b"user-agent",
-        b"x-request-id",
-    )
-)
-"""Headers that no such answer depends on, but for who asks and what they call the server."""
 
 PLACES: Final = ("/blobs/", "/models/", "/api/v1/models/", "/api/v1/versions/")
 """Where such routes lie; what is asked elsewhere need not be looked up."""
@@ -71,34 +61,23 @@ MOST_KEPT_BYTES: Final = 32 << 20
 MOST_BYTES: Final = 64 << 10
 """A longer answer is not kept: sending it costs more than making it."""
 
-_TOKEN_SHOWN: Final = b"Bearer dgt_"
-_LOCAL_SHOWN: Final = b"digestry-local"
 _REQUEST_ID: Final = istr("X-Request-Id")
+_BEFORE_PATH: Final = b"GET "
+_AFTER_PATH: Final = b" HTTP/1.1\r\n"
+_END: Final = b"\r\n\r\n"
+_MOST_ALIKE: Final = 2048
+"""Longer requests are parsed each time: each connection keeps the last one."""
+
 _EACH_ANEW: Final = frozenset((_REQUEST_ID.lower(), hdrs.DATE.lower()))
 
-Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 Tell: TypeAlias = Callable[[str, float], None]
 """Counts, measures and logs a request, given its id and the seconds it took."""
 NoteUse: TypeAlias = Callable[[Principal, str, str], None]
 """Notes that a principal's token was used, given the peer's address and the request's id."""
 
 
-class Circumstances(NamedTuple):
-    """What an answer depends on besides the index and the address asked."""
-
-    credential: bytes
-    """The hash of the token shown; empty where nothing is, or all are the same."""
-    host: bytes
-    program: bytes
-    """Downloads are counted by it."""
-    is_secure: bool
-
-
-class Asked(NamedTuple):
-    """A request that an answer is kept for, once there is one."""
-
-    path: str
-    circumstances: Circumstances
+Asked: TypeAlias = tuple[str, Circumstances]
+"""The path of a request that an answer is kept for, once there is one, and the rest of it."""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -153,30 +132,13 @@ class Repeats:
         self, headers: Headers, *, is_secure: bool
     ) -> tuple[Circumstances | None, str | None]:
         """What these headers mean, if they are plain, and the id that the client gave."""
-        found: dict[bytes, bytes] = {}
-        for name, value in headers:
-            lowered = name.lower()
-            if lowered not in PLAIN or lowered in found:
-                return None, None
-            found[lowered] = value
-        shown, host = found.get(b"authorization"), found.get(b"host")
-        if not host:
-            return None, None
-        credential = b""
-        if shown is not None:
-            if shown.lower().startswith(_LOCAL_SHOWN):
-                return None, None
-            if not self._is_open:
-                if not shown.startswith(_TOKEN_SHOWN):
-                    return None, None
-                credential = hashlib.sha256(shown).digest()
-        given = found.get(b"x-request-id")
-        id = None if given is None else given.decode("utf-8", "surrogateescape")
-        return Circumstances(credential, host, found.get(b"user-agent", b""), is_secure), id
+        return circumstances_of(headers, is_secure=is_secure, is_open=self._is_open)
 
     def find(self, asked: Asked) -> Kept | None:
         """The answer of a moment ago, if it would be the same now."""
         counter = self._change_counter()
+        if counter < 0:
+            return None  # it may turn out that nothing has changed
         if counter != self._counter:
             self._forget()
             self._counter = counter
@@ -218,7 +180,8 @@ class Repeats:
         ):
             return
         principal, expires_at = request[PRINCIPAL], None
-        if asked.circumstances.credential:
+        _, circumstances = asked
+        if circumstances.credential:
             known = request.app[IDENTITIES].known_token(request.headers[hdrs.AUTHORIZATION][7:])
             if known is None:
                 return
@@ -267,9 +230,11 @@ class RepeatingHandler(RequestHandler):
     """
 
     __slots__ = (
+        "_alike",
         "_circumstances",
         "_given_id",
         "_headers",
+        "_is_between",
         "_noted",
         "_noted_at",
         "_peer",
@@ -283,6 +248,10 @@ class RepeatingHandler(RequestHandler):
         self._headers: Headers = ()
         self._circumstances: Circumstances | None = None
         self._given_id: str | None = None
+        self._is_between = False
+        """What aiohttp was given ended with a request, so that the next one begins."""
+        self._alike = b""
+        """What followed the path of the last plain request, to which the circumstances belong."""
         self._peer: str | None = None
         self._noted: Principal | None = None
         self._noted_at = ""
@@ -292,12 +261,15 @@ class RepeatingHandler(RequestHandler):
     def data_received(self, data: bytes) -> None:
         waiter = self._waiter
         if waiter is None or waiter.done() or not self._keepalive:
-            super().data_received(data)
+            self._parse(data)
+            return
+        was_between = self._is_between
+        if was_between and self._repeat_alike(data):
             return
         # aiohttp shall read what came, and not begin with it before we had a look.
         self._waiter = None
         try:
-            super().data_received(data)
+            self._parse(data)
         finally:
             self._waiter = waiter
         messages = self._messages
@@ -307,8 +279,53 @@ class RepeatingHandler(RequestHandler):
             messages.clear()
             if self._parser is not None:
                 self._parser.message_consumed()
-        else:
+            if was_between and self._is_between and len(data) <= _MOST_ALIKE:
+                self._remember(data)
+        elif len(messages) > 1 or not self._take(*messages[0]):
             waiter.set_result(None)
+
+    def _parse(self, data: bytes) -> None:
+        """Have aiohttp read what came, and see whether a request without content ends with it.
+
+        It made one, and has the end of one block of headers, which is its own: so that is the end
+        of this request, whatever of it or of another one's content had come before.
+        """
+        super().data_received(data)
+        messages = self._messages
+        self._is_between = (
+            len(messages) == 1
+            and messages[0][1] is EMPTY_PAYLOAD
+            and data.find(_END) == len(data) - len(_END)
+            and type(messages[0][0]) is RawRequestMessage
+            and not messages[0][0].upgrade
+        )
+
+    def _take(self, message: Any, payload: StreamReader) -> bool:
+        """Take a request in hand, which stays the first of all until it is answered; or do not."""
+        return False
+
+    def _remember(self, data: bytes) -> None:
+        """Keep the bytes of a request that an answer was given to, but for its path."""
+        end = data.find(_AFTER_PATH)
+        if data.startswith(_BEFORE_PATH) and 0 < end < data.find(b"\r\n"):
+            self._alike = data[end:]
+
+    def _repeat_alike(self, data: bytes) -> bool:
+        """Answer a request that is the last one but for its path; False if it has to be parsed."""
+        alike = self._alike
+        if not (alike and data.endswith(alike) and data.startswith(_BEFORE_PATH)):
+            return False
+        transport, circumstances = self.transport, self._circumstances
+        if circumstances is None or transport is None or transport.is_closing() or self._paused:
+            return False
+        started = self._loop.time()
+        # As aiohttp decodes it. What is no path has no answer kept under it.
+        path = data[len(_BEFORE_PATH) : -len(alike)].decode("utf-8", "surrogateescape")
+        kept = self._repeats.find((path, circumstances))
+        if kept is None:
+            return False
+        self._answer(kept, transport, started)
+        return True
 
     def _repeat(self, message: Any, payload: StreamReader) -> bool:
         """Answer a request by what was answered before; False if that cannot be."""
@@ -332,16 +349,20 @@ class RepeatingHandler(RequestHandler):
             self._read_headers(message.raw_headers, transport)
         if self._circumstances is None:
             return False
-        asked = Asked(message.path, self._circumstances)
+        asked = message.path, self._circumstances
         kept = repeats.find(asked)
         if kept is None:
             self.missed = asked, repeats.counter
             return False
+        self._answer(kept, transport, started)
+        return True
+
+    def _answer(self, kept: Kept, transport: asyncio.Transport, started: float) -> None:
+        repeats = self._repeats
         id = repeats.take_id(self._given_id)
-        date = rfc822_formatted_time()  # the same object for a second
-        if kept.shows_token and (date is not self._noted_at or kept.principal is not self._noted):
-            self._noted_at, self._noted = date, kept.principal
-            repeats.note_use(kept.principal, self._peer or "", id)
+        date = rfc822_formatted_time()
+        if kept.shows_token:
+            self._note_use(kept.principal, id, date)
         transport.write(
             b"".join((kept.head, f"{id}\r\nDate: {date}\r\n\r\n".encode(), kept.content))
         )
@@ -350,18 +371,25 @@ class RepeatingHandler(RequestHandler):
         if kept.also is not None:
             kept.also()
         kept.tell(id, self._loop.time() - started)
-        return True
+
+    def _note_use(self, principal: Principal, id: str, date: str) -> None:
+        """Note that a token was used, once for each `date`, which is one object for a second."""
+        if date is self._noted_at and principal is self._noted:
+            return
+        self._noted_at, self._noted = date, principal
+        if self._peer is None:
+            peer = None if self.transport is None else self.transport.get_extra_info("peername")
+            self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        self._repeats.note_use(principal, self._peer, id)
 
     def _read_headers(self, headers: Headers, transport: asyncio.Transport) -> None:
         """Most requests of a connection have the headers of the one before."""
         is_secure = transport.get_extra_info("sslcontext") is not None
+        self._alike = b""
         self._circumstances, self._given_id = self._repeats.circumstances(
             headers, is_secure=is_secure
         )
         self._headers = headers
-        if self._peer is None:
-            peer = transport.get_extra_info("peername")
-            self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
 
 
 class RepeatingServer(web.Server):

@@ -7,8 +7,9 @@ anything that did not come this way.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 from aiohttp import hdrs, web
@@ -63,6 +64,24 @@ Content: TypeAlias = type[Any] | Media | None
 ANYTHING: Final = Media("*/*", "The bytes.")
 
 
+class Taken(NamedTuple):
+    """What an upload is answered that was stored without a handler: JSON, not to be kept."""
+
+    status: int
+    fields: str
+    """Header lines of its own, each ended."""
+    content: bytes
+
+
+class Taker(NamedTuple):
+    """How a route stores a small body that is all there without its handler."""
+
+    begin: Callable[[web.Application, str, Principal, bytes], asyncio.Future[Any] | None]
+    """Given the address as it was sent; None declines, and raises nothing."""
+    render: Callable[[Any, str], Taken]
+    """What is said of what was stored, the same as the handler says, and where the server is."""
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One method on one path, and what the documentation says about it.
 
@@ -78,6 +97,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     ``is_login`` counts it with those that look at passwords (`registry.http.rates`).
     ``repeats`` says that 200 of a plain GET depends on the index, the address and who asks alone,
     and does nothing besides (`registry.http.repeating`).
+    ``takes`` stores small bodies of plain requests without the handler (`registry.http.taking`).
     ``is_hidden`` keeps a route out of the documentation of the API: pages, and what takes the rest.
     """
 
@@ -99,6 +119,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     is_hidden: bool = False
     is_login: bool = False
     repeats: bool = False
+    takes: Taker | None = None
 
 
 def rate_class(route: Route) -> RateClass:

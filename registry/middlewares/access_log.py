@@ -30,6 +30,7 @@ from registry.auth.tokens import without_tokens
 from registry.domain.principals import Principal
 from registry.http.draining import Drain
 from registry.http.repeating import Tell, Teller
+from registry.http.taking import Tell as TellTaken
 from registry.keys import BYTES_OUT, PRINCIPAL, REQUEST_ID
 from registry.metrics import Metrics
 
@@ -224,12 +225,48 @@ def telling_again(access_log: AccessLog | None, metrics: Metrics) -> Teller:
             metrics.sent += sent
             log.add(
                 f'{before}"timestamp":"{log.stamp()}"{between}"request_id":"{id}"{then}'
-                f'"milliseconds":{round(seconds * 1000, 3)}{after}'.encode()
+                f'"milliseconds":{seconds * 1000:.3f}{after}'.encode()
             )
 
         return tell_and_log
 
     return teller
+
+
+def telling_taken(access_log: AccessLog | None, metrics: Metrics) -> TellTaken:
+    """Counts, measures and logs uploads that were stored without a handler."""
+
+    def tell(
+        route: str,
+        path: str,
+        principal: Principal,
+        id: str,
+        *,
+        status: int,
+        seconds: float,
+        received: int,
+        sent: int,
+    ) -> None:
+        metrics.request(route, hdrs.METH_PUT, status, seconds, received, sent)
+        if access_log is not None:
+            line = Line(
+                "request",
+                "info",
+                access_log.stamp(),
+                access_log.pid,
+                id,
+                hdrs.METH_PUT,
+                without_tokens(printable(path)),
+                route,
+                status,
+                received,
+                sent,
+                round(seconds * 1000, 3),
+                principal.id,
+            )
+            access_log.add(_encode(line))
+
+    return tell
 
 
 def canonical(request: web.Request) -> str:

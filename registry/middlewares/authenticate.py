@@ -35,6 +35,7 @@ from registry.auth.signed_urls import (
     SignatureRefused,
     check,
     split,
+    uncovered,
 )
 from registry.auth.tickets import is_ticket
 from registry.domain.ids import TOKEN
@@ -141,9 +142,12 @@ async def kept_by_browser(request: web.Request) -> Principal | None:
 async def signer(request: web.Request, *, is_open: bool) -> Principal:
     """Whoever signed this request's URL; raises `Denied` for a signature that does not hold."""
     target, signature = split(request.raw_path)
-    if signature is None:
+    behind = uncovered(target) if signature is None and "?" in target else []
+    if signature is None and not behind:
         return LOCAL if is_open else request.app[IDENTITIES].nobody
     try:
+        if signature is None:
+            raise SignatureRefused(f"does not cover {behind[0]!r}, which follows it")
         purpose = PURPOSES.get(request.method)
         if purpose is None:
             raise SignatureRefused(f"is not for {request.method}")

@@ -16,6 +16,7 @@ from multidict import istr
 
 from registry.http.draining import Drain
 from registry.http.repeating import Repeats
+from registry.http.taking import Takes
 from registry.keys import ORIGIN, REQUEST_ID, SPENT, STANDING
 from registry.middlewares.request_id import HEADER
 
@@ -52,7 +53,7 @@ EXPOSED: Final = ", ".join(
 
 
 def response_headers(
-    drain: Drain, repeats: Repeats | None = None
+    drain: Drain, repeats: Repeats | None = None, takes: Takes | None = None
 ) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     """The signal handler for ``app.on_response_prepare``."""
 
@@ -70,6 +71,8 @@ def response_headers(
             allow_reading(request[ORIGIN], response)
         if repeats is not None:
             repeats.consider(request, response)
+        if takes is not None and request.method == "PUT":
+            takes.consider(request, response)
 
     return finish
 

@@ -45,7 +45,8 @@ from store.index.claims import KEPT, PIN, RefRow
 from store.index.database import Database
 from store.index.readable import is_readable
 from store.index.transactions import Index, MakesRoom, Tx
-from store.ingest import Ingest, StoredBlob
+from store.ingest import Ingest
+from store.recording import StoredBlob
 
 T = TypeVar("T")
 
@@ -358,6 +359,16 @@ async def pin_upload(tx: Tx, digest: Digest, principal: Principal) -> bool:
     if not held:
         await require_pin_room(tx, principal)
     return not held
+
+
+async def pin_uploads(tx: Tx, digests: Iterable[Digest], principal: Principal) -> set[Digest]:
+    """`pin_upload` for many, with as many statements as for one; those not held before."""
+    wanted = sorted(set(digests), key=lambda digest: digest.hex)
+    new = set(wanted) - await claims.owner_holds_of(tx, wanted, principal.id)
+    await claims.keep_refs(tx, wanted, principal.id, PIN)
+    if new:
+        await require_pin_room(tx, principal)
+    return new
 
 
 async def admit_pin(tx: Tx, *, digest: Digest | None, principal: Principal) -> None:

@@ -20,7 +20,7 @@ from registry.domain.models import Model
 from registry.domain.names import ModelName
 from registry.domain.principals import Principal
 from registry.domain.references import ModelReference, VersionReference
-from registry.domain.trees import TreeFile, TreeHasher, sorted_files
+from registry.domain.trees import EMPTY_TREE, TreeFile, TreeHasher, sorted_files
 from registry.errors import Conflict, ContentMissing, Invalid, NotFound
 from registry.services.lineage import EdgeWish
 from registry.services.publish import UNSTATED, Ids, Stated
@@ -81,6 +81,7 @@ class Prepared(msgspec.Struct, frozen=True):
     claimant: Claimant
     model_id: str
     folder_id: str
+    """Empty where no draft is wished for."""
     ids: Ids
     tags: tuple[TagWish, ...]
     lineage: tuple[EdgeWish, ...] = ()
@@ -125,7 +126,7 @@ async def prepare(
         content,
         claimant,
         new_id(MODEL, now),
-        new_id(FOLDER, now),
+        new_id(FOLDER, now) if wish.is_draft else "",
         Ids.fresh(now),
         tuple(TagWish.fresh(now, key, value) for key, value in wish.stated.tags),
         tuple(EdgeWish.of(now, said) for said in wish.stated.lineage),
@@ -210,6 +211,8 @@ def _compose(
         raise too_many(most_files)
     if not found and wish.stated.source is None:
         raise Invalid("files", "is empty, and no source is given", code="version_empty")
+    if not found:
+        return Content([], EMPTY_TREE, 0)
     files = sorted_files(found.values())
     hasher = TreeHasher()
     for file in files:

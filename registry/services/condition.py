@@ -16,7 +16,8 @@ import msgspec
 from store.batches import Reserve
 from store.digest import EMPTY
 from store.errors import StoreError
-from store.index.blobs import blob_totals, find_blob
+from store.index.blobs import find_blob
+from store.index.totals import blob_totals
 from store.index.transactions import Tx
 from store.opening import Store
 

@@ -1,6 +1,6 @@
 """Remember who downloaded what, off the request path, and tell of it.
 
-**Counting costs a request nothing but a dictionary.** Each worker adds what left to a count in
+**Counting costs a request nothing but an addition.** Each worker adds what left to a count in
 memory; within a second one transaction adds the counts to the index. A kill loses what was added
 since then and nothing else; a shutdown loses nothing. If the index cannot be written the counts
 wait; beyond `MOST_WAITING` different ones new ones are given up, and the log says how many.
@@ -12,7 +12,7 @@ committed, before the first of them leaves. What left is counted as for any othe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -64,22 +64,25 @@ class DownloadLog:
 
     def add(
         self, version: Version, path: str, principal: Principal, client: str, size_bytes: int
-    ) -> None:
-        """Count one request that sent so many bytes."""
-        now = self._store.clock()
-        key = (version.id, now - now % MINUTE, path, principal.id, client)
+    ) -> Callable[[], None]:
+        """Count one request that sent so many bytes; what is returned counts another one."""
+        again = _Again(self, (version.id, path, principal.id, client), size_bytes)
+        again()
+        return again
+
+    def _count_of(self, key: _Key) -> list[int] | None:
+        """Where one more request is to be counted now; None if it is given up."""
         count = self._counts.get(key)
         if count is None:
             if len(self._counts) >= MOST_WAITING:
                 self._lost += 1
-                return
+                return None
             count = self._counts[key] = [0, 0]
-        count[0] += 1
-        count[1] += size_bytes
         if len(self._counts) >= EARLY and not self._is_put_off:
             self._begin()
         elif self._timer is None:
             self._arm()
+        return count
 
     async def flush(self) -> None:
         """Write what waits now; raises `StoreError` and keeps it if that fails."""
@@ -88,7 +91,8 @@ class DownloadLog:
             return
         rows = [_row(key, *count) for key, count in counts.items()]
         try:
-            await self._store.index.run(lambda tx: add_downloads(tx, rows))
+            # No answer that may be kept tells of downloads.
+            await self._store.index.run_unnoticed(lambda tx: add_downloads(tx, rows))
         except BaseException:
             self._take_back(counts)
             raise
@@ -148,6 +152,37 @@ class DownloadLog:
             count = counts.setdefault(key, [0, 0])
             count[0] += requests
             count[1] += size_bytes
+
+
+class _Again:
+    """Counts requests for the same bytes by the same principal and client.
+
+    It holds the count of the present minute for as long as the log still has it; whoever put it
+    there has seen to it that it will be written.
+    """
+
+    __slots__ = ("_clock", "_count", "_counts", "_log", "_minute", "_size_bytes", "_what")
+
+    def __init__(self, log: DownloadLog, what: tuple[str, str, str, str], size_bytes: int) -> None:
+        self._log = log
+        self._clock = log._store.clock
+        self._what = what
+        self._size_bytes = size_bytes
+        self._minute = 0
+        self._counts: dict[_Key, list[int]] | None = None
+        """Those of the log that the count is in."""
+        self._count: list[int] | None = None
+
+    def __call__(self) -> None:
+        now = self._clock()
+        if self._counts is not self._log._counts or not 0 <= now - self._minute < MINUTE:
+            version, path, principal, client = self._what
+            self._minute = now - now % MINUTE
+            self._count = self._log._count_of((version, self._minute, path, principal, client))
+            self._counts = None if self._count is None else self._log._counts
+        if (count := self._count) is not None:
+            count[0] += 1
+            count[1] += self._size_bytes
 
 
 def _row(key: _Key, requests: int, size_bytes: int) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """Small files on their way into a draft that share what they need: a look, a hop, a transaction.
 
-A file whose bytes are all there waits for nobody. Those that come while others are being stored are
-stored together as soon as one of two ways is free: whoever sends thousands, one request each, pays
-for whose model it is, who may write, which draft and how much room there is once for all of a
-batch, and a batch is written, synced and committed at once. Nothing is given up for it: each is
-answered after its bytes and its row are durable, what was looked at before the bytes are written is
-looked at again in the transaction, and each has its own entry in the audit log.
+Whoever sends thousands, one request each, pays for whose model it is, who may write, which draft
+and how much room there is once for all that are stored together (`registry.services.together`), and
+a batch is written, synced and committed at once. Nothing is given up for it: each is answered after
+its bytes and its row are durable, what was looked at before the bytes are written is looked at
+again in the transaction, and each has its own entry in the audit log.
 
 A batch is files of one principal for one draft, each path once, into a draft that is there. In
 whatever way it cannot be stored (a label that was published, a path that is a directory, a quota, a
@@ -19,10 +18,9 @@ publishes the draft before it is in has published without it, as if it had come 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextvars import Context
+from collections.abc import AsyncIterator, Hashable, Sequence
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
@@ -32,53 +30,29 @@ from registry.catalog.folders import any_draft_file_below, find_draft_files, set
 from registry.domain.models import Draft, Model
 from registry.domain.paths import parents
 from registry.domain.principals import Principal
-from registry.domain.references import ModelReference
 from registry.domain.trees import TreeFile
-from registry.errors import RegistryError
 from registry.services.drafts import Body, FilePut, Outcome, Target, file_entry, put_file
 from registry.services.quotas import admit_bytes, within_quota
+from registry.services.together import NotTogether, Together
 from registry.services.writable import label_holder, model_to_write, refuse_reserved
 from store.digest import Digest
-from store.errors import StoreError
 from store.index.claims import add_refs, drop_ref
 from store.index.transactions import Tx
-from store.ingest import HELD_BYTES, StoredBlob
+from store.ingest import HELD_BYTES
 from store.opening import Store
-
-MOST_TOGETHER: Final = 64
-"""Files of a batch; more would make the first of them wait too long."""
-
-WAYS: Final = 2
-"""Batches that are stored at a time: one is written while another is committed."""
+from store.recording import StoredBlob
 
 MOST_BYTES: Final = HELD_BYTES
 """Of a file that may be in a batch."""
 
-_Key: TypeAlias = tuple[str, str, int, ModelReference, str]
 
+class _File(msgspec.Struct, frozen=True):
+    """A file that is all there."""
 
-class _Alone(Exception):
-    """These files cannot be stored together; each may say why when it is stored alone."""
-
-
-class _Waiting:
-    """A file that is all there, and who waits for it to be stored."""
-
-    __slots__ = ("content", "expected", "principal", "stored", "target")
-
-    def __init__(
-        self,
-        principal: Principal,
-        target: Target,
-        content: bytes,
-        expected: Digest | None,
-        stored: asyncio.Future[FilePut],
-    ) -> None:
-        self.principal = principal
-        self.target = target
-        self.content = content
-        self.expected = expected
-        self.stored = stored
+    principal: Principal
+    target: Target
+    content: bytes
+    expected: Digest | None
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -94,10 +68,7 @@ class DraftBatches:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._waiting: dict[_Key, dict[str, _Waiting]] = {}
-        self._ways: set[asyncio.Task[None]] = set()
-        self.files = 0
-        """How many were stored together with others, or could have been."""
+        self._files = Together[_File, FilePut](self._store_batch, self._store_alone)
 
     async def put(
         self, principal: Principal, target: Target, content: bytes, expected: Digest | None = None
@@ -106,93 +77,44 @@ class DraftBatches:
 
         The target has no condition: that is for a file which is looked at alone.
         """
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(principal, target, content, expected, loop.create_future())
-        key = (principal.id, principal.session, id(principal.rights), target.model, target.label)
-        batch = self._waiting.setdefault(key, {})
-        if target.path in batch:
-            # One of two that come at once is the last; they must not be one.
-            return await _alone(self._store, waiting)
-        batch[target.path] = waiting
-        if len(self._ways) < WAYS:
-            # Of no request's context: it stores the files of many.
-            way = loop.create_task(self._store_batches(), context=Context())
-            self._ways.add(way)
-            way.add_done_callback(self._ways.discard)
-        return await waiting.stored
+        file = _File(principal, target, content, expected)
+        return await self._files.do(_key(file), file, name=target.path)
+
+    def begin(
+        self, principal: Principal, target: Target, content: bytes
+    ) -> asyncio.Future[FilePut] | None:
+        """The same for whoever is told later; None if a file of that path is on its way already."""
+        file = _File(principal, target, content, None)
+        return self._files.begin(_key(file), file, name=target.path)
 
     async def close(self) -> None:
         """Wait until all are stored."""
-        await asyncio.gather(*self._ways, return_exceptions=True)
+        await self._files.close()
 
-    async def _store_batches(self) -> None:
-        while self._waiting:
-            batch = self._next()
-            try:
-                stored = await _together(self._store, batch)
-            except (_Alone, RegistryError, StoreError):
-                await asyncio.gather(*(_settle_alone(self._store, one) for one in batch))
-            except BaseException as error:
-                for one in batch:
-                    _fail(one, error)
-                if not isinstance(error, Exception):
-                    raise
-            else:
-                self.files += len(batch)
-                for one, put in zip(batch, stored, strict=True):
-                    if not one.stored.done():
-                        one.stored.set_result(put)
+    async def _store_batch(self, batch: Sequence[_File]) -> list[FilePut]:
+        """Raises `NotTogether`, or what a single file would be refused with as well."""
+        return await self._store.ingest.store(
+            [(one.content, one.expected) for one in batch],
+            partial(_record, batch=batch),
+            admit=partial(_admit, batch=batch),
+            stranger=batch[0].principal.stranger,
+        )
 
-    def _next(self) -> list[_Waiting]:
-        """The files of the batch that waits longest."""
-        key, batch = next(iter(self._waiting.items()))
-        paths = list(batch)[:MOST_TOGETHER]
-        found = [batch.pop(path) for path in paths]
-        del self._waiting[key]
-        if batch:
-            self._waiting[key] = batch  # behind those that wait for other drafts
-        return found
+    async def _store_alone(self, one: _File) -> FilePut:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield one.content
+
+        body = Body(pieces(), one.expected, len(one.content))
+        return await put_file(self._store, one.principal, one.target, body)
 
 
-async def _settle_alone(store: Store, one: _Waiting) -> None:
-    try:
-        put = await _alone(store, one)
-    except BaseException as error:
-        _fail(one, error)
-        if not isinstance(error, Exception):
-            raise
-    else:
-        if not one.stored.done():
-            one.stored.set_result(put)
+def _key(file: _File) -> Hashable:
+    """What all files of a batch have in common."""
+    by, target = file.principal, file.target
+    return by.id, by.session, id(by.rights), target.model, target.label
 
 
-def _fail(one: _Waiting, error: BaseException) -> None:
-    if not one.stored.done():
-        one.stored.set_exception(error)
-
-
-async def _alone(store: Store, one: _Waiting) -> FilePut:
-    async def pieces() -> AsyncIterator[bytes]:
-        yield one.content
-
-    body = Body(pieces(), one.expected, len(one.content))
-    return await put_file(store, one.principal, one.target, body)
-
-
-async def _together(store: Store, batch: Sequence[_Waiting]) -> list[FilePut]:
-    """Store a batch.
-
-    Raises `_Alone`, or what a single file would be refused with as well.
-    """
-    return await store.ingest.store(
-        [(one.content, one.expected) for one in batch],
-        partial(_record, batch=batch),
-        admit=partial(_admit, batch=batch),
-        stranger=batch[0].principal.stranger,
-    )
-
-
-async def _admit(tx: Tx, *, batch: Sequence[_Waiting]) -> None:
+async def _admit(tx: Tx, *, batch: Sequence[_File]) -> None:
     """Refuse what cannot work before it is written."""
     place = await _place(tx, batch)
     size_bytes = sum(len(one.content) for one in batch)
@@ -201,29 +123,27 @@ async def _admit(tx: Tx, *, batch: Sequence[_Waiting]) -> None:
         await admit_bytes(tx, namespace, size_bytes, digest=None, replaced=None)
 
 
-async def _place(tx: Tx, batch: Sequence[_Waiting]) -> _Place:
+async def _place(tx: Tx, batch: Sequence[_File]) -> _Place:
     """Where the batch goes, if its principal may write there and no path is in the way."""
     principal, target = batch[0].principal, batch[0].target
     model = await model_to_write(tx, principal, target.model)
     if model is None:
-        raise _Alone
+        raise NotTogether
     version, draft = await label_holder(tx, model, target.label)
     if version is not None or draft is None:
-        raise _Alone
+        raise NotTogether
     refuse_reserved(target.label)
     paths = {one.target.path for one in batch}
     above = {parent for path in paths for parent in parents(path)}
     before = await find_draft_files(tx, draft.id, paths | above)
     if not above.isdisjoint(before) or not above.isdisjoint(paths):
-        raise _Alone
+        raise NotTogether
     if await any_draft_file_below(tx, draft.id, paths):
-        raise _Alone
+        raise NotTogether
     return _Place(model, draft, before)
 
 
-async def _record(
-    tx: Tx, stored: Sequence[StoredBlob], *, batch: Sequence[_Waiting]
-) -> list[FilePut]:
+async def _record(tx: Tx, stored: Sequence[StoredBlob], *, batch: Sequence[_File]) -> list[FilePut]:
     """Inside the transaction that makes the blobs visible: the world may have changed since."""
     place = await _place(tx, batch)
     model, draft = place.model, place.draft
@@ -253,7 +173,7 @@ async def _record(
     return puts
 
 
-def _put(model: Model, one: _Waiting, file: TreeFile, place: _Place) -> FilePut:
+def _put(model: Model, one: _File, file: TreeFile, place: _Place) -> FilePut:
     before = place.before.get(file.path)
     outcome: Outcome = "replaced"
     if before is None:

@@ -54,15 +54,21 @@ from registry.services.publish import (
 from registry.services.quotas import admit_bytes, within_quota
 from registry.services.registrations import LAPSE_SECONDS, registered
 from registry.services.resolve import require_model
-from registry.services.writable import label_holder, make_model, model_to_write, refuse_reserved
+from registry.services.writable import (
+    label_holder,
+    make_model,
+    model_to_write,
+    refuse_reserved,
+    would_change,
+)
 from store.batches import Source
 from store.clock import SECOND
 from store.digest import Digest
 from store.errors import SizeMismatch, StoreError
 from store.index.claims import add_ref, drop_ref
 from store.index.transactions import Tx
-from store.ingest import StoredBlob
 from store.opening import Store
+from store.recording import StoredBlob
 
 Outcome: TypeAlias = Literal["created", "replaced", "unchanged"]
 
@@ -280,18 +286,8 @@ def _folded(reference: ModelReference) -> str:
 async def _frozen_file(tx: Tx, model: Model, version: Version, path: str) -> _Frozen:
     file = await find_tree_file(tx, version.tree, path)
     if file is None:
-        raise _is_frozen(model, version, f"it has no file {path}")
+        raise would_change(model, version, f"it has no file {path}")
     return _Frozen(model, version, file)
-
-
-def _is_frozen(model: Model, version: Version, reason: str) -> Conflict:
-    return Conflict(
-        "version",
-        f"{version.name} of {model.name}",
-        f"is published and does not change: {reason}",
-        code="version_published",
-        details={"number": version.number, "tree": str(version.tree)},
-    )
 
 
 async def _refuse_in_the_way(tx: Tx, draft: Draft, path: str) -> None:
@@ -324,7 +320,7 @@ async def _compare(store: Store, making: _Making, frozen: _Frozen, body: Body) -
 
 
 def _other_bytes(frozen: _Frozen) -> Conflict:
-    return _is_frozen(
+    return would_change(
         frozen.model, frozen.version, f"{frozen.file.path} is {frozen.file.digest} there"
     )
 
@@ -433,7 +429,7 @@ async def remove_draft_file(store: Store, principal: Principal, target: Target) 
         model = await require_model(tx, principal, target.model)
         version, draft = await label_holder(tx, model, target.label)
         if version is not None:
-            raise _is_frozen(model, version, "its files cannot be removed one by one")
+            raise would_change(model, version, "its files cannot be removed one by one")
         if draft is None:
             raise NotFound("draft", f"{target.label} of {model.name}", code="draft_not_found")
         await _require(tx, target, None, draft)

@@ -62,7 +62,7 @@ from registry.domain.trees import FIRST_LINE, TreeFile
 from registry.errors import NotFound
 from registry.services.archives import Outgoing, Piece, clipped, entry_of_blob, rows_of
 from registry.services.files import PAGE_FILES
-from registry.services.models import FullModel, full_model
+from registry.services.full_models import FullModel, full_model
 from registry.services.resolve import DraftFiles, follow, require_model
 from store.blobs import ByteRange
 from store.digest import Digest

@@ -12,51 +12,28 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final
-
-import msgspec
+from typing import Final, TypeAlias
 
 from registry.catalog.claims import renew_leases
 from registry.domain.trees import TreeFile
 from registry.errors import BodyTooLarge, ClientGone, Draining, Stalled
+from registry.services.stowing import SMALL_BYTES, Batch, Stowing
 from store.batches import Source
 from store.clock import SECOND
 from store.digest import Digest
 from store.errors import SizeMismatch
 from store.index.claims import add_leases, drop_leases
 from store.index.transactions import Tx
-from store.ingest import Staged, StoredBlob
 from store.opening import Store
+from store.recording import StoredBlob
 
 LEASE_SECONDS: Final = 3600
-BATCHES_AT_ONCE: Final = 2
-"""How many are stored at once, while the next one is gathered."""
-BATCH_FILES: Final = 64
-BATCH_BYTES: Final = 256 << 20
-"""Of files that have a staging file each, which is open."""
-SMALL_BYTES: Final = 64 << 10
-"""Files up to this size stay in memory until they are stored together."""
-SMALL_FILES: Final = 1024
-SMALL_BATCH_BYTES: Final = 5 << 20
-"""So many small ones, or bytes of them, are a batch; three at most are in memory."""
-FIRST_BATCH: Final = 8
-"""The first batch is this part of a whole one, each of the next ones twice the one before it."""
 
-
-class _Batch(msgspec.Struct):
-    """Files that are stored together."""
-
-    small: list[tuple[str, bytes, Digest | None]] = msgspec.field(default_factory=list)
-    """Path, content and expected digest of small files that are not hashed yet."""
-    staged: list[Staged] = msgspec.field(default_factory=list)
-    small_files: int = 0
-    small_bytes: int = 0
-    large_files: int = 0
-    large_bytes: int = 0
+_Small: TypeAlias = tuple[str, bytes, Digest | None]
+"""Path, content and expected digest of a small file that is not hashed yet."""
 
 
 class Gathering:
@@ -76,9 +53,7 @@ class Gathering:
         self._store = store
         self._stranger = stranger
         self._limit = limit_bytes
-        self._batch = _Batch()
-        self._part = FIRST_BATCH
-        self._storing: deque[asyncio.Task[None]] = deque()
+        self._stowing = Stowing[_Small](self._store_batch)
         self._files: list[TreeFile] = []
 
     async def take(
@@ -118,30 +93,22 @@ class Gathering:
         if self._limit is not None and len(content) > self._limit:
             raise BodyTooLarge(self._limit)
         self._take(len(content))
-        batch, part = self._batch, self._part
-        batch.small.append((path, content, expected))
-        batch.small_files += 1
-        batch.small_bytes += len(content)
-        if batch.small_files * part >= SMALL_FILES or batch.small_bytes * part >= SMALL_BATCH_BYTES:
-            await self._flush()
-            self._part = max(1, part // 2)
+        await self._stowing.hold((path, content, expected), len(content))
 
     async def hashed(self) -> Sequence[TreeFile]:
         """Every file that was taken, but for those of batches under way that are not hashed yet."""
-        await self._hash(self._batch)
+        await self._hash(self._stowing.batch)
         return self._files
 
     async def finish(self) -> list[TreeFile]:
         """Every file that was taken, in any order; all of them are stored now."""
-        await self._flush()
-        while self._storing:
-            await self._stored()
+        await self._stowing.finish()
         return self._files
 
     async def abandon(self) -> None:
         """Wait for what runs, and remove what was staged."""
-        await asyncio.gather(*self._storing, return_exceptions=True)
-        await self._store.ingest.discard(self._batch.staged)
+        await self._stowing.wait()
+        await self._store.ingest.discard(self._stowing.batch.staged)
 
     async def _stage(
         self, path: str, content: Source, size_bytes: int | None, expected: Digest | None
@@ -155,33 +122,14 @@ class Gathering:
                 raise BodyTooLarge(self._limit) from error
             raise
         self._take(staged.size_bytes)
-        batch = self._batch
-        batch.staged.append(staged)
-        batch.large_files += 1
-        batch.large_bytes += staged.size_bytes
         self._files.append(TreeFile(path, staged.digest, staged.size_bytes))
-        if batch.large_files >= BATCH_FILES or batch.large_bytes >= BATCH_BYTES:
-            await self._flush()
+        await self._stowing.stage(staged)
 
     def _take(self, size_bytes: int) -> None:
         self.taken_files += 1
         self.taken_bytes += size_bytes
 
-    async def _flush(self) -> None:
-        """Store what is gathered while the next batch arrives."""
-        if len(self._storing) >= BATCHES_AT_ONCE:
-            await self._stored()
-        if self._batch.small or self._batch.staged:
-            batch, self._batch = self._batch, _Batch()
-            self._storing.append(asyncio.create_task(self._store_batch(batch)))
-
-    async def _stored(self) -> None:
-        """Wait for the oldest batch under way."""
-        oldest = self._storing[0]
-        await asyncio.shield(oldest)
-        self._storing.popleft()
-
-    async def _store_batch(self, batch: _Batch) -> None:
+    async def _store_batch(self, batch: Batch[_Small]) -> None:
         async def record(tx: Tx, stored: Sequence[StoredBlob]) -> None:
             expires_at = tx.now + LEASE_SECONDS * SECOND
             digests = sorted({one.digest for one in stored})
@@ -195,7 +143,7 @@ class Gathering:
             raise
         await ingest.commit(batch.staged, record, stranger=self._stranger)
 
-    async def _hash(self, batch: _Batch) -> None:
+    async def _hash(self, batch: Batch[_Small]) -> None:
         """Hash the small files of a batch that are not yet."""
         small, batch.small = batch.small, []
         if not small:

@@ -116,6 +116,15 @@ class Identities:
         """What is remembered of an API token; None for nothing."""
         return self._known.get(hash_of(text.strip()))
 
+    @property
+    def state(self) -> int:
+        """The state of everybody's rights in which what is remembered was worked out."""
+        return self._state
+
+    def state_now(self) -> int | None:
+        """The state of everybody's rights; None where the index would have to be asked."""
+        return self._state if self._index.change_counter() == self._counter else None
+
     def note_use(self, id: str) -> None:
         """Remember that a token or session was used, if that is news of more than a minute."""
         now = self._store.clock()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 from registry.catalog.folders import idle_drafts
 from registry.catalog.models import find_model_by_id
-from registry.domain.models import Draft
 from registry.domain.principals import HOUSEKEEPING
 from registry.errors import Conflict
 from registry.services.removal import discard_draft
@@ -17,12 +15,6 @@ from store.opening import Store
 
 EXPIRED_AT_ONCE: Final = 100
 """How many idle drafts go in one transaction."""
-
-
-async def list_idle_drafts(store: Store, *, idle_seconds: int, limit: int = 1000) -> list[Draft]:
-    """What `expire_drafts` would remove now, longest idle first."""
-    before = store.clock() - idle_seconds * SECOND
-    return await store.index.read(partial(idle_drafts, before=before, limit=limit))
 
 
 async def expire_drafts(store: Store, *, idle_seconds: int) -> int:

@@ -49,13 +49,15 @@ from registry.domain.references import ModelId
 from registry.domain.roles import Place, Words
 from registry.domain.times import microseconds, rfc3339
 from registry.errors import ContentMissing, Denied
+from registry.services.following import let_aliases_follow
+from registry.services.full_models import FullModel, full_model
 from registry.services.import_documents import Archived, tree_of
 from registry.services.import_parents import parent_told
 from registry.services.lineage import EdgeWish, NamedUri, add_edges
-from registry.services.models import FullModel, ModelWish, full_model, make_model
+from registry.services.models import ModelWish, make_model
 from registry.services.moves import move_alias, replay_move
 from registry.services.namespaces import require_creation
-from registry.services.publish import Ids, Stated, let_aliases_follow, write_version
+from registry.services.publish import Ids, Stated, write_version
 from registry.services.tags import Holder, TagWish, assign
 from store.digest import Digest
 from store.errors import Unavailable
@@ -244,7 +246,7 @@ async def _write_burnt(tx: Tx, principal: Principal, model: Model, wish: Version
     version = Version(
         id=wish.ids.version,
         model_id=model.id,
-        number=await next_number(tx, model.id),
+        number=await next_number(tx, model),
         label=document.label,
         revision=wish.ids.revision,
         tree=wish.tree,

@@ -36,7 +36,7 @@ from registry.domain.principals import Principal
 from registry.domain.trees import TreeFile, decode_tree
 from registry.errors import Invalid
 from registry.services.change import change, fingerprint, recall
-from registry.services.gathering import LEASE_SECONDS, SMALL_BYTES, Gathering, gathering
+from registry.services.gathering import LEASE_SECONDS, Gathering, gathering
 from registry.services.import_documents import (
     Archived,
     Entries,
@@ -49,6 +49,7 @@ from registry.services.import_documents import (
 from registry.services.import_writing import Imported, ImportWish, write_import
 from registry.services.quota_watch import admit_blobs
 from registry.services.renames import refuse_taken
+from registry.services.stowing import SMALL_BYTES
 from registry.services.unpack import Entry, TarLimits, TarReader
 from store.batches import Source
 from store.clock import SECOND
@@ -56,8 +57,8 @@ from store.digest import Digest
 from store.errors import DigestMismatch
 from store.index.claims import add_lease, drop_leases
 from store.index.transactions import Tx
-from store.ingest import StoredBlob
 from store.opening import Store
+from store.recording import StoredBlob
 
 _ASKED_AT_ONCE: Final = 1000
 _TREE_LEASE_SECONDS: Final = 86_400

@@ -6,20 +6,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from registry.catalog.model_lists import (
-    ModelFilters,
-    Order,
-    TagFilter,
-    count_models,
-    models_after,
-    place_of,
-)
+from registry.catalog.model_filters import ModelFilters, Order, TagFilter, place_of
+from registry.catalog.model_lists import count_models, models_after
 from registry.catalog.tags import find_tag
-from registry.domain.lists import MOST_COUNTED
 from registry.domain.names import fold
 from registry.domain.principals import Principal
 from registry.domain.tags import folded_tag
-from registry.services.models import FullModel, full_models
+from registry.services.full_models import FullModel, full_models
 from registry.services.namespaces import require_namespace
 from registry.services.teams import require_team
 from store.index.transactions import Tx
@@ -49,10 +42,6 @@ class ModelsFound(msgspec.Struct, frozen=True):
     items: list[FullModel]
     place: tuple[Any, ...] | None
     total: int | None
-
-    @property
-    def total_is_exact(self) -> bool:
-        return self.total is not None and self.total <= MOST_COUNTED
 
 
 async def list_models(

@@ -18,22 +18,13 @@ from msgspec import UNSET, UnsetType
 
 from registry.catalog.audit import Entry, record
 from registry.catalog.claims import access_of
-from registry.catalog.models import (
-    find_deleted_model,
-    insert_model,
-    update_model,
-)
-from registry.catalog.namespaces import find_namespace_by_id
+from registry.catalog.models import find_deleted_model, insert_model, update_model
 from registry.catalog.search import reindex
 from registry.catalog.tag_lives import begin_in_tags, end_in_tags
-from registry.catalog.tags import (
-    all_tags_of_model,
-    rename_in_tags,
-    tags_of_models,
-)
+from registry.catalog.tags import rename_in_tags
 from registry.domain.expectations import ANYTHING, Expected
 from registry.domain.ids import MODEL, NAMESPACE, new_id
-from registry.domain.models import Model, Namespace, Tagging, Team
+from registry.domain.models import Model
 from registry.domain.names import ModelName
 from registry.domain.principals import Principal
 from registry.domain.references import ModelId, ModelReference
@@ -41,10 +32,11 @@ from registry.errors import Conflict, NotFound, RegistryError
 from registry.services.batches import BatchProblem, batch_problem, refuse_batch
 from registry.services.change import change
 from registry.services.deployment_purges import settle_running_model
+from registry.services.full_models import FullModel, full_model, shown_of
 from registry.services.guarding import check_place
 from registry.services.namespaces import namespace_for, namespace_id_of
 from registry.services.quotas import within_quota
-from registry.services.renames import claim_name
+from registry.services.renames import claim_name, renamed
 from registry.services.resolve import require_model, require_word
 from registry.services.tags import Holder, TagWish, assign
 from registry.services.teams import require_team, team_of
@@ -107,55 +99,6 @@ _RENAMED: Mapping[str, str] = {
     "active": "is_active",
     "legal_hold": "has_legal_hold",
 }
-
-
-class FullModel(msgspec.Struct, frozen=True):
-    """A model with what its representation names: all but the team counts in `model.changes`."""
-
-    model: Model
-    namespace: Namespace
-    team: Team | None
-    tags: list[Tagging]
-
-    @property
-    def under(self) -> str:
-        """What is shown of the team, which may change without its models, however many."""
-        return shown_of(self.team)
-
-
-def shown_of(team: Team | None) -> str:
-    """What a model's representation shows of its team beside the id, in one word."""
-    return "" if team is None else f"{team.name} {'lives' if team.deleted_at is None else 'gone'}"
-
-
-async def full_model(tx: Tx, model: Model) -> FullModel:
-    """A model that was read in this transaction, with what belongs to it."""
-    namespace = await find_namespace_by_id(tx, model.namespace_id)
-    assert namespace is not None, "a namespace with models in it stays"
-    return FullModel(
-        model,
-        namespace,
-        await team_of(tx, model.team_id),
-        await all_tags_of_model(tx, model.id),
-    )
-
-
-async def full_models(tx: Tx, models: Sequence[Model]) -> list[FullModel]:
-    """Models that were read in this transaction: namespaces and teams once each, tags at once."""
-    namespaces = dict[str, Namespace]()
-    teams = dict[str | None, Team | None]()
-    for model in models:
-        if model.namespace_id not in namespaces:
-            namespace = await find_namespace_by_id(tx, model.namespace_id)
-            assert namespace is not None, "a namespace with models in it stays"
-            namespaces[model.namespace_id] = namespace
-        if model.team_id not in teams:
-            teams[model.team_id] = await team_of(tx, model.team_id)
-    tags = await tags_of_models(tx, [model.id for model in models])
-    return [
-        FullModel(model, namespaces[model.namespace_id], teams[model.team_id], tags[model.id])
-        for model in models
-    ]
 
 
 async def create_model(store: Store, principal: Principal, wish: ModelWish) -> FullModel:
@@ -268,7 +211,7 @@ async def change_model(
             raise _kind_is_fixed(before)
         if isinstance(patch.name, ModelName):
             after = await renamed(tx, principal, after, patch.name, namespace_id)
-        return await full_model(tx, await write_change(tx, principal, before, after))
+        return await full_model(tx, await _write_change(tx, principal, before, after))
 
     return await change(store, principal, unit)
 
@@ -279,24 +222,7 @@ async def _require_expected(tx: Tx, model: Model, expected: Expected) -> None:
         expected.require(model.id, model.changes, under=under)
 
 
-async def renamed(
-    tx: Tx, principal: Principal, model: Model, name: ModelName, namespace_id: str
-) -> Model:
-    """`model` under another name that it now holds; the caller writes it."""
-    if name.text == model.name:
-        return model
-    await claim_name(tx, principal, name, model=model)
-    namespace = await namespace_for(tx, principal, namespace_id, name)
-    if namespace.id != model.namespace_id:
-        await check_place(tx, principal, model, namespace.id, is_new=True)
-    return msgspec.structs.replace(
-        model, name=name.text, folded=name.folded, namespace_id=namespace.id
-    )
-
-
-async def write_change(
-    tx: Tx, principal: Principal, before: Model, after: Model, action: str = "update"
-) -> Model:
+async def _write_change(tx: Tx, principal: Principal, before: Model, after: Model) -> Model:
     """Write what differs between two states of a model, with everything that follows from it."""
     if after == before:
         return before
@@ -310,9 +236,8 @@ async def write_change(
             await _open_claims(tx, before, after)
     if after.folded != before.folded:
         await rename_in_tags(tx, after.id, after.folded)
-    if after.name != before.name and action == "update":
-        action = "rename"
-    earlier, later = differing(said(before), said(after))
+    action = "update" if after.name == before.name else "rename"
+    earlier, later = _differing(said(before), said(after))
     await record(tx, principal, entry(action, after, before=earlier, after=later))
     if (after.folded, after.description) != (before.folded, before.description):
         await reindex(tx, after.id)
@@ -439,7 +364,7 @@ def said(model: Model) -> dict[str, Any]:
     }
 
 
-def differing(
+def _differing(
     before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Of two descriptions only what differs."""

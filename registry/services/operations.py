@@ -2,12 +2,12 @@
 
 An operation runs as a task in the worker that was asked. What it is, how far it came and how it
 ended is kept in the index, so that every worker can tell, and it is still known after a restart. Of
-each group (`gc`, `scrub`, `fsck`, `retention`) the last one is kept.
+each of `registry.domain.operations.GROUPS` the last one is kept.
 
 **One at a time.** Work of one group never runs twice at once, and collection and check exclude each
-other: both move files by what they read a while ago. The row is the lock. Whoever runs the work
-renews it each second; it is free again when its process is gone, or silent for `SILENCE_SECONDS`
-where that cannot be known. An operation that finds its row taken over stops.
+other: both move files by what they read a while ago. The row is the lock
+(`registry.catalog.operations`), renewed each second. An operation that finds its row taken over
+stops.
 
 **Imports.** What one verb alone needs is imported by it: without the catalog's rules of retention a
 command that checks a directory starts in half the time.
@@ -19,8 +19,6 @@ safe at any point: what was moved half way is settled as after a crash.
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -29,6 +27,12 @@ import msgspec
 import structlog
 
 from registry.catalog.audit import Entry, record
+from registry.catalog.operations import (
+    OperationRow,
+    find_operation,
+    keep_operation,
+    new_holder,
+)
 from registry.domain.ids import new_id
 from registry.domain.operations import GROUPS, Failure, Group, Operation, Progress
 from registry.domain.principals import Principal
@@ -36,11 +40,10 @@ from registry.errors import Conflict, NotFound
 from registry.services.change import change_index
 from registry.services.plans import forget_plan, keep_plan, kept_plan, summarised
 from registry.services.recounting import recount_usage
-from store.clock import SECOND, Clock, boot_id
+from store.clock import Clock
 from store.digest import Digest
 from store.errors import BlobNotFound, CollectionRefused, StoreError
 from store.gc import CollectionStatus, confirm_collection
-from store.index import state
 from store.index.transactions import MakesRoom, Tx
 from store.opening import Store
 from store.scrub import ScrubProgress
@@ -49,7 +52,6 @@ if TYPE_CHECKING:
     from registry.services.retention_plans import Target
 
 BEAT_SECONDS: Final = 1.0
-SILENCE_SECONDS: Final = 15
 SHOWN_FINDINGS: Final = 1000
 
 _EXCLUDES: Final[dict[Group, tuple[Group, ...]]] = {
@@ -72,15 +74,6 @@ class Outcome(msgspec.Struct, frozen=True):
 
 Tell: TypeAlias = Callable[[Progress], None]
 Work: TypeAlias = Callable[[Tell], Awaitable[Outcome]]
-
-
-class _Row(msgspec.Struct, frozen=True):
-    """What the index keeps of an operation."""
-
-    operation: Operation
-    holder: str
-    renewed_at: int
-    is_cancelled: bool = False
 
 
 class _Running:
@@ -108,7 +101,7 @@ class Operations:
         self._index = store.index
         self._clock = clock or store.clock
         self._beat_seconds = beat_seconds
-        self._holder = f"{boot_id()}:{os.getpid()}:{secrets.token_hex(8)}"
+        self._holder = new_holder()
         self._running: dict[str, _Running] = {}
 
     # The verbs.
@@ -254,7 +247,7 @@ class Operations:
 
     async def latest(self, principal: Principal, group: Group) -> Operation | None:
         """The running or last operation of a group."""
-        row = await self._index.read(partial(_find, group=group))
+        row = await self._index.read(partial(find_operation, group=group))
         return None if row is None else self._view(row)
 
     async def find(self, principal: Principal, operation_id: str) -> Operation:
@@ -265,9 +258,9 @@ class Operations:
         """Ask an operation to stop; one that has ended stays as it is."""
 
         async def wish(tx: Tx) -> None:
-            row = await _find(tx, group)
+            row = await find_operation(tx, group)
             if row is not None and row.operation.id == operation_id and not row.is_cancelled:
-                await _keep(tx, msgspec.structs.replace(row, is_cancelled=True))
+                await keep_operation(tx, msgspec.structs.replace(row, is_cancelled=True))
                 await _record(tx, principal, row.operation, "cancel")
 
         group, row = await self._find_row(operation_id)
@@ -309,7 +302,7 @@ class Operations:
     async def _claim(self, tx: Tx, principal: Principal, operation: Operation) -> Operation:
         """Take the row of the group; refuse while somebody is at work."""
         for group in _EXCLUDES[operation.group]:
-            row = await _find(tx, group)
+            row = await find_operation(tx, group)
             if row is not None and self._view(row, tx.now).state == "running":
                 raise Conflict(
                     "operation",
@@ -318,7 +311,7 @@ class Operations:
                     code="operation_running",
                     details={"operation": row.operation.id},
                 )
-        await _keep(tx, _Row(operation, self._holder, tx.now))
+        await keep_operation(tx, OperationRow(operation, self._holder, tx.now))
         await _record(tx, principal, operation, operation.verb)
         return operation
 
@@ -347,10 +340,10 @@ class Operations:
         """Say that we are still at it; False when somebody wants us to stop."""
 
         async def unit(tx: Tx) -> bool:
-            row = await _find(tx, running.operation.group)
+            row = await find_operation(tx, running.operation.group)
             if row is None or row.operation.id != running.operation.id or row.is_cancelled:
                 return False
-            await _keep(tx, _Row(running.view(), self._holder, tx.now))
+            await keep_operation(tx, OperationRow(running.view(), self._holder, tx.now))
             return True
 
         try:
@@ -361,9 +354,9 @@ class Operations:
 
     async def _finish(self, ended: Operation) -> None:
         async def unit(tx: Tx) -> None:
-            row = await _find(tx, ended.group)
+            row = await find_operation(tx, ended.group)
             if row is not None and row.operation.id == ended.id:
-                await _keep(tx, _Row(ended, self._holder, tx.now))
+                await keep_operation(tx, OperationRow(ended, self._holder, tx.now))
 
         logger.info(
             "operation ended",
@@ -379,27 +372,21 @@ class Operations:
         except StoreError as error:
             logger.error("the end of an operation was not recorded", reason=str(error))
 
-    async def _find_row(self, operation_id: str) -> tuple[Group, _Row]:
+    async def _find_row(self, operation_id: str) -> tuple[Group, OperationRow]:
         for group in GROUPS:
-            row = await self._index.read(partial(_find, group=group))
+            row = await self._index.read(partial(find_operation, group=group))
             if row is not None and row.operation.id == operation_id:
                 return group, row
         raise NotFound("operation", operation_id)
 
-    def _view(self, row: _Row, now: int | None = None) -> Operation:
+    def _view(self, row: OperationRow, now: int | None = None) -> Operation:
         """The operation as it is now, which the row may not have heard of."""
         here = self._running.get(row.operation.id)
         if here is not None:
             return here.view()
-        if row.operation.state == "running" and self._is_abandoned(row, now or self._clock()):
+        if row.operation.state == "running" and row.is_abandoned(now or self._clock()):
             return msgspec.structs.replace(row.operation, state="interrupted")
         return row.operation
-
-    def _is_abandoned(self, row: _Row, now: int) -> bool:
-        boot, pid, _ = row.holder.split(":")
-        if boot == boot_id() and not _is_alive(int(pid)):
-            return True
-        return now - row.renewed_at > SILENCE_SECONDS * SECOND
 
 
 def _ended(operation: Operation, task: asyncio.Future[Outcome]) -> Operation:
@@ -435,29 +422,3 @@ async def _record(tx: Tx, principal: Principal, operation: Operation, action: st
         principal,
         Entry(action=action, kind=operation.group, id=operation.id, after=facts),
     )
-
-
-async def _find(tx: Tx, group: Group) -> _Row | None:
-    text = await state.get_state(tx, f"operation.{group}")
-    return None if text is None else msgspec.json.decode(text, type=_Row)
-
-
-async def kept_operation(tx: Tx, group: Group) -> Operation | None:
-    """The last operation of a group as the index knows it."""
-    row = await _find(tx, group)
-    return None if row is None else row.operation
-
-
-async def _keep(tx: Tx, row: _Row) -> None:
-    key = f"operation.{row.operation.group}"
-    await state.put_state(tx, key, msgspec.json.encode(row).decode())
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -10,11 +10,10 @@ restores that version with its number, and nothing else may.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
 from typing import Literal, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from registry.catalog.aliases import find_reserved_aliases
 from registry.catalog.archive import want_warm
@@ -34,38 +33,30 @@ from registry.catalog.versions import (
     NO_DETAILS,
     find_details,
     find_version_by_label,
-    find_version_by_number,
-    find_version_by_revision,
     insert_revision,
     insert_version,
-    latest_candidates,
     set_deleted,
     set_purged,
     update_version,
 )
 from registry.domain.facts import NOTHING, Facts, with_facts
 from registry.domain.ids import VERSION, new_id, new_revision_id
-from registry.domain.models import Alias, Draft, Model, Source, Version, VersionDetails
-from registry.domain.names import RESERVED_ALIASES, fold
+from registry.domain.models import Draft, Model, Source, Version, VersionDetails
+from registry.domain.names import fold
 from registry.domain.principals import Principal
 from registry.domain.statuses import Status
 from registry.domain.trees import TreeHasher
-from registry.domain.versions import PLAIN, choose_latest, precedence
-from registry.domain.wishes import Together
 from registry.errors import Conflict, ContentMissing, NotFound
-from registry.services.guarding import GuardsFailed, check_return
+from registry.services.following import let_aliases_follow
+from registry.services.guarding import check_return
 from registry.services.lineage import EdgeSaid
-from registry.services.moves import move_alias, move_status
+from registry.services.moves import move_status
 from registry.services.quotas import within_quota
 from registry.services.retirement import bring_back
 from store.digest import Digest
 from store.index.transactions import Tx
 
 VersionAction: TypeAlias = Literal["publish", "delete", "restore", "purge"]
-
-ALIASES_THAT_FOLLOW = ("latest", "main")
-"""Aliases that publishing moves; `RESERVED_ALIASES` holds the same names."""
-assert frozenset(ALIASES_THAT_FOLLOW) == RESERVED_ALIASES
 
 
 class Completeness(msgspec.Struct, frozen=True):
@@ -240,14 +231,18 @@ async def make_version(
     totals: tuple[int, int],
     ids: Ids,
     stated: Stated = UNSTATED,
+    *,
+    burnt: Version | UnsetType | None = UNSET,
 ) -> Publication:
     """Publish a tree that is written; a deleted version with this label and tree comes back.
+
+    `burnt` is the version that burnt the label, as it was read in this transaction, where it was.
 
     The caller made sure that the label is free, or burnt by exactly this content. References of the
     version are counted here; pins that uploads made for the principal are released.
     """
-    folded = None if label is None else fold(label)
-    burnt = None if folded is None else await find_version_by_label(tx, model.id, folded)
+    if burnt is UNSET:
+        burnt = None if label is None else await find_version_by_label(tx, model.id, fold(label))
     if burnt is not None:
         await release_pins(tx, tree.raw, principal.id)
         return await _come_back(tx, principal, model, burnt, stated)
@@ -291,7 +286,7 @@ async def write_version(
             Version(
                 id=ids.version,
                 model_id=model.id,
-                number=await next_number(tx, model.id),
+                number=await next_number(tx, model),
                 label=label,
                 revision=ids.revision,
                 tree=tree,
@@ -306,7 +301,8 @@ async def write_version(
             stated.facts.given(),
         )
         await insert_version(tx, version, None if label is None else fold(label), details)
-        await want_warm(tx, version.id)
+        if totals[0]:
+            await want_warm(tx, version.id)
     await record_version(tx, principal, model, version, "publish", stated.facts)
     if stated.status is not None:
         version = await move_status(
@@ -387,65 +383,3 @@ async def record_version(
             reason=reason,
         ),
     )
-
-
-async def _lives(tx: Tx, model: Model, revision: str) -> bool:
-    version = await find_version_by_revision(tx, revision)
-    return version is not None and version.model_id == model.id and version.deleted_at is None
-
-
-async def let_aliases_follow(
-    tx: Tx,
-    model: Model,
-    principal: Principal,
-    reason: str,
-    *,
-    published: Version | None = None,
-    is_newest: bool = False,
-    found: Mapping[str, Alias] | None = None,
-) -> None:
-    """Point `latest` and `main` at what `choose_latest` says.
-
-    An alias that was moved by hand stays, unless the version just published is the choice itself
-    or what the alias points at is no longer a live version. A version that a guard holds back is
-    not followed: the alias stays, or goes with what it pointed at.
-
-    `is_newest` says that what was published has the highest number of all, `found` which of these
-    aliases there are, where that was read in this transaction.
-    """
-    number: int | None
-    if published is not None and is_newest and precedence(published.label) == PLAIN:
-        number = published.number  # no other can be it
-    else:
-        number = choose_latest(await latest_candidates(tx, model.id))
-    if published is not None and published.number == number:
-        chosen: Version | None = published
-    else:
-        chosen = None if number is None else await find_version_by_number(tx, model.id, number)
-    together = Together(ALIASES_THAT_FOLLOW)
-    if found is None:
-        found = await find_reserved_aliases(tx, model.id)
-    for name in ALIASES_THAT_FOLLOW:
-        alias = found.get(name)
-        if alias is not None and alias.is_held and chosen is not published:
-            continue
-        if alias is None and chosen is None:
-            continue
-        move = partial(
-            move_alias,
-            tx,
-            principal,
-            model,
-            name,
-            reason=reason,
-            is_held=False,
-            is_automatic=True,
-            together=together,
-            found=alias,
-        )
-        try:
-            await move(None if chosen is None else chosen.revision)
-        except GuardsFailed:
-            # What is held back cannot be followed; what is gone cannot be pointed at either.
-            if alias is not None and not await _lives(tx, model, alias.revision):
-                await move(None)

@@ -351,6 +351,7 @@ def _differs(model: Model, version: Version) -> Conflict:
 async def _make_version(tx: Tx, principal: Principal, model: Model, on: Prepared) -> Registered:
     content, wish = on.content, on.wish
     name = f"{wish.label or 'without a label'} of {model.name}"
+    burnt = None
     if wish.label is not None:
         burnt = await find_version_by_label(tx, model.id, fold(wish.label))
         if burnt is not None:
@@ -364,7 +365,7 @@ async def _make_version(tx: Tx, principal: Principal, model: Model, on: Prepared
         if unusable:
             raise ContentMissing("version", name, sorted(unusable))
     publication = await make_version(
-        tx, principal, model, wish.label, content.tree, totals, on.ids, wish.stated
+        tx, principal, model, wish.label, content.tree, totals, on.ids, wish.stated, burnt=burnt
     )
     return await _say(tx, principal, publication, on.tags, on.lineage, on.ids)
 

@@ -44,10 +44,11 @@ from registry.services.deployment_purges import (
     refuse_running_version,
     settle_running_version,
 )
+from registry.services.following import let_aliases_follow
 from registry.services.guarding import check_return
 from registry.services.models import refuse_held
 from registry.services.moves import move_alias
-from registry.services.publish import let_aliases_follow, record_version
+from registry.services.publish import record_version
 from registry.services.resolve import DraftFiles, follow, require_model
 from registry.services.retirement import bring_back
 from registry.services.run_purges import forget_training

@@ -12,6 +12,8 @@ other protocols do not follow one.
 
 from __future__ import annotations
 
+import msgspec
+
 from registry.catalog.audit import Entry, record
 from registry.catalog.folders import move_uploads
 from registry.catalog.models import find_model, find_model_by_id
@@ -27,7 +29,8 @@ from registry.domain.principals import Principal
 from registry.domain.references import ModelReference
 from registry.errors import Conflict, NotFound
 from registry.services.change import change
-from registry.services.namespaces import require_creation
+from registry.services.guarding import check_place
+from registry.services.namespaces import namespace_for, require_creation
 from registry.services.resolve import require_model
 from store.index.transactions import Tx
 from store.opening import Store
@@ -46,6 +49,25 @@ async def claim_name(
     if model is not None and model.folded != name.folded:
         await insert_redirect(tx, model.folded, model.name, model.id, principal.id)
         await move_uploads(tx, model.folded, name.folded)
+
+
+async def renamed(
+    tx: Tx, principal: Principal, model: Model, name: ModelName, namespace_id: str
+) -> Model:
+    """`model` under another name that it now holds; the caller writes it.
+
+    The id is for the namespace, if there is none of that name. Raises as `claim_name` does, and
+    `GuardsFailed` where guards of the new namespace hold the model back.
+    """
+    if name.text == model.name:
+        return model
+    await claim_name(tx, principal, name, model=model)
+    namespace = await namespace_for(tx, principal, namespace_id, name)
+    if namespace.id != model.namespace_id:
+        await check_place(tx, principal, model, namespace.id, is_new=True)
+    return msgspec.structs.replace(
+        model, name=name.text, folded=name.folded, namespace_id=namespace.id
+    )
 
 
 async def refuse_taken(

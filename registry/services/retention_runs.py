@@ -46,7 +46,7 @@ from registry.domain.models import Model, Version
 from registry.domain.principals import HOUSEKEEPING, Principal
 from registry.domain.retention import Outcome, decide, sentence
 from registry.errors import Conflict, RegistryError
-from registry.services.publish import let_aliases_follow
+from registry.services.following import let_aliases_follow
 from registry.services.removal import delete_in, forget_version, purge_in
 from registry.services.retention_plans import (
     EVERYTHING,

@@ -12,7 +12,7 @@ from registry.catalog.matches import MOST_RANKED, Place, matches
 from registry.catalog.models import find_model_by_id
 from registry.domain.principals import Principal
 from registry.domain.questions import parse_question
-from registry.services.models import FullModel, full_models
+from registry.services.full_models import FullModel, full_models
 from store.index.transactions import Tx
 from store.opening import Store
 

@@ -15,19 +15,19 @@ from typing import Final
 import msgspec
 
 from registry.catalog.audit import count_between, entries_between, last_id
-from registry.catalog.deliveries import count_waiting, followed_place
+from registry.catalog.deliveries import followed_place
 from registry.catalog.health_samples import Sample, growth_before, latest_samples
+from registry.catalog.operations import find_operation
 from registry.catalog.retention import Tally, tally
 from registry.catalog.seals import last_seal
 from registry.catalog.webhooks import heard_since
 from registry.domain.operations import GROUPS, Group, Operation
 from registry.services.backup_notes import BackupNote, last_backup
-from registry.services.operations import kept_operation
 from store.clock import SECOND
 from store.gc import COLLECTION_OFF
 from store.index.archived import ArchiveTotals, archive_totals
-from store.index.blobs import StateTotals, survey_blobs
 from store.index.state import get_state
+from store.index.totals import StateTotals, survey_blobs
 from store.index.transactions import Tx
 from store.index.uploads import upload_totals
 from store.opening import Store
@@ -60,7 +60,6 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     oldest_unsealed_at: int | None
     unfollowed: int
     """Sealed entries that no webhook has been told of yet."""
-    deliveries_waiting: int
     growth: Sample | None
     health: list[Sample]
 
@@ -105,7 +104,7 @@ class Survey:
 async def _see(tx: Tx) -> Seen:
     unsealed, oldest = await unsealed_entries(tx)
     growth = await growth_before(tx, before=_FAR, since=0, limit=1)
-    operations = {group: await kept_operation(tx, group) for group in GROUPS}
+    operations = {group: await find_operation(tx, group) for group in GROUPS}
     return Seen(
         at=tx.now,
         blobs=await survey_blobs(tx),
@@ -114,13 +113,12 @@ async def _see(tx: Tx) -> Seen:
         retention=await tally(tx),
         uploads=await upload_totals(tx),
         collection_off=await get_state(tx, COLLECTION_OFF),
-        operations={group: one for group, one in operations.items() if one is not None},
+        operations={group: row.operation for group, row in operations.items() if row is not None},
         backup=await last_backup(tx),
         entries=await last_id(tx),
         unsealed=unsealed,
         oldest_unsealed_at=oldest,
         unfollowed=await unfollowed_entries(tx),
-        deliveries_waiting=await count_waiting(tx),
         growth=growth[0] if growth else None,
         health=await latest_samples(tx),
     )

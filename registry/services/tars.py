@@ -30,7 +30,13 @@ from registry.services.gathering import Gathering, gathering
 from registry.services.publish import Ids, Publication, make_version, why_not_return
 from registry.services.quota_watch import QuotaWatch, watch_quota
 from registry.services.unpack import TarLimits, TarReader
-from registry.services.writable import label_holder, make_model, model_to_write, refuse_reserved
+from registry.services.writable import (
+    label_holder,
+    make_model,
+    model_to_write,
+    refuse_reserved,
+    would_change,
+)
 from store.batches import Source
 from store.digest import Digest
 from store.index.claims import drop_leases
@@ -155,7 +161,7 @@ async def _publish(
         name = f"{label} of {model.name}"
         if version is not None:
             if version.tree != tree:
-                raise _differs(model, version, "its files are others")
+                raise would_change(model, version, "its files are others")
             await drop_leases(tx, holder)
             return Publication(model, version, False)
         await _refuse_draft(tx, model, label, draft)
@@ -183,22 +189,12 @@ async def _compare(store: Store, model: Model, version: Version, reader: TarRead
                 partial(find_tree_file, tree=version.tree, path=entry.path)
             )
             if found is None or found.size_bytes != entry.size_bytes or entry.path in seen:
-                raise _differs(model, version, f"{entry.path} is another file there, or none")
+                raise would_change(model, version, f"{entry.path} is another file there, or none")
             seen.add(entry.path)
             staged = await store.ingest.stage(entry.content, size_bytes=entry.size_bytes)
             await store.ingest.discard([staged])
             if staged.digest != found.digest:
-                raise _differs(model, version, f"{entry.path} is {found.digest} there")
+                raise would_change(model, version, f"{entry.path} is {found.digest} there")
     if len(seen) != version.files:
-        raise _differs(model, version, f"it has {version.files} files")
+        raise would_change(model, version, f"it has {version.files} files")
     return Publication(model, version, False)
-
-
-def _differs(model: Model, version: Version, reason: str) -> Conflict:
-    return Conflict(
-        "version",
-        f"{version.name} of {model.name}",
-        f"is published and does not change: {reason}",
-        code="version_published",
-        details={"number": version.number, "tree": str(version.tree)},
-    )

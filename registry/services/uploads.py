@@ -48,7 +48,7 @@ from store.errors import (
     UploadTooLarge,
 )
 from store.index.transactions import Index, Tx
-from store.ingest import Record, StoredBlob
+from store.recording import Record, StoredBlob
 from store.uploads import Checksum, Upload, Uploads
 
 LOOK_AGAIN_BYTES: Final = 64 << 20

@@ -78,6 +78,17 @@ def _is_alias(name: str) -> Conflict:
     )
 
 
+def would_change(model: Model, version: Version, reason: str) -> Conflict:
+    """That a published version stays as it is; `reason` says why what was asked would change it."""
+    return Conflict(
+        "version",
+        f"{version.name} of {model.name}",
+        f"is published and does not change: {reason}",
+        code="version_published",
+        details={"number": version.number, "tree": str(version.tree)},
+    )
+
+
 async def make_model(tx: Tx, principal: Principal, id: str, name: ModelName) -> Model:
     """Make the model whose name was used first by putting something into it."""
     return await models.make_model(tx, principal, models.ModelWish(id=id, name=name))

@@ -31,7 +31,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from store import layout
-from store.backends.local import prepare
+from store.backends.directory import prepare
 from store.backups.copying import Copier, has_size, hash_file, in_threads
 from store.backups.directory import (
     PRIVATE,

@@ -1,28 +1,23 @@
-"""Rows of blobs; every function runs inside a caller's unit of work."""
+"""Rows of blobs, one at a time; many: `store.index.many_blobs`, sums: `store.index.totals`.
+
+Every function runs inside a caller's unit of work.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 from sqlalchemy import (
-    BigInteger,
-    LargeBinary,
-    Text,
     bindparam,
     delete,
-    func,
     null,
     select,
     update,
 )
-from sqlalchemy import literal_column as literal
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.sql.elements import ColumnElement
 
 from store.digest import Digest
-from store.index.packed import DIGESTS, MANY, for_each, packed, piece_of
 from store.index.schema import blobs
 from store.index.state import next_counter
 from store.index.transactions import Row, Statement, Tx
@@ -65,8 +60,6 @@ def blob_row(row: Row) -> BlobRow:
     """The struct of a row of all columns of `blobs`, in their order."""
     return BlobRow(Digest(row[0].hex()), *row[1:])
 
-
-# Blobs.
 
 _FIND = Statement(select(blobs).where(blobs.c.digest == bindparam("digest")))
 _PAGE = Statement(
@@ -132,99 +125,15 @@ _DELETE = Statement(
         blobs.c.state == bindparam("state_"),
     )
 )
-
-
-_FIND_MANY = Statement(
-    select(blobs).select_from(MANY.join(blobs, blobs.c.digest == piece_of(DIGESTS)))
+_DELETE_ANY = Statement(delete(blobs).where(blobs.c.digest == bindparam("digest_")))
+_DELETE_DAMAGED = Statement(
+    delete(blobs).where(blobs.c.digest == bindparam("digest_"), blobs.c.state == DAMAGED)
 )
-_DELETE_DAMAGED_MANY = Statement(
-    delete(blobs).where(
-        # The first condition makes the partial index apply, and the plus keeps the index of digests
-        # from applying: there are few damaged ones, and none to compare with in most stores.
-        blobs.c.state != PRESENT,
-        blobs.c.state == DAMAGED,
-        literal("+blobs.digest", LargeBinary).in_(select(piece_of(DIGESTS)).select_from(MANY)),
-    )
-)
-_renewing = insert(blobs).from_select(
-    [
-        "digest",
-        "size",
-        "state",
-        "generation",
-        "last_claimed",
-        "segments",
-        "verified_at",
-        "verified_boot",
-        "created_at",
-    ],
-    for_each(
-        piece_of(DIGESTS),
-        MANY.c.value,
-        literal("'present'"),
-        bindparam("first", type_=BigInteger) + MANY.c.key,
-        bindparam("now", type_=BigInteger),
-        piece_of(bindparam("segments", type_=LargeBinary)),
-        bindparam("now", type_=BigInteger),
-        bindparam("boot", type_=Text),
-        bindparam("now", type_=BigInteger),
-    ),
-)
-_INSERT_MANY = Statement(_renewing)
-_INSERT_OR_RENEW = Statement(
-    _renewing.on_conflict_do_update(
-        index_elements=["digest"], set_={"last_claimed": _renewing.excluded.last_claimed}
-    )
-)
-
-
-class StateTotals(msgspec.Struct, frozen=True):
-    """Blobs of one state; `oldest_verified_at` is None where none was ever verified."""
-
-    blobs: int = 0
-    bytes: int = 0
-    unverified: int = 0
-    oldest_verified_at: int | None = None
-
-
-def _surveying(which: ColumnElement[bool]) -> Statement:
-    return Statement(
-        select(
-            blobs.c.state,
-            func.count(),
-            func.coalesce(func.sum(blobs.c.size), 0),
-            func.count() - func.count(blobs.c.verified_at),
-            func.min(blobs.c.verified_at),
-        )
-        .where(which)
-        .group_by(blobs.c.state)
-    )
-
-
-# Apart, because grouping all of them at once would sort them all, in 100 bytes a row.
-_SURVEY_PRESENT = _surveying(blobs.c.state == literal("'present'"))
-_SURVEY_OTHERS = _surveying(blobs.c.state != literal("'present'"))
-
-
-async def survey_blobs(tx: Tx) -> dict[str, StateTotals]:
-    """State to what there is of it, and how long ago it was verified; reads every row."""
-    rows = [*await tx.all(_SURVEY_PRESENT), *await tx.all(_SURVEY_OTHERS)]
-    return {row[0]: StateTotals(*row[1:]) for row in rows}
 
 
 async def find_blob(tx: Tx, digest: Digest) -> BlobRow | None:
     row = await tx.one(_FIND, digest=digest.raw)
     return None if row is None else blob_row(row)
-
-
-async def find_blobs(tx: Tx, digests: Sequence[Digest]) -> dict[Digest, BlobRow | None]:
-    """`find_blob` for each of different digests, with one statement."""
-    if len(digests) == 1:
-        return {digests[0]: await find_blob(tx, digests[0])}
-    found: dict[Digest, BlobRow | None] = dict.fromkeys(digests)
-    for row in map(blob_row, await tx.all(_FIND_MANY, **packed(digests))):
-        found[row.digest] = row
-    return found
 
 
 async def blobs_after(tx: Tx, after: bytes, limit: int) -> list[BlobRow]:
@@ -240,60 +149,14 @@ async def damaged_blobs(tx: Tx, limit: int = 1000) -> list[BlobRow]:
     return [blob_row(row) for row in await tx.all(_DAMAGED, limit=limit)]
 
 
-class Content(msgspec.Struct, frozen=True):
-    """What a row says of verified bytes."""
-
-    digest: Digest
-    size_bytes: int
-    segments: bytes
-
-
-async def insert_adopted(tx: Tx, found: Sequence[Content], boot: str) -> None:
-    """Make blobs visible with one statement; raises `IndexConflict` if any of them has a row."""
-    first = await next_counter(tx, "generation", len(found)) - len(found) + 1
-    await tx.run(
-        _INSERT_MANY,
-        first=first,
-        now=tx.now,
-        boot=boot,
-        segments=b"".join(one.segments for one in found),
-        **packed([one.digest for one in found], [one.size_bytes for one in found]),
-    )
-
-
 async def insert_present(
     tx: Tx, digest: Digest, size_bytes: int, segments: bytes | None, boot: str
 ) -> BlobRow:
     """Make a blob visible, replacing a damaged row if there is one; the caller checked."""
     generation = await next_counter(tx, "generation")
-    await tx.run(_DELETE_ANY, digest_=digest.raw)
-    await tx.run(
-        _INSERT,
-        digest=digest.raw,
-        size=size_bytes,
-        state=PRESENT,
-        generation=generation,
-        now=tx.now,
-        segments=segments,
-        verified_at=tx.now,
-        verified_boot=boot,
-        archived=None,
-    )
-    return BlobRow(digest, size_bytes, PRESENT, generation, tx.now, segments, tx.now, boot, tx.now)
-
-
-async def insert_or_renew(tx: Tx, contents: Sequence[Content], boot: str) -> int:
-    """`insert_present` for those that have no row or a damaged one, `renew_present` for the others.
-
-    The same three statements whichever they are. The caller checked that none is on the move. The
-    first has the returned generation if it is new, and so on upwards.
-    """
-    first = await next_counter(tx, "generation", len(contents)) - len(contents) + 1
-    values = packed([one.digest for one in contents], [one.size_bytes for one in contents])
-    await tx.run(_DELETE_DAMAGED_MANY, **values)
-    segments = b"".join(one.segments for one in contents)
-    await tx.run(_INSERT_OR_RENEW, first=first, now=tx.now, segments=segments, boot=boot, **values)
-    return first
+    row = BlobRow(digest, size_bytes, PRESENT, generation, tx.now, segments, tx.now, boot, tx.now)
+    await _replace(tx, row)
+    return row
 
 
 async def insert_cold(
@@ -304,18 +167,10 @@ async def insert_cold(
     Replaces a damaged row if there is one; the caller checked.
     """
     generation = await next_counter(tx, "generation")
-    await tx.run(_DELETE_ANY, digest_=digest.raw)
-    await tx.run(
-        _INSERT,
-        digest=digest.raw,
-        size=size_bytes,
-        state=PRESENT,
-        generation=generation,
-        now=tx.now,
-        segments=segments,
-        verified_at=None,
-        verified_boot=None,
-        archived=archived,
+    now = tx.now
+    await _replace(
+        tx,
+        BlobRow(digest, size_bytes, PRESENT, generation, now, segments, None, None, now, archived),
     )
     return generation
 
@@ -324,25 +179,27 @@ async def insert_moving(
     tx: Tx, digest: Digest, size_bytes: int, generation: int, segments: bytes | None
 ) -> None:
     """Announce that a file comes back from quarantine, replacing a damaged row if there is one."""
-    await tx.run(_DELETE_ANY, digest_=digest.raw)
-    await tx.run(
-        _INSERT,
-        digest=digest.raw,
-        size=size_bytes,
-        state=MOVING,
-        generation=generation,
-        now=tx.now,
-        segments=segments,
-        verified_at=None,
-        verified_boot=None,
-        archived=None,
+    now = tx.now
+    await _replace(
+        tx, BlobRow(digest, size_bytes, MOVING, generation, now, segments, None, None, now)
     )
 
 
-_DELETE_ANY = Statement(delete(blobs).where(blobs.c.digest == bindparam("digest_")))
-_DELETE_DAMAGED = Statement(
-    delete(blobs).where(blobs.c.digest == bindparam("digest_"), blobs.c.state == DAMAGED)
-)
+async def _replace(tx: Tx, row: BlobRow) -> None:
+    """Write a row that is made now, in place of any other of its digest."""
+    await tx.run(_DELETE_ANY, digest_=row.digest.raw)
+    await tx.run(
+        _INSERT,
+        digest=row.digest.raw,
+        size=row.size_bytes,
+        state=row.state,
+        generation=row.generation,
+        now=tx.now,
+        segments=row.segments,
+        verified_at=row.verified_at,
+        verified_boot=row.verified_boot,
+        archived=row.archived,
+    )
 
 
 async def renew_present(tx: Tx, digest: Digest) -> None:
@@ -481,8 +338,3 @@ async def delete_blob(tx: Tx, digest: Digest, generation: int, state: str) -> bo
     """Forget one generation of a blob; False if it is not in that state."""
     changed = await tx.run(_DELETE, digest_=digest.raw, generation_=generation, state_=state)
     return changed == 1
-
-
-async def blob_totals(tx: Tx) -> dict[str, tuple[int, int]]:
-    """State to (blobs, bytes)."""
-    return {state: (of.blobs, of.bytes) for state, of in (await survey_blobs(tx)).items()}

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from store.digest import Digest
 from store.index.blobs import DAMAGED, MOVING, BlobRow, blob_row, find_blob, touch
-from store.index.packed import DIGESTS, for_each, packed, piece_of
+from store.index.packed import DIGESTS, MANY, for_each, packed, piece_of
 from store.index.schema import blobs, leases, refs
 from store.index.transactions import Statement, Tx
 
@@ -149,6 +149,12 @@ _OWNER_REF = Statement(
     .where(refs.c.digest == bindparam("digest"), refs.c.owner == bindparam("owner"))
     .limit(1)
 )
+_OWNER_REFS = Statement(
+    # A join would go through all that the owner has, and through the digests for each.
+    select(MANY.c.key).where(
+        exists().where(refs.c.digest == piece_of(DIGESTS), refs.c.owner == bindparam("owner"))
+    )
+)
 _REF_COLUMNS: Final = (
     refs.c.digest,
     refs.c.owner,
@@ -279,6 +285,12 @@ async def owners_of(tx: Tx, digest: Digest, limit: int = 1000) -> list[str]:
 async def owner_holds(tx: Tx, digest: Digest, owner: str) -> bool:
     """Whether `owner` has any claim on the blob."""
     return await tx.one(_OWNER_REF, digest=digest.raw, owner=owner) is not None
+
+
+async def owner_holds_of(tx: Tx, digests: Sequence[Digest], owner: str) -> set[Digest]:
+    """Those of different digests that `owner` has any claim on, with one statement."""
+    found = await tx.all(_OWNER_REFS, owner=owner, **packed(digests))
+    return {digests[row[0]] for row in found}
 
 
 async def refs_of_owner(

@@ -20,17 +20,18 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from store.clock import Clock, system_clock
-from store.errors import Unavailable
+from store.errors import StoreError, Unavailable
 from store.index import driver
 from store.index.driver import TimeLimit, sqlite, translated
 from store.index.readers import Reader, Readers
 from store.index.reserve import Reserve
-from store.index.stats import Checkpoint, Stats
+from store.index.stats import Checkpoint, Committed, Stats
 from store.index.transactions import Unit
 from store.index.upgrade import STORE, Chain, create_blocking, require_current_blocking
 from store.index.writer import Observer, Writer
@@ -64,7 +65,15 @@ class Database:
         self._read_seconds = read_seconds
         self._loop = asyncio.get_running_loop()
         self._turn: int | None = None
-        self._turns_counter = 0
+        """In which the counters were read last."""
+        self._counted = 0
+        """As SQLite tells it, which tells of every commit."""
+        self._told = 0
+        """As `change_counter` does."""
+        self._settled: int | None = None
+        """What was counted before a commit that may go unnoticed, while that is not decided."""
+        self._unnoticed = (0, 0)
+        """What was counted after the last that did, and what that is told as."""
         self._loop_thread = threading.get_ident()
         self._closing = False
         self._limits: set[TimeLimit] = set()
@@ -131,6 +140,37 @@ class Database:
                 return await self._writer.run(unit)
         return await self._writer.run(unit)
 
+    async def run_unnoticed(self, unit: Unit[T]) -> T:
+        if self._closing or self._settled is not None:  # one at a time
+            return await self.run(unit)
+        try:
+            before = await self._writer.hop(self._writer.committed_blocking)
+        except sqlite.Error as error:
+            raise translated(error, "a write to the index", self.path) from error
+        self._count()
+        self._settled, told_as = self._counted, self._told
+        try:
+            result = await self.run(unit)
+            # It is committed; where it cannot be shown to have been alone it is noticed.
+            with suppress(StoreError, sqlite.Error):
+                await self._hide(before, told_as)
+            return result
+        finally:
+            self._settled = None
+
+    async def _hide(self, before: Committed, told_as: int) -> None:
+        """Let one unit go unnoticed if nothing else was committed since.
+
+        The writer's connection counts its own commits and sees that others committed. The reader's
+        counter was read after the first look at the writer's and before the last, so what lies
+        between its two values is that unit, or somebody is found out.
+        """
+        self._count()
+        counted = self._counted
+        after = await self._writer.hop(self._writer.committed_blocking)
+        if after == Committed(before.units + 1, before.commits + 1, before.others):
+            self._unnoticed = (counted, told_as)
+
     async def look(self, unit: Unit[T]) -> T:
         files = self._files
         if files is None or self._closing:
@@ -180,23 +220,34 @@ class Database:
     def change_counter(self) -> int:
         """A number that differs from before if anything was committed since, by any process.
 
-        For the event loop's thread; it is read once in a turn of a loop that counts them
-        (`store.turns`), for 3 µs. Only numbers from one `Database` compare.
+        Apart from what `run_unnoticed` committed; until that is known to have been alone the number
+        is negative, and stands for itself only. For the event loop's thread; it is read once in a
+        turn of a loop that counts them (`store.turns`), for 3 µs. Only numbers from one `Database`
+        compare.
         """
         if self._closing:
             raise Unavailable("a read of an index that is closing")
-        if self._files is None:
-            return self.stats.commits
         turn = turn_of(self._loop)
         if turn is None or turn != self._turn:
+            self._count()
+            self._turn = turn
+        return self._told
+
+    def _count(self) -> None:
+        """Read the counters anew."""
+        if self._files is None:
+            counted = self.stats.commits
+        else:
             try:
-                self._turns_counter = int(
-                    self._files.looker.transaction.query("PRAGMA data_version")[0]
-                )
+                counted = int(self._files.looker.transaction.query("PRAGMA data_version")[0])
             except sqlite.Error as error:
                 raise translated(error, "a read of the index", self.path) from error
-            self._turn = turn
-        return self._turns_counter
+        after, told_as = self._unnoticed
+        if counted == after:
+            self._told = told_as
+        else:
+            self._told = counted if self._settled in (None, counted) else -counted
+        self._counted = counted
 
     async def checkpoint(self) -> Checkpoint:
         """Copy committed frames into the database file, so that the WAL can start over.
@@ -208,7 +259,6 @@ class Database:
             raise Unavailable("a checkpoint of an index that is closing")
         if self._files is None:
             return Checkpoint(frames=0, copied=0, wal_bytes=0)
-        self.stats.checkpoints += 1
         done = await self._loop.run_in_executor(
             self._files.threads,
             self._files.readers.checkpoint_blocking,
@@ -272,7 +322,8 @@ class _Files:
     def __init__(self, path: Path, clock: Clock, threads: int) -> None:
         self.looker = Reader.open(path, cache_kib=8192)
         self.looker.transaction.control("PRAGMA busy_timeout=0")  # it is used on the event loop
-        self.readers = Readers(path, clock)
+        # One for each of the threads that follow, and one for those who block on a read.
+        self.readers = Readers(path, clock, most_idle=threads + 1)
         self.threads = ThreadPoolExecutor(threads, thread_name_prefix="index-reader")
 
     async def close(self) -> None:

@@ -1,8 +1,8 @@
 """Many rows in one statement: a list that SQLite walks, and fixed pieces of one long value.
 
 Digests lie behind each other in one value, and a JSON list beside it says how many they are and a
-number for each, its size say. The statement runs in one step, which takes a quarter of what a step
-for each row takes, and lets go of the interpreter's lock once.
+fact for each: its size, its path, or a list of both. The statement runs in one step, which takes a
+quarter of what a step for each row takes, and lets go of the interpreter's lock once.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from sqlalchemy import literal_column as literal
 
 from store.digest import Digest
 
-PIECE_BYTES: Final = 32
+DIGEST_BYTES: Final = 32
 
-MANY: Final = func.json_each(bindparam("numbers", type_=Text)).table_valued(
+MANY: Final = func.json_each(bindparam("facts", type_=Text)).table_valued(
     "key", "value", name="many"
 )
-"""One row for each: where it stands, and its number."""
+"""One row for each: where it stands, and its fact."""
 
 DIGESTS: Final = bindparam("digests", type_=LargeBinary)
 
 
-def piece_of(whole: ColumnElement[bytes]) -> ColumnElement[bytes]:
+def piece_of(whole: ColumnElement[bytes], length_bytes: int = DIGEST_BYTES) -> ColumnElement[bytes]:
     """The piece of a long value that belongs to a row of `MANY`."""
-    start = MANY.c.key * literal(str(PIECE_BYTES)) + literal("1")
-    return func.substr(whole, start, literal(str(PIECE_BYTES)), type_=LargeBinary)
+    length: ColumnElement[int] = literal(str(length_bytes))
+    start = MANY.c.key * length + literal("1")
+    return func.substr(whole, start, length, type_=LargeBinary)
 
 
 def for_each(*columns: ColumnElement[Any]) -> Select[Any]:
@@ -38,9 +39,9 @@ def for_each(*columns: ColumnElement[Any]) -> Select[Any]:
     return select(*columns).select_from(MANY).where(literal("true"))
 
 
-def packed(digests: Sequence[Digest], numbers: Sequence[int] | None = None) -> dict[str, Any]:
-    """The values of `DIGESTS` and `MANY`."""
+def packed(digests: Sequence[Digest], facts: Sequence[object] | None = None) -> dict[str, Any]:
+    """The values of `DIGESTS` and `MANY`; without `facts` the fact of each is 0."""
     return {
-        "digests": b"".join(digest.raw for digest in digests),
-        "numbers": msgspec.json.encode(numbers or [0] * len(digests)).decode(),
+        "digests": b"".join([digest.raw for digest in digests]),
+        "facts": msgspec.json.encode(facts or [0] * len(digests)).decode(),
     }

@@ -53,14 +53,20 @@ class Reader:
 
 
 class Readers:
-    """As many readers as threads ever read at once; kept until `close`."""
+    """As many readers as threads read at once, of which `most_idle` are kept until `close`.
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    Each knows all tables by itself and keeps its statements: half a megabyte, in the end a whole
+    one. So those that a crowd needed for a moment are closed when it has gone.
+    """
+
+    def __init__(self, path: Path, clock: Clock, *, most_idle: int) -> None:
         self._path = path
         self._clock = clock
         self._lock = threading.Lock()  # guards what follows; held for moments only
         self._idle: list[Reader] = []
         self._busy: set[Reader] = set()
+        self._most_idle = most_idle
+        self._statements_of_closed = 0
         self._closing = False
 
     def run_blocking(self, unit: Unit[T], limit: TimeLimit) -> T:
@@ -74,7 +80,8 @@ class Readers:
 
     def statement_count(self) -> int:
         with self._lock:
-            return sum(reader.transaction.statements for reader in (*self._idle, *self._busy))
+            kept = sum(reader.transaction.statements for reader in (*self._idle, *self._busy))
+            return kept + self._statements_of_closed
 
     def give_up(self) -> None:
         """Refuse new reads and interrupt those that run."""
@@ -122,8 +129,9 @@ class Readers:
     def _give_back(self, reader: Reader) -> None:
         with self._lock:
             self._busy.discard(reader)
-            if not self._closing:
+            if not self._closing and len(self._idle) < self._most_idle:
                 self._idle.append(reader)
                 return
+            self._statements_of_closed += reader.transaction.statements
         with suppress(sqlite.Error):  # it has been asked for nothing any more
             reader.connection.close()

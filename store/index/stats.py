@@ -17,9 +17,18 @@ class Stats(msgspec.Struct):
     looks: int = 0
     looks_that_waited: int = 0
     reads: int = 0
-    checkpoints: int = 0
     forced_checkpoints: int = 0
     """Made by a writer because the WAL was too long or the disk full."""
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """What was committed up to some moment, as the connection that writes sees it."""
+
+    units: int
+    """By this process, as the next."""
+    commits: int
+    others: int
+    """A number that differs if another connection committed in between."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from operator import itemgetter
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from sqlalchemy import Column, bindparam, insert
 from sqlalchemy.dialects import sqlite
@@ -27,17 +28,24 @@ Row: TypeAlias = tuple[Any, ...]
 class Statement:
     """A SQLAlchemy Core construct, compiled for a dialect when it is first run there."""
 
-    __slots__ = ("construct", "sqlite")
+    __slots__ = ("bound", "construct", "numbered", "sqlite")
 
     sqlite: str
     """The SQL text for SQLite, with ``:name`` parameters."""
 
+    numbered: str
+    """The same with ``?1`` for the first of them: what runs, since the driver lets go of the
+    interpreter's lock to ask for each name."""
+
+    bound: Callable[[Mapping[str, Any]], Row]
+    """From values by name to those of the numbers."""
+
     def __init__(self, construct: ClauseElement) -> None:
         self.construct = construct
 
-    def __getattr__(self, name: str) -> str:
-        """Compile, where the text was not asked for before; afterwards it is an attribute."""
-        if name != "sqlite":
+    def __getattr__(self, name: str) -> Any:
+        """Compile, where that was not asked for before; afterwards all three are attributes."""
+        if name not in ("bound", "numbered", "sqlite"):
             raise AttributeError(name)
         dialect = sqlite.dialect(paramstyle="named")
         compiled = self.construct.compile(dialect=dialect)
@@ -46,7 +54,8 @@ class Statement:
             if value is not None:
                 text = re.sub(rf":{re.escape(key)}\b", _literal(value), text)
         self.sqlite = text
-        return text
+        self.numbered, self.bound = _numbered(text)
+        return getattr(self, name)
 
     def __repr__(self) -> str:
         return f"Statement({self.construct})"
@@ -73,11 +82,34 @@ class Rows:
                 for row in range(count)
             ]
             dialect = sqlite.dialect(paramstyle="qmark")
-            compiled = insert(table).values(rows).compile(dialect=dialect)
+            # With ABORT each page would be copied before it is changed, lest one row be refused.
+            compiled = insert(table).prefix_with("OR FAIL").values(rows).compile(dialect=dialect)
             given = [f"{column.name}_{row}" for row in range(count) for column in self._columns]
             assert getattr(compiled, "positiontup", None) == given, "in their order"
             text = self._sqlite[count] = str(compiled)
         return text
+
+
+_PARAMETER: Final = re.compile(r"""'[^']*'|"[^"]*"|:(\w+)""")
+"""One, or a quoted text or name, which has none."""
+
+
+def _numbered(text: str) -> tuple[str, Callable[[Mapping[str, Any]], Row]]:
+    """A statement's text with numbers for names, and what puts values in the order of numbers."""
+    numbers: dict[str, int] = {}
+
+    def number(found: re.Match[str]) -> str:
+        name = found[1]
+        return found[0] if name is None else f"?{numbers.setdefault(name, len(numbers) + 1)}"
+
+    numbered = _PARAMETER.sub(number, text)
+    match list(numbers):
+        case []:
+            return numbered, lambda _: ()
+        case [name]:
+            return numbered, lambda values: (values[name],)
+        case names:
+            return numbered, itemgetter(*names)
 
 
 def _literal(value: object) -> str:
@@ -116,7 +148,8 @@ class Tx(Protocol):
         """Insert a row before the unit ends, together with what is appended to the same table.
 
         Rows of a table stay in their order, and are there before any statement that names it.
-        Constraints are those of the moment in which they are written.
+        Constraints are those of the moment in which they are written; where one refuses a row, some
+        before it may stay until the unit ends, which it does by what that raises.
         """
         ...
 
@@ -143,6 +176,13 @@ class Index(Protocol):
         An exception from the unit rolls back that unit alone and is raised here.
         Raises `store.errors.Unavailable` if the commit failed or the database is closing,
         `store.errors.StorageFull` if the disk is.
+        """
+        ...
+
+    async def run_unnoticed(self, unit: Unit[T]) -> T:
+        """As `run`, for what changes nothing that was found before: `change_counter` stays.
+
+        Where anything else is committed at the same time, by any process, it moves as ever.
         """
         ...
 

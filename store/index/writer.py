@@ -2,6 +2,8 @@
 
 Everything that queued goes into the next batch: one hop, one file lock, one transaction, one sync
 for all. Each unit answers only after the commit. A unit that raises is rolled back alone.
+A batch is taken by the thread when it has the lock, not by the loop when it asks for the hop: what
+comes while the thread waits for the lock, or for the interpreter, goes with it.
 
 **Savepoints.** A savepoint for each unit would cost each the copying of all pages it changes, and
 those that raise mostly do so before they changed anything. So there are none, until a unit raises
@@ -40,7 +42,7 @@ from store.errors import IndexConflict, StorageFull, StoreError, Unavailable
 from store.index import driver
 from store.index.driver import Transaction, drive, sqlite, translated
 from store.index.reserve import ROOM_BYTES, Reserve
-from store.index.stats import Checkpoint, Stats
+from store.index.stats import Checkpoint, Committed, Stats
 from store.index.transactions import MakesRoom, Unit
 
 if TYPE_CHECKING:
@@ -136,6 +138,11 @@ class Writer:
         """Run a function in the database thread, between two batches."""
         return await driver.hop(self._thread, function)
 
+    def committed_blocking(self) -> Committed:
+        """What was committed up to now; between two batches."""
+        others = self.transaction.query("PRAGMA data_version")[0]
+        return Committed(self._stats.units, self._stats.commits, others)
+
     async def checkpoint(self) -> Checkpoint:
         """Checkpoint under the lock, where no new frames appear meanwhile."""
         return await self.hop(self._checkpoint_blocking)
@@ -158,23 +165,19 @@ class Writer:
         """Commit batch after batch until nothing is queued."""
         try:
             while self._queue:
-                count = min(len(self._queue), BATCH_UNITS)
-                batch = [self._queue.popleft() for _ in range(count)]
-                batch = [work for work in batch if not work.future.done()]
-                if batch:
-                    await self._commit(batch)
+                await self._commit()
         finally:
             self._drainer = None
-            for work in self._queue:  # left over only if this task was cancelled: the loop ends
+            for work in self._take(maxsize):  # left only if this task was cancelled: the loop ends
                 work.fail(_closing())
-            self._queue.clear()
 
-    async def _commit(self, batch: list[_Work]) -> None:
+    async def _commit(self) -> None:
+        batch: list[_Work] = []
         try:
             await self.hop(partial(self._commit_blocking, batch))
         except BaseException as error:
             # The thread may still be at work on the batch: what becomes of it is unknown.
-            for work in batch:
+            for work in batch or self._take(BATCH_UNITS):
                 failure = Unavailable("a write to the index")
                 failure.__cause__ = error
                 work.fail(failure)
@@ -184,14 +187,29 @@ class Writer:
             for work in batch:
                 work.settle()
 
+    # On either
+
+    def _take(self, most: int) -> list[_Work]:
+        """The units that waited longest, without those that nobody waits for any more."""
+        taken: list[_Work] = []
+        with suppress(IndexError):
+            while len(taken) < most:
+                work = self._queue.popleft()
+                if not work.future.done():
+                    taken.append(work)
+        return taken
+
     # In the database thread
 
     def _commit_blocking(self, batch: list[_Work]) -> None:
-        """Run a batch under the lock; every work has its result or its error afterwards."""
+        """Take a batch and run it under the lock; every work has its result or its error then."""
         begun = time.perf_counter()
         try:
             with self._locked():
                 self._adapt()
+                batch += self._take(BATCH_UNITS)
+                if not batch:
+                    return
                 failure = self._transact(batch)
                 if isinstance(failure, StorageFull):
                     self._make_room()
@@ -200,6 +218,7 @@ class Writer:
                 for work in batch:
                     self._transact([work])
         except OSError as error:
+            batch += self._take(BATCH_UNITS - len(batch))
             for work in batch:
                 work.error = Unavailable("locking the index")
                 work.error.__cause__ = error

@@ -25,7 +25,7 @@ def test_no_path_costs_more_than_was_recorded() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
 

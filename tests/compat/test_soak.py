@@ -9,6 +9,9 @@ What may fill while the slope is taken is bounded, and no part of the load's own
 
 - headers of the last 1024 blobs that were asked for, 1.3 MiB a worker (`registry.http.blobs`): the
   load alone fills them after some 30,000 requests, so the warm-up does, at once;
+- running hashes of the last 256 uploads that went on with the other worker, 0.75 MiB a worker
+  after some 7,000 requests (`tests/store/test_uploads.py`);
+- connections of readers, half a megabyte each: three a worker stay (`tests/store/index`);
 - pages of an index that grows by 450 bytes a request, in the caches of SQLite's connections: 8 MiB
   for the writer's and for look-ups', 2 MiB for each reader's (`tests/store/index/test_sqlite.py`).
   A commit of the other worker empties them, so a worker held 0.1 to 1.1 MiB of 20 (means of a
@@ -34,7 +37,7 @@ import pytest
 from store.descriptors import MOST_IDLE
 from tests.compat.test_kill_server import CONFIG
 from tests.support.clients import Client, keep_house
-from tests.support.servers import Server, running_server
+from tests.support.servers import Server, running_server, wait_until
 
 LONG = os.environ.get("DIGESTRY_TESTS_LONG") == "1"
 SECONDS = float(os.environ.get("DIGESTRY_TESTS_SOAK_SECONDS", "600" if LONG else "6"))
@@ -87,9 +90,9 @@ def log_size(server: Server) -> float:
 
 
 CACHES = 8
-"""MiB that the slope may add over the whole time for two workers. Measured: 4.5, 5.0 and 3.6 in
-600 s of 52,000 to 57,000 requests on a busy machine, 4.6 in 1260 s of 87,000; with a leak of 200
-bytes a request, beside the first of these, 14.7."""
+"""MiB that the slope may add over the whole time for two workers. Measured: 1.3 in 600 s of 77,173
+requests, 7.2 of 161,685 in the class of real time; with a leak of 200 bytes a request 22.3
+in 240 s of 83,888."""
 
 MEASURES = [
     Measure("memory", "MiB", memory, 230, CACHES),
@@ -169,7 +172,7 @@ def tenths(samples: list[tuple[float, float]]) -> Iterator[float]:
 
 @pytest.mark.timeout(SECONDS + 300)
 def test_nothing_grows_under_a_load_that_goes_on(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", workers=WORKERS, config=CONFIG) as server:
+    with running_server(tmp_path / "data", workers=WORKERS, config=CONFIG, by_exec=True) as server:
         if LONG:
             fill_headers(server)
         with load(server) as clients:
@@ -177,7 +180,9 @@ def test_nothing_grows_under_a_load_that_goes_on(tmp_path: Path) -> None:
         answers = sum(client.answers for client in clients)
         for client in clients:
             client.check_everything()
-        left = staging(server)
+        # Whoever sent it may not have waited for the answer, and what is let go of leaves after it.
+        nameless = sum(client.nameless for client in clients)
+        wait_until(lambda: staging(server) <= nameless, "no staging files of nobody")
     print(f"{answers} requests in {SECONDS:.0f} s")
     too_much = []
     for one in MEASURES:
@@ -191,5 +196,4 @@ def test_nothing_grows_under_a_load_that_goes_on(tmp_path: Path) -> None:
         if max(values) > one.most or (LONG and grown > one.may_grow):
             too_much.append(one.name)
     assert too_much == []
-    assert left == 0, "staging files of nobody"
     assert answers > 5 * SECONDS

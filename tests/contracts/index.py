@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from store.errors import IndexConflict, StorageFull, Unavailable
 from store.index.database import Database
 from store.index.driver import Transaction, sqlite
 from store.index.schema import counters, store_state
+from store.index.stats import Committed
 from store.index.transactions import Rows, Statement, Tx, Unit
 
 T = TypeVar("T")
@@ -84,6 +85,36 @@ class Twice:
         with suppress(Exception):
             await self.index.run(rehearsal)
         return await self.index.run(unit)
+
+
+async def around_hops(
+    index: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    place: int,
+    run: Callable[[Unit[int]], Awaitable[int]],
+) -> None:
+    """Commit by `run` before or after one of three hops that an unnoticed write makes."""
+    hop, hops = index._writer.hop, 0
+
+    async def watched(function: Callable[[], Any]) -> Any:
+        nonlocal hops
+        number, hops = hops, hops + 1
+        if place == 2 * number:
+            await other()
+        result = await hop(function)
+        if place == 2 * number + 1:
+            await other()
+        return result
+
+    async def other() -> None:
+        monkeypatch.setattr(index._writer, "hop", hop)
+        await run(put("other"))
+        monkeypatch.setattr(index._writer, "hop", watched)
+
+    monkeypatch.setattr(index._writer, "hop", watched)
+    await index.run_unnoticed(put("unnoticed"))
+    monkeypatch.setattr(index._writer, "hop", hop)
+    assert hops == 3
 
 
 class Refused(Exception):
@@ -518,6 +549,85 @@ class IndexContract:
 
         assert index.change_counter() == before
         await index.run(put("a"))
+        assert index.change_counter() != before
+
+    async def test_what_goes_unnoticed_leaves_the_counter(self, index: Database) -> None:
+        before = index.change_counter()
+        assert await index.run_unnoticed(put("a")) == 1
+        assert await index.run_unnoticed(put("b")) == 1
+
+        assert index.change_counter() == before
+        assert await index.look(get("b")) == ("",)
+        await index.run(put("c"))
+        noticed = index.change_counter()
+        assert noticed != before
+        await index.run_unnoticed(put("d"))
+        assert index.change_counter() == noticed
+
+    async def test_until_it_is_known_to_have_been_alone_no_number_is_the_one_before(
+        self, index: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before, hide, seen = index.change_counter(), index._hide, []
+
+        async def watched(*arguments: Any) -> None:
+            seen.append(index.change_counter())
+            await hide(*arguments)
+
+        monkeypatch.setattr(index, "_hide", watched)
+        await index.run_unnoticed(put("a"))
+
+        assert seen[0] < 0
+        assert index.change_counter() == before
+
+    async def test_what_is_committed_with_it_is_noticed(self, index: Database) -> None:
+        for door in (index.run, index.run_unnoticed):
+            before = index.change_counter()
+            await asyncio.gather(index.run_unnoticed(put("a")), door(put("b")))
+
+            assert index.change_counter() != before
+            await index.run(drop("a"))
+            await index.run(drop("b"))
+
+    async def test_of_two_at_once_one_is_like_any_other(
+        self, index: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looks, look = 0, index._writer.committed_blocking
+
+        def watched() -> Committed:
+            nonlocal looks
+            looks += 1
+            return look()
+
+        monkeypatch.setattr(index._writer, "committed_blocking", watched)
+        first = asyncio.create_task(index.run_unnoticed(put("a")))
+        while index._settled is None:
+            await asyncio.sleep(0)
+        await asyncio.gather(first, index.run_unnoticed(put("b")))
+
+        assert looks == 2
+
+    async def test_what_should_go_unnoticed_and_fails_hides_nothing_later(
+        self, index: Database
+    ) -> None:
+        async def unit(tx: Tx) -> None:
+            raise Refused
+
+        before = index.change_counter()
+        with pytest.raises(Refused):
+            await index.run_unnoticed(unit)
+
+        assert index.change_counter() == before
+        await index.run(put("a"))
+        assert index.change_counter() not in (before, -before)
+
+    @pytest.mark.parametrize("place", [0, 1, 4, 5])
+    async def test_whoever_commits_around_it_is_noticed(
+        self, index: Database, monkeypatch: pytest.MonkeyPatch, place: int
+    ) -> None:
+        before = index.change_counter()
+        await around_hops(index, monkeypatch, place, index.run)
+
+        assert await index.look(get("other")) == ("",)
         assert index.change_counter() != before
 
     async def test_the_observer_sees_each_commit_with_its_content(

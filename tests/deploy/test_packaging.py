@@ -226,15 +226,16 @@ def test_the_unit_waits_for_requests_in_hand() -> None:
 class ConfinedServer(Server):
     """May write its data directory and shared memory, and has no privilege whatever its user."""
 
-    def command(self) -> list[str]:
+    def started(self, **options: Any) -> subprocess.Popen[bytes]:
         writable = shlex.quote(str(self.data.parent))
         steps = (
             f"mount --bind {writable} {writable}",
             "mount -o remount,ro,bind /",
             f"exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "
-            f"{shlex.join(super().command())}",
+            f"{shlex.join([sys.executable, '-m', 'registry', *self.arguments()])}",
         )
-        return ["unshare", "--mount", "--propagation=private", "sh", "-ec", "\n".join(steps)]
+        command = ["unshare", "--mount", "--propagation=private", "sh", "-ec", "\n".join(steps)]
+        return subprocess.Popen(command, env=environment(self.env), **options)
 
 
 def refuse_written_code() -> None:

@@ -9,11 +9,12 @@ import pytest
 
 from store.opening import Store
 from tests.contracts.blobs import BlobsContract
+from tests.contracts.sessions import SessionsContract
 from tests.support.doors import Door
 from tests.support.http_store import http_door
 
 
-class TestHttpStore(BlobsContract):
+class TestHttpStore(BlobsContract, SessionsContract):
     def open_door(self, store: Store, limit: int) -> AbstractAsyncContextManager[Door]:
         return http_door(store, limit)
 

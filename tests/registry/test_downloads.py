@@ -208,7 +208,11 @@ def test_a_client_is_its_first_product_in_printable_characters(sent: str, kept: 
 # Off the request path
 
 
-async def test_a_download_costs_one_look_and_no_write(registry: Registry) -> None:
+async def test_a_download_costs_one_look_and_no_write(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the second is over, which here it never is."""
+    monkeypatch.setattr(service, "FLUSH_SECONDS", 3600)
     await registry.publish("bert", "v1", {"f": b"12345"})
     await registry.get("/models/bert/v1/f")
     await flush(registry)
@@ -227,19 +231,27 @@ async def test_a_download_costs_one_look_and_no_write(registry: Registry) -> Non
     assert stats.units == before[2] + 1
 
 
-async def test_counts_are_written_by_themselves(registry: Registry) -> None:
+async def test_counts_are_written_by_themselves(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await registry.publish("bert", "v1", {"f": b"12345"})
-    started = time.monotonic()
-    await registry.get("/models/bert/v1/f")
-    log = registry.site.app[DOWNLOADS]
-    assert log.waiting == 1
+    loop, log, delays = asyncio.get_running_loop(), registry.site.app[DOWNLOADS], []
+    call_later = loop.call_later
 
-    await registry.site.until(lambda: not log.waiting)
-    async with asyncio.timeout(10):
+    def noting(delay: float, callback: Any, *arguments: Any, **more: Any) -> asyncio.TimerHandle:
+        if getattr(callback, "__self__", None) is log:
+            delays.append((delay, log.waiting))
+        return call_later(delay, callback, *arguments, **more)
+
+    monkeypatch.setattr(loop, "call_later", noting)
+    await registry.get("/models/bert/v1/f")
+    await registry.site.until(lambda: bool(delays) and not log.waiting)
+    async with asyncio.timeout(20):
         while not await registry.count("downloads"):
             await asyncio.sleep(0)
 
-    assert time.monotonic() - started < service.FLUSH_SECONDS + 2
+    assert delays == [(service.FLUSH_SECONDS, 1)], "within a second, by the clock of the loop"
+    assert service.FLUSH_SECONDS == 1
 
 
 async def test_what_waits_at_shutdown_is_written(tmp_path: Path) -> None:
@@ -393,6 +405,49 @@ async def test_every_sum_is_that_of_the_events(
         await store.close()
 
 
+async def test_what_counts_again_counts_where_the_log_would_now(
+    quiet: tuple[DownloadLog, Store, ManualClock, Version], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the minute it is, whether the clock was set ahead or back, and never where all is told."""
+    log, store, clock, version = quiet
+    monkeypatch.setattr(service, "MOST_WAITING", 3)
+
+    async def fails(unit: Any) -> None:
+        again()
+        raise Unavailable("a test")
+
+    first = clock.now
+    again = log.add(version, "f", LOCAL, "curl", 5)
+    again()
+    await log.flush()
+    again()
+    with monkeypatch.context() as patched:
+        patched.setattr(store.index, "run_unnoticed", fails)
+        with pytest.raises(Unavailable):
+            await log.flush()
+    again()
+    clock.now += MINUTE
+    again()
+    clock.now -= MINUTE
+    again()
+    clock.now += 2 * MINUTE
+    again()
+    refused = log.add(version, "g", LOCAL, "curl", 1)  # a fourth that would wait
+    refused()
+    with capture_logs() as logged:
+        await log.flush()
+    assert [line["requests"] for line in logged] == [2]
+    refused()
+    await log.flush()
+
+    assert await sums(store, "minute", "path") == [
+        (first, "f", 6, 30),
+        (first + MINUTE, "f", 1, 5),
+        (first + 2 * MINUTE, "f", 1, 5),
+        (first + 2 * MINUTE, "g", 1, 1),
+    ]
+
+
 async def test_a_flush_that_fails_loses_nothing(
     quiet: tuple[DownloadLog, Store, ManualClock, Version], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,7 +459,7 @@ async def test_a_flush_that_fails_loses_nothing(
 
     log.add(version, "f", LOCAL, "curl", 5)
     with monkeypatch.context() as patched:
-        patched.setattr(store.index, "run", fails)
+        patched.setattr(store.index, "run_unnoticed", fails)
         with pytest.raises(Unavailable):
             await log.flush()
     assert log.waiting == 1
@@ -428,7 +483,7 @@ async def test_an_index_that_fails_for_a_while_is_asked_again_by_itself(
             raise Unavailable("a test")
         return await really(unit)
 
-    monkeypatch.setattr(store.index, "run", fails)
+    monkeypatch.setattr(store.index, "run_unnoticed", fails)
     with capture_logs() as logged:
         log.add(version, "f", LOCAL, "curl", 5)
         async with asyncio.timeout(10):
@@ -458,7 +513,7 @@ async def test_an_index_that_fails_is_not_asked_by_every_request(
         raise error
 
     with monkeypatch.context() as patched, capture_logs():
-        patched.setattr(store.index, "run", fails)
+        patched.setattr(store.index, "run_unnoticed", fails)
         for index in range(10):
             log.add(version, f"f{index}", LOCAL, "curl", 1)
             for _ in range(5):

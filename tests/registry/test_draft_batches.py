@@ -14,13 +14,14 @@ from registry.domain.references import parse_model
 from registry.domain.roles import NO_RIGHTS
 from registry.errors import Conflict, NotFound, QuotaReached
 from registry.keys import DRAFT_BATCHES
-from registry.services.draft_batches import MOST_BYTES, MOST_TOGETHER
+from registry.services.draft_batches import MOST_BYTES
 from registry.services.drafts import FilePut, Target
+from registry.services.together import MOST
 from store.digest import Digest
-from store.errors import DigestMismatch, StorageFull, Unavailable
-from store.index.transactions import Unit
+from store.errors import DigestMismatch, StorageFull
 from store.ingest import Ingest
 from tests.support.builders import Registry
+from tests.support.faults import no_commits
 
 BEFORE = b"before"
 
@@ -138,7 +139,7 @@ async def test_of_two_files_for_one_path_one_is_the_last(registry: Registry) -> 
 
 async def test_more_than_a_batch_are_several(registry: Registry) -> None:
     await begin(registry)
-    files = [(f"{number}", of(number)) for number in range(MOST_TOGETHER + 1)]
+    files = [(f"{number}", of(number)) for number in range(MOST + 1)]
 
     assert await units(registry, files) == 2
 
@@ -266,16 +267,10 @@ async def test_one_that_alone_cannot_be_stored_fails_alone(
     assert set(outcomes(puts).values()) == {"created"}, "there is room for each"
 
 
-async def test_nobody_is_answered_before_the_commit(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nobody_is_answered_before_the_commit(registry: Registry) -> None:
     await begin(registry)
 
-    async def failing(unit: Unit[Any]) -> Any:
-        raise Unavailable("a write to the index")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(registry.store.index, "run", failing)
+    with no_commits(registry.store.index):
         puts = await at_once(registry, [("a", of(1)), ("b", of(2))])
         await registry.store.ingest.close()
 
@@ -314,11 +309,15 @@ async def test_who_leaves_takes_nobody_along(registry: Registry) -> None:
     assert (await puts[1]).outcome == "created"
 
 
-async def test_a_file_that_is_larger_or_has_a_condition_goes_alone(registry: Registry) -> None:
+async def test_a_file_that_is_larger_or_has_a_condition_goes_alone(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await begin(registry)
-    batches = registry.site.app[DRAFT_BATCHES]
-    before = batches.files
 
+    async def together(*arguments: Any, **named: Any) -> None:
+        pytest.fail("these go alone")
+
+    monkeypatch.setattr(Ingest, "store", together)
     large = await registry.put("/models/bert/v1/large", bytes(MOST_BYTES + 1))
     only_new = await registry.put("/models/bert/v1/new", of(1), If_None_Match="*")
     refused = await registry.put("/models/bert/v1/new", of(2), If_None_Match="*")
@@ -326,4 +325,3 @@ async def test_a_file_that_is_larger_or_has_a_condition_goes_alone(registry: Reg
 
     assert (large.status, only_new.status, refused.status) == (201, 201, 412)
     assert published.json["state"] == "published"
-    assert batches.files == before

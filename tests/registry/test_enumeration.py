@@ -63,6 +63,7 @@ class Place:
     def __init__(self, site: Site, root: Person, reviewer: Person, outsider: Person) -> None:
         self.site = site
         self.url = site.url
+        self.port = site.port
         self.root = root
         self.reviewer = reviewer
         self.outsider = outsider

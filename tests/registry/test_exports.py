@@ -309,9 +309,17 @@ async def test_what_was_skipped_must_still_be_there_at_the_end(
         archive = await export(source, "bert")
     await registry.put(digest, LARGE)
 
+    compare, was_skipped = imports._compare, asyncio.Event()
+
+    async def comparing(*arguments: Any) -> None:
+        await compare(*arguments)
+        was_skipped.set()
+
+    monkeypatch.setattr(imports, "_compare", comparing)
+
     async def lets_go() -> AsyncIterator[bytes]:
         yield archive.removesuffix(tars.END)
-        await asyncio.sleep(0.1)
+        await was_skipped.wait()
         assert (await registry.send("DELETE", digest)).status == 204
         yield tars.END
 

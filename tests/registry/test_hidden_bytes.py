@@ -123,6 +123,11 @@ async def put_tar(place: Place, content: bytes, name: str) -> Answer:
     return await place.ask(place.outsider, "PUT", path, data=body)
 
 
+async def put_many_blobs(place: Place, content: bytes, name: str) -> Answer:
+    body = tar_of({hashlib.sha256(content).hexdigest(): content})
+    return await place.ask(place.outsider, "PUT", "/api/v1/blobs.tar", data=body)
+
+
 async def post_multipart(place: Place, content: bytes, name: str) -> Answer:
     form = FormData()
     form.add_field("metadata", f'{{"label":"{name}"}}', content_type="application/json")
@@ -168,6 +173,8 @@ DOORS: Final[dict[str, tuple[Door, int]]] = {
     "large file of a draft": (put_file, LARGE),
     "archive": (put_tar, SMALL),
     "archive of a large file": (put_tar, LARGE),
+    "blobs in an archive": (put_many_blobs, SMALL),
+    "large blobs in an archive": (put_many_blobs, LARGE),
     "multipart": (post_multipart, SMALL),
     "large multipart": (post_multipart, LARGE),
     "upload session": (continue_upload, SMALL),

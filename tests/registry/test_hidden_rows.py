@@ -29,7 +29,8 @@ from registry.catalog.experiments import (
     experiments_before,
 )
 from registry.catalog.guards import guards_before
-from registry.catalog.model_lists import ModelFilters, TagFilter, count_models, models_after
+from registry.catalog.model_filters import ModelFilters, TagFilter
+from registry.catalog.model_lists import count_models, models_after
 from registry.catalog.namespaces import namespaces_after
 from registry.catalog.retention import policies_before
 from registry.catalog.retention_plans import models_after as planned_models_after

@@ -44,6 +44,14 @@ def test_any_worker_answers_for_all(tmp_path: Path) -> None:
     assert "digestry_http_sent_bytes_total 100.0" in text
 
 
+def test_files_that_were_just_made_or_are_gone_tell_nothing(tmp_path: Path) -> None:
+    worker(tmp_path, 2)
+    (tmp_path / "counter_1.db").touch()
+    (tmp_path / "histogram_1.db").symlink_to("gone")
+
+    assert "digestry_http_received_bytes_total 30.0" in worker(tmp_path, 1)
+
+
 def test_a_followed_counter_catches_up() -> None:
     metrics, counted = Metrics(), [3]
     metrics.counter("digestry_followed", "A test.", lambda: counted[0])

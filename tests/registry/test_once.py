@@ -29,8 +29,8 @@ from registry.protocols.tus import handlers as tus
 from registry.services.change import change, expire_answers, fingerprint, once_record
 from store.index.claims import PIN, keep_ref
 from store.index.transactions import Tx
-from store.ingest import StoredBlob
 from store.opening import Store, StoreSettings, open_store
+from store.recording import StoredBlob
 from tests.support.builders import Answer, Registry
 from tests.support.clock import ManualClock
 from tests.support.serving import opened, serving

@@ -263,6 +263,7 @@ WITHOUT_CONDITION = {
     # Bytes under their digest, and claims on them, are there or not: no state to have seen.
     "PUT /blobs/{digest}",
     "PUT /blobs/",
+    "PUT /api/v1/blobs.tar",
     "DELETE /blobs/{digest}",
     "DELETE /api/v1/pins/{digest}",
     # It makes a version, which is frozen then.

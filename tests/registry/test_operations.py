@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
+from registry.catalog.operations import OperationRow, keep_operation
 from registry.domain.operations import Operation, Progress
 from registry.domain.principals import LOCAL
 from registry.errors import Conflict, NotFound
 from registry.keys import OPERATIONS
-from registry.services import operations as module
 from registry.services.operations import Operations
 from store.clock import SECOND, boot_id
 from store.digest import Digest
@@ -311,10 +310,10 @@ async def leave_behind(store: Store, holder: str, *, silent_seconds: int) -> Ope
     operation = Operation(
         id="opn_left", group="scrub", verb="run", state="running", actor="x", started_at=now
     )
-    row = module._Row(operation, holder, now - silent_seconds * SECOND)
+    row = OperationRow(operation, holder, now - silent_seconds * SECOND)
 
     async def unit(tx: Any) -> None:
-        await state.put_state(tx, "operation.scrub", msgspec.json.encode(row).decode())
+        await keep_operation(tx, row)
 
     await store.index.run(unit)
     return operation

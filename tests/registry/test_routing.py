@@ -13,7 +13,7 @@ from registry.auth.policy import allows
 from registry.domain.permissions import PERMISSIONS
 from registry.domain.principals import LOCAL, RECOVERED, Principal
 from registry.errors import BodyMalformed, Invalid
-from registry.http.bodies import decode_json, parse_json
+from registry.http.bodies import parse_json, read_all
 from registry.http.routing import Route, guard, route_of
 from registry.keys import PRINCIPAL
 from store.opening import Store
@@ -30,7 +30,7 @@ async def echo(request: web.Request) -> web.Response:
 
 
 async def decode(request: web.Request) -> web.Response:
-    question = await decode_json(request, Question, limit_bytes=100)
+    question = parse_json(await read_all(request, limit_bytes=100), Question)
     return web.Response(text=",".join(question.names))
 
 

@@ -28,6 +28,7 @@ from tests.support.servers import (
     environment,
     run_digestry,
     running_server,
+    start_digestry,
     wait_until,
 )
 
@@ -96,7 +97,8 @@ def refuses_connections(server: Server) -> bool:
 
 
 def test_the_first_start_makes_everything_and_says_what_to_try(tmp_path: Path) -> None:
-    with running_server(tmp_path / "new" / "data", is_first_start=True) as server:
+    new = tmp_path / "new" / "data"
+    with running_server(new, is_first_start=True, by_exec=True) as server:
         greeting = [line for line in server.log.splitlines() if not line.startswith("{")]
 
         assert len(greeting) == 1
@@ -151,7 +153,7 @@ def test_settings_come_from_the_environment_and_flags_go_before(data: Path) -> N
         s.stop()
 
         assert s.port != 1
-        assert '"event":"draining"' in s.log
+        assert '"level":"info"' not in s.log
 
 
 def test_an_index_of_another_epoch_is_adopted_and_collection_stays_off(data: Path) -> None:
@@ -218,7 +220,7 @@ del sys.modules["rich"]
 
 
 def test_the_running_supervisor_never_loads_the_database(data: Path) -> None:
-    with running_server(data, workers=2) as server:
+    with running_server(data, workers=2, by_exec=True) as server:
         maps = Path(f"/proc/{server.pid}/maps").read_text()
 
         assert not [
@@ -548,9 +550,9 @@ def test_wrong_settings_are_named(tmp_path: Path, args: tuple[str, ...], word: s
 
 
 def test_memory_needs_no_directory(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "registry", "serve", "--port", "0"],
-        env=environment({"DIGESTRY_STORE_BACKEND": "memory"}),
+    process = start_digestry(
+        *("serve", "--port", "0"),
+        env={"DIGESTRY_STORE_BACKEND": "memory"},
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -86,6 +86,8 @@ async def test_a_signature_is_for_one_target(site: Site, anna: Person) -> None:
         assert refused(answer) == "the signature is not for this request"
     more = await site.ask("GET", f"{FILE}?download=1&signature={signature}")
     assert refused(more) == "the signature is not for this request"
+    behind = await site.ask("GET", f"{FILE}?signature={signature}&download=1")
+    assert refused(behind) == "the signature does not cover 'download', which follows it"
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "POST", "PATCH"])

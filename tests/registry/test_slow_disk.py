@@ -11,6 +11,7 @@ import pytest
 
 from registry.catalog.migrations import CHAINS
 from store.durable import Disk
+from store.ingest import HELD_BYTES
 from store.opening import StoreSettings, open_store
 from tests.support.builders import Registry
 from tests.support.fresh import initialize_like_new
@@ -33,6 +34,11 @@ class SlowDisk(Disk):
         self.waiting += 1
         assert self.may_go_on.wait(60)
         super().sync_data(descriptor, path)
+
+    def sync_everything(self, watch: int) -> None:
+        self.waiting += 1
+        assert self.may_go_on.wait(60)
+        super().sync_everything(watch)
 
 
 @pytest.fixture
@@ -59,9 +65,13 @@ async def test_reads_and_small_requests_do_not_wait_for_a_slow_disk(
     await registry.publish("bert", "1.0.0", {"small": b"small", "large": large})
     disk.may_go_on.clear()
     before = disk.waiting
+    bodies = [
+        *(b"%d" % number * (HELD_BYTES + 1) for number in range(WAITING)),
+        *(b"%d" % number for number in range(WAITING)),  # which are stored and synced together
+    ]
     puts = [
-        asyncio.create_task(registry.put(f"/blobs/{number}.bin", b"%d" % number))
-        for number in range(WAITING)
+        asyncio.create_task(registry.put(f"/blobs/{number}.bin", content))
+        for number, content in enumerate(bodies)
     ]
     await registry.site.until(lambda: disk.waiting >= before + 8)
 
@@ -76,5 +86,5 @@ async def test_reads_and_small_requests_do_not_wait_for_a_slow_disk(
     assert not any(put.done() for put in puts), "acknowledged before it was durable"
     disk.may_go_on.set()
 
-    assert [(await put).status for put in puts] == [201] * WAITING
+    assert [(await put).status for put in puts] == [201] * len(bodies)
     await registry.check()

@@ -14,7 +14,7 @@ import pytest
 
 from registry.catalog.migrations import CHAINS
 from store import layout
-from store.index import blobs as rows
+from store.index import totals
 from store.index.driver import sqlite
 from store.opening import StoreSettings, open_store
 from tests.support.fresh import initialize_like_new
@@ -111,7 +111,7 @@ async def test_what_looks_at_all_blobs_sorts_none() -> None:
     async with opened(None) as store:
         steps = [
             step
-            for statement in (rows._SURVEY_PRESENT, rows._SURVEY_OTHERS)
+            for statement in (totals._SURVEY_PRESENT, totals._SURVEY_OTHERS)
             for step in await plan_of(store.index, statement)
         ]
 

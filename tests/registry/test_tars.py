@@ -282,7 +282,7 @@ async def test_batches_that_are_stored_at_once_are_all_stored(
             under_way -= 1
 
     monkeypatch.setattr(registry.store.ingest, "commit", counted)
-    monkeypatch.setattr("registry.services.gathering.SMALL_FILES", 16)
+    monkeypatch.setattr("registry.services.stowing.SMALL_FILES", 16)
     files = {f"{i % 7}/{i}": b"%d" % (i % 30) for i in range(150)} | {"large": bytes(70_000)}
 
     put = await registry.put("/models/bert/v1.tar", tar_of(files))

@@ -102,7 +102,7 @@ reserve_share = 0.0
 
         counted = run_digestry("stats", "--data", str(tmp_path / "data"), "--json")
         assert counted.returncode == 0, counted.stderr
-        healthy = run_digestry("doctor", "--data", str(tmp_path / "data"))
+        healthy = run_digestry("doctor", "--data", str(tmp_path / "data"), by_exec=True)
         assert "is ready" in healthy.stdout, healthy.stdout + healthy.stderr
 
         with pytest.raises((http.client.HTTPException, OSError)):

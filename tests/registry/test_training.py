@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from registry.catalog.models import _TAKE_NUMBER
 from registry.catalog.schema import models, runs, versions
 from registry.catalog.schema.training import trained_last
 from tests.support.steps import CountedTx, put
@@ -31,6 +32,9 @@ def test_when_a_model_was_trained_last_is_what_runs_and_versions_say(seed: int) 
                     run("DELETE FROM versions WHERE id = ?", (id,))
                     place = {"model": model or "mdl_a", "number": step, "revision": f"{step}"}
                     put(tx, versions, id=id, created_at=at, **place)
+                    raised = {"id_": place["model"], "number": step + 1, "now": at}
+                    run("UPDATE models SET last_number = ? WHERE id = ?", (step, raised["id_"]))
+                    run(_TAKE_NUMBER.sqlite, raised)
                 case "change", "run":
                     said = (model, at, chance.choice(("succeeded", "failed")), id)
                     run("UPDATE runs SET model = ?, started_at = ?, status = ? WHERE id = ?", said)

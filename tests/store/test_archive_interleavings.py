@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from store import archive, ingest, spares
+from store import archive, recording, spares
 from store.digest import Digest
 from store.errors import BlobNotFound, Corrupt, Unavailable
 from store.index import blobs as rows
@@ -282,12 +282,12 @@ def test_a_thaw_that_trusts_an_old_row_is_found(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The blob's own file went again while its bytes were on their way back."""
-    still_true = ingest._still_true
+    still_true = recording._still_true
 
     def believing(row: Any, seen: Any, digest: Any, moves: int) -> bool:
         return (row is not None and row.is_present) or still_true(row, seen, digest, moves)
 
-    monkeypatch.setattr(ingest, "_still_true", believing)
-    monkeypatch.setattr(ingest, "_is_seen", lambda *_: True)
+    monkeypatch.setattr(recording, "_still_true", believing)
+    monkeypatch.setattr(recording, "_is_seen", lambda *_: True)
 
     find_loss(room, ("thaw", "thaw", "cool"), "cold")

@@ -9,11 +9,12 @@ import pytest
 
 from store.opening import Store
 from tests.contracts.blobs import BlobsContract
+from tests.contracts.sessions import SessionsContract
 from tests.support.direct_store import direct_door
 from tests.support.doors import Door
 
 
-class TestDirectStore(BlobsContract):
+class TestDirectStore(BlobsContract, SessionsContract):
     def open_door(self, store: Store, limit: int) -> AbstractAsyncContextManager[Door]:
         return direct_door(store, limit)
 

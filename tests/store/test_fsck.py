@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from store.backends import local
+from store.backends import staging
 from store.blobs import StagedInfo, StagedWriter
 from store.digest import Digest
 from store.errors import Unavailable
@@ -464,7 +464,7 @@ async def test_a_file_taken_for_a_stray_before_it_is_locked_is_made_again(
 ) -> None:
     await asyncio.to_thread(initialize, tmp_path)
     store = await open_store(StoreSettings(root=tmp_path))
-    try_lock, seized = local._try_lock, []
+    try_lock, seized = staging._try_lock, []
 
     def late(descriptor: int) -> bool:
         monkeypatch.undo()
@@ -473,7 +473,7 @@ async def test_a_file_taken_for_a_stray_before_it_is_locked_is_made_again(
         path.unlink()
         return try_lock(descriptor)
 
-    monkeypatch.setattr(local, "_try_lock", late)
+    monkeypatch.setattr(staging, "_try_lock", late)
     writer = await store.blobs.stage("put_slow")
     writer.append_blocking(0, [CONTENT])
 

@@ -16,9 +16,11 @@ from store.digest import Digest
 from store.errors import DigestMismatch, SizeMismatch, StorageFull, Unavailable
 from store.index import blobs as rows
 from store.index import claims
+from store.index.totals import blob_totals
 from store.index.transactions import Tx
-from store.ingest import HASHED_HERE_BYTES, LOOKED_UP_HERE, Ingest, StoredBlob
+from store.ingest import HASHED_HERE_BYTES, LOOKED_UP_HERE, Ingest
 from store.opening import Store
+from store.recording import StoredBlob
 from store.segments import own_of
 from tests.support.storing import (
     OWNER,
@@ -40,7 +42,7 @@ async def assert_nothing_stored(store: Store) -> None:
     await store.ingest.close()
     assert [info async for page in store.blobs.list() for info in page] == []
     assert [info async for info in store.blobs.list_staged()] == []
-    assert await store.index.read(rows.blob_totals) == {}
+    assert await store.index.read(blob_totals) == {}
 
 
 async def put_many(store: Store, contents: Sequence[bytes]) -> list[StoredBlob]:

@@ -18,14 +18,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from store import ingest, quarantine
+from store import quarantine, recording
 from store.digest import Digest
 from store.errors import CollectionRefused, Unavailable
 from store.index import blobs as rows
 from store.index import claims
 from store.index.transactions import Tx
-from store.ingest import Ingest, Record, StoredBlob
+from store.ingest import Ingest
 from store.locks import MoveLock
+from store.recording import Record, StoredBlob
 from tests.support.scheduling import Actor, Explored, Outcome, Room, Worker, explore, sample
 from tests.support.soundness import problems_of
 
@@ -381,9 +382,9 @@ def test_what_is_not_tried_twice_is_reached_all_the_same(
 
 def test_forgetting_to_count_moves_is_found(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """A digest that was absent, stored, collected and absent again while its bytes were placed."""
-    still_true = ingest._still_true
+    still_true = recording._still_true
     monkeypatch.setattr(
-        ingest,
+        recording,
         "_still_true",
         lambda row, seen, digest, moves: still_true(row, seen, digest, seen.moves),
     )

@@ -1,6 +1,6 @@
 """What only the inside of upload sessions shows: lost races, counts, restarts, crashes of the host.
 
-That sessions go on where they stopped, have one writer and finish once is `tests.contracts.blobs`.
+That they go on where they stopped, have one writer and finish once is `tests.contracts.sessions`.
 """
 
 from __future__ import annotations
@@ -163,6 +163,18 @@ async def test_asking_costs_no_hashing(store: Store, monkeypatch: pytest.MonkeyP
     await other_worker(store).halt(session)
 
     assert (await store.uploads.append(session, 9, body(CONTENT[9:]))).digest == DIGEST
+
+
+async def test_hashes_of_sessions_that_nobody_goes_on_with_are_bounded(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their clients left, or went on with another worker; a soak that goes on relies on it."""
+    monkeypatch.setattr("store.kept_hashes.HASHES_KEPT", 2)
+    sessions = [await begin(store) for _ in range(4)]
+    for session in sessions:
+        await store.uploads.append(session, 0, body(CONTENT[:9]))
+
+    assert list(store.uploads._hashes._kept) == sessions[-2:]
 
 
 async def test_a_finished_session_is_not_halted(store: Store) -> None:

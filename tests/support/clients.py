@@ -46,6 +46,8 @@ class Client:
         self.uploads: dict[str, tuple[bytes, int]] = {}
         self.versions: dict[str, Version] = {}
         self.wrong: list[str] = []
+        self.nameless = 0
+        """Uploads that may have begun although nobody was told their address."""
         self.answers = 0
         self._model = f"m{number}-{self.chance.randrange(1 << 60):x}"
         self._count = 0
@@ -65,7 +67,7 @@ class Client:
         """Own no more than so much of each."""
         while len(self.kept) > self._most:
             self.release()
-        while len(self.versions) > self._most:
+        while len(self.versions) > self._most and (self.some("live") or self.some("deleted")):
             self.delete()
             self.purge()
 
@@ -83,7 +85,12 @@ class Client:
             connection.request("POST", "/uploads", headers=head)
             answer = connection.getresponse()
             answer.read()
+            if answer.status != 201:
+                return
             url = answer.headers["Location"].removeprefix(self.server.url)
+        except LOST:
+            self.nameless += 1
+            raise
         finally:
             connection.close()
         self.uploads[url] = (content, 0)

@@ -20,8 +20,8 @@ from store.index import claims
 from store.index.blobs import BlobRow
 from store.index.claims import KEPT, PIN
 from store.index.transactions import Tx
-from store.ingest import StoredBlob
 from store.opening import Store
+from store.recording import StoredBlob
 from store.uploads import Checksum, Upload
 from tests.support import doors
 from tests.support.doors import Part, Pin, Session

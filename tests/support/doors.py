@@ -1,6 +1,6 @@
 """What every way into the store looks like to its user, and the few words in which it refuses.
 
-A door is used by `tests.contracts.blobs`; `direct_store` opens one in process, `http_store` one
+A door is used by `tests.contracts.doors`; `direct_store` opens one in process, `http_store` one
 over a real socket. Neither knows the other, and each turns what it meets into the errors below.
 """
 

@@ -9,10 +9,13 @@ deleted, before it can be restored).
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from typing import Any, Final
 
 import requests
@@ -34,6 +37,10 @@ _HEADERS: Final[Mapping[str, Mapping[str, str]]] = {
     "PATCH /uploads/{session}": {"Upload-Offset": "0"},
 }
 
+_CONTENT: Final = b"{}"
+_FILES: Final = {"PUT /api/v1/blobs.tar": hashlib.sha256(_CONTENT).hexdigest()}
+"""What a file is called in archives of such requests."""
+
 
 class ExampleWorld:
     """A namespace with one of everything; `known` says how paths and queries name each."""
@@ -52,14 +59,19 @@ class ExampleWorld:
         self._headers = dict(headers or {})
         self._reviewer = dict(reviewer or self._headers)
         self._document = document
-        self.known = self._filled()
+        self._connection: HTTPConnection | None = None
+        with self._connected():
+            self.known = self._filled()
 
     def request(self, operation: Any, *, is_prepared: bool = True) -> Any:
         """The case of `operation` as the document itself shows it; what it needs is made.
 
         Where it is not to be prepared, everything stays as it is, and the request may fail.
         """
-        known = {**self.known, **(self._prepared(operation.label) if is_prepared else {})}
+        known = dict(self.known)
+        if is_prepared:
+            with self._connected():
+                known |= self._prepared(operation.label)
         declared = self._document["paths"][operation.path][operation.method.lower()]
         parts: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "header": {}}
         for one in declared.get("parameters", ()):
@@ -78,7 +90,7 @@ class ExampleWorld:
             reference = described["schema"].get("$ref")
             if reference is None:
                 exported = label == "POST /api/v1/imports"
-                body = self._exported() if exported else archive()
+                body = self._exported() if exported else archive(_FILES.get(label, "config.json"))
                 return {"media_type": media_type, "body": body}
             schemas = self._document["components"]["schemas"]
             example = json.dumps(schemas[reference.rpartition("/")[2]]["examples"][0])
@@ -87,6 +99,27 @@ class ExampleWorld:
                     example = example.replace(f'"{name}{end}', f'"{name}-{self.space}{end}')
             return {"media_type": media_type, "body": json.loads(example)}
         return {}
+
+    @contextmanager
+    def _connected(self) -> Iterator[HTTPConnection]:
+        """All requests inside go over one connection: most of sixty would be their connections."""
+        if self._connection is not None:
+            yield self._connection
+            return
+        with closing(HTTPConnection("127.0.0.1", self.server.port, timeout=10)) as connection:
+            self._connection = connection
+            try:
+                yield connection
+            finally:
+                self._connection = None
+
+    def _send(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
+        with self._connected() as connection:
+            connection.request(method, path, body=body, headers=dict(headers))
+            answer = connection.getresponse()
+            return answer.status, answer.read()
 
     def _filled(self) -> dict[str, str]:
         space, team = f"nlp-{self.space}", f"vision-{self.space}"
@@ -160,6 +193,8 @@ class ExampleWorld:
                 return {"version": self.known["id"]}
             case "/api/v1/environments/{environment}" if method == "DELETE":
                 return {"environment": self._new_environment(f"{space}-empty")}
+            case "/api/v1/scrub" if method == "POST":  # one at a time, and others ask for theirs
+                wait_until(self._nothing_scrubs, "end of the scrub")
             case "/api/v1/retention/policies" if method == "POST":
                 self.api("DELETE", f"retention/policies/{self.known['policy']}")
             case "/api/v1/tags/{tag}" if method == "DELETE":
@@ -240,6 +275,10 @@ class ExampleWorld:
 
         return str(wait_until(last, "end of the check"))
 
+    def _nothing_scrubs(self) -> bool:
+        found = self.api("GET", "scrub")["operation"]
+        return found is None or found["state"] != "running"
+
     def _webhook(self) -> dict[str, str]:
         """A webhook with a delivery, at a name that nobody has."""
         wish = {"url": "https://hooks.invalid/", "events": ["*"], "namespace": f"nlp-{self.space}"}
@@ -305,13 +344,13 @@ class ExampleWorld:
         return str(self.api("POST", path, content)["id"])
 
     def put(self, path: str, content: bytes) -> None:
-        self.server.request("PUT", path, body=content, headers=self._headers)
+        self._send("PUT", path, content, self._headers)
 
     def api(self, method: str, path: str, content: object = None) -> Any:
         """What the server answers; the answer may be a problem, but not one of the server's."""
         body = None if content is None else json.dumps(content).encode()
         headers = {**self._headers, "Content-Type": "application/json"}
-        status, answer = self.server.request(method, f"/api/v1/{path}", body=body, headers=headers)
+        status, answer = self._send(method, f"/api/v1/{path}", body, headers)
         assert status < 500, answer
         return json.loads(answer) if answer else None
 
@@ -320,11 +359,11 @@ def _binding(space: str) -> dict[str, str]:
     return {"model": f"{space}/bert", "version": "1.4.0", "provider": "self-hosted"}
 
 
-def archive() -> bytes:
-    """Bytes that every route takes, those of archives too."""
+def archive(name: str) -> bytes:
+    """Bytes that every route takes, those of archives too, which have one file of this name."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        member = tarfile.TarInfo("config.json")
-        member.size = 2
-        tar.addfile(member, io.BytesIO(b"{}"))
+        member = tarfile.TarInfo(name)
+        member.size = len(_CONTENT)
+        tar.addfile(member, io.BytesIO(_CONTENT))
     return buffer.getvalue()

@@ -6,8 +6,17 @@ numbered as they come, so a test can fail each one of an action in turn.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Sequence,
+)
+from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, TypeVar
+from unittest import mock
 
 from store.blobs import (
     AsideInfo,
@@ -322,3 +331,14 @@ class FaultyIndex:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+
+@contextmanager
+def no_commits(index: Index) -> Iterator[None]:
+    """In the block nothing is written into an index that is open."""
+
+    async def refuse(unit: Unit[Any]) -> Any:
+        raise Unavailable("a write to the index")
+
+    with mock.patch.object(index, "run", refuse):
+        yield

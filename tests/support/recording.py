@@ -190,18 +190,28 @@ class _File(msgspec.Struct):
     pending: bool = False
     lost: bool = False
     """A sync has failed since: what the kernel shows beyond `durable` is not what it will write."""
+    found: list[bytes] | None = None
+    """What is possible, once somebody has asked; until something changes."""
 
     def change(self, now: bytes) -> None:
-        self.now, self.pending = now, True
+        self.now, self.pending, self.found = now, True, None
         if now == self.durable[: len(now)]:
             self.lost = False  # cut back; what is written from here on is written
 
     def sync(self) -> None:
         if not self.lost:
-            self.durable, self.pending = self.now, False
+            self.durable, self.pending, self.found = self.now, False, None
 
     def possible(self) -> list[bytes]:
-        """What a crash may leave of the content, the least and the most first."""
+        """What a crash may leave of the content, the least and the most first.
+
+        Equal contents are one object for as long as nothing changes, so that they are hashed once.
+        """
+        if self.found is None:
+            self.found = self._possible()
+        return self.found
+
+    def _possible(self) -> list[bytes]:
         if not self.pending or self.now == self.durable:
             return [self.now]
         found = [self.durable]
@@ -333,7 +343,10 @@ class Model:
 
 
 class State(msgspec.Struct, frozen=True):
-    """A data directory after a crash, and what had been noted before it."""
+    """A data directory after a crash, and what had been noted before it.
+
+    `index` is the path of a copy that nobody changes.
+    """
 
     folders: tuple[str, ...]
     files: tuple[tuple[str, bytes], ...]
@@ -359,7 +372,7 @@ def found_in(root: Path, copies: Path) -> list[Event]:
             events.append(Event("found", path=relative, file=DIRECTORY))
         elif not path.name.startswith("index.sqlite3"):
             events.append(Event("found", path=relative, file=number, content=path.read_bytes()))
-    copy = copies / "at-start.sqlite3"
+    copy = copies / f"at-start-{os.urandom(4).hex()}.sqlite3"
     shutil.copyfile(root / "index.sqlite3", copy)
     return [*events, Event("commit", target=str(copy))]
 

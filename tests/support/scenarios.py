@@ -21,8 +21,8 @@ from store.digest import Digest
 from store.index import blobs as rows
 from store.index import claims
 from store.index.transactions import Tx
-from store.ingest import StoredBlob
 from store.opening import Store
+from store.recording import StoredBlob
 from store.segments import SEGMENT_BYTES
 from store.uploads import Checksum
 from tests.support.recording import Model, Recording

@@ -12,8 +12,10 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import pysqlite3.dbapi2 as sqlite
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _ASIDE = re.compile(r"([0-9a-f]{64})\.([0-9]+)\Z")
 _SESSION = re.compile(r"[a-z0-9_]{8,64}\Z")
+_FOLDERS = ("blobs", "segments", "quarantine", "uploads", "archive")
 _QUERIES = {
     "blobs": "SELECT lower(hex(digest)), size, state, generation FROM blobs",
     "refs": "SELECT lower(hex(digest)), owner, kind, count FROM refs",
@@ -78,7 +81,7 @@ class Picture(msgspec.Struct):
 
 def assert_store_is_sound(root: Path, tolerate: Tolerance = NOTHING) -> Picture:
     """Raise `AssertionError` with everything that is wrong with a data directory."""
-    return _judge(picture_of(root), tolerate, f"store in {root}")
+    return judge(picture_of(root), tolerate, f"store in {root}")
 
 
 async def assert_memory_is_sound(store: Store, tolerate: Tolerance = NOTHING) -> Picture:
@@ -89,72 +92,135 @@ async def assert_memory_is_sound(store: Store, tolerate: Tolerance = NOTHING) ->
 
     rows = await store.index.read(read)
     picture = picture_in_memory(store.blobs, rows, store.cold.files)
-    return _judge(picture, tolerate, "store in memory")
+    return judge(picture, tolerate, "store in memory")
+
+
+class Content(Protocol):
+    """What a file holds."""
+
+    def size(self) -> int: ...
+
+    def sha256(self) -> str: ...
+
+    def plain(self) -> tuple[int, str]:
+        """Size and hash of what it holds compressed, as any program for zstd reads it."""
+        ...
+
+    def read(self) -> bytes: ...
+
+
+class _OnDisk:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def size(self) -> int:
+        return self._path.stat().st_size
+
+    def sha256(self) -> str:
+        with self._path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def plain(self) -> tuple[int, str]:
+        return _plain(self.read())
+
+    def read(self) -> bytes:
+        return self._path.read_bytes()
+
+
+class Written(msgspec.Struct, frozen=True):
+    """Bytes that a file would hold. What they come to is worked out once for equal bytes."""
+
+    content: bytes
+
+    def size(self) -> int:
+        return len(self.content)
+
+    def sha256(self) -> str:
+        return _hash_again(self.content)
+
+    def plain(self) -> tuple[int, str]:
+        return _plain_again(self.content)
+
+    def read(self) -> bytes:
+        return self.content
 
 
 def picture_of(root: Path) -> Picture:
-    unknown: list[str] = []
-    files = {}
-    for path in _files_below(root / "blobs"):
-        parts = path.relative_to(root).parts
-        name = path.name
-        if parts != ("blobs", "sha256", name[:2], name[2:4], name) or not _HEX.match(name):
-            unknown.append(str(path.relative_to(root)))
-            continue
-        files[name] = (path.stat().st_size, _sha256(path))
-    for path in _files_below(root / "segments"):
-        if not _HEX.match(path.name):
-            unknown.append(str(path.relative_to(root)))
-    asides = {}
-    for path in _files_below(root / "quarantine"):
-        match = _ASIDE.match(path.name)
-        if match is None:
-            unknown.append(str(path.relative_to(root)))
-        else:
-            asides[match[1], int(match[2])] = path.stat().st_size
-    staged = {}
-    for path in _files_below(root / "uploads"):
-        if _SESSION.match(path.name):
-            staged[path.name] = path.stat().st_size
-        else:
-            unknown.append(str(path.relative_to(root)))
-    cold, partial = _archive_in(root / "archive", unknown)
-    rows = rows_of(root)
-    ids = {json.loads((root / "store.json").read_text())["store_id"]}
+    """The picture of a data directory."""
+    paths = [path for folder in _FOLDERS for path in _files_below(root / folder)]
+    files = {str(path.relative_to(root)): _OnDisk(path) for path in (*paths, root / "store.json")}
+    return picture_of_files(files, rows_in(root / "index.sqlite3"))
+
+
+def picture_of_files(
+    files: Mapping[str, Content], rows: dict[str, list[tuple[Any, ...]]]
+) -> Picture:
+    """The picture of a directory with these files beside an index with these rows."""
+    ids = {json.loads(files["store.json"].read())["store_id"]}
     ids |= {value for key, value in rows["state"] if key == "store_id"}
-    if (root / "archive" / "archive.json").exists():
-        ids.add(json.loads((root / "archive" / "archive.json").read_text())["store_id"])
-    return Picture(rows, files, asides, staged, unknown, ids, cold, partial)
+    if "archive/archive.json" in files:
+        ids.add(json.loads(files["archive/archive.json"].read())["store_id"])
+    picture = Picture(rows, {}, {}, {}, [], ids)
+    for path, content in files.items():
+        parts = path.split("/")
+        if parts[0] in _FOLDERS and not _add(picture, parts, content):
+            picture.unknown.append(path)
+    return picture
 
 
-def _archive_in(
-    root: Path, unknown: list[str]
-) -> tuple[dict[tuple[str, int], tuple[int, str]], set[tuple[str, int]]]:
-    """Finished and unfinished files; finished ones are read as any program for zstd reads them."""
-    cold, partial = {}, set()
-    for path in _files_below(root):
-        parts, match = path.relative_to(root).parts, _ASIDE.match(path.name)
-        name = path.name
-        if match is not None and parts == ("zstd", name[:2], name[2:4], name):
-            cold[match[1], int(match[2])] = _plain(path)
-        elif match is not None and parts == ("partial", name):
-            partial.add((match[1], int(match[2])))
-        elif not name.startswith("archive.json"):
-            unknown.append(str(path))
-    return cold, partial
+def _add(picture: Picture, parts: list[str], content: Content) -> bool:
+    """Add a file to a picture; whether such a file belongs there."""
+    name = parts[-1]
+    match parts:
+        case ["blobs", "sha256", first, second, _]:
+            if not _HEX.match(name) or (first, second) != (name[:2], name[2:4]):
+                return False
+            picture.files[name] = content.size(), content.sha256()
+            return True
+        case ["segments", *_]:
+            return bool(_HEX.match(name))
+        case ["uploads", *_]:
+            if not _SESSION.match(name):
+                return False
+            picture.staged[name] = content.size()
+            return True
+        case ["archive", *_] if name.startswith("archive.json"):
+            return True
+    aside = _ASIDE.match(name)
+    if aside is None:
+        return False
+    key = aside[1], int(aside[2])
+    match parts:
+        case ["quarantine", *_]:
+            picture.asides[key] = content.size()
+        case ["archive", "zstd", first, second, _] if (first, second) == (name[:2], name[2:4]):
+            picture.cold[key] = content.plain()
+        case ["archive", "partial", _]:
+            picture.partial.add(key)
+        case _:
+            return False
+    return True
 
 
-def _plain(path: Path) -> tuple[int, str]:
+def _plain(compressed: bytes) -> tuple[int, str]:
     try:
-        content = zstd.decompress(path.read_bytes())
+        content = zstd.decompress(compressed)
     except zstd.ZstdError as error:
         return -1, str(error)
     return len(content), hashlib.sha256(content).hexdigest()
 
 
-def rows_of(root: Path) -> dict[str, list[tuple[Any, ...]]]:
+_plain_again = lru_cache(64)(_plain)
+
+
+@lru_cache(64)
+def _hash_again(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def rows_in(index: Path) -> dict[str, list[tuple[Any, ...]]]:
     """The store's tables, read by a connection of our own."""
-    connection = sqlite.connect(str(root / "index.sqlite3"), timeout=10)
+    connection = sqlite.connect(str(index), timeout=10)
     try:
         return {name: connection.execute(sql).fetchall() for name, sql in _QUERIES.items()}
     finally:
@@ -196,7 +262,8 @@ def problems_of(picture: Picture, tolerate: Tolerance = NOTHING) -> list[str]:
     ]
 
 
-def _judge(picture: Picture, tolerate: Tolerance, what: str) -> Picture:
+def judge(picture: Picture, tolerate: Tolerance, what: str) -> Picture:
+    """Raise `AssertionError` with every rule that a picture breaks."""
     problems = problems_of(picture, tolerate)
     assert not problems, f"{what} is not sound:\n  " + "\n  ".join(problems)
     return picture
@@ -325,8 +392,3 @@ def _problems_of_uploads(picture: Picture, tolerate: Tolerance) -> list[str]:
 
 def _files_below(folder: Path) -> list[Path]:
     return [Path(parent, name) for parent, _, names in os.walk(folder) for name in sorted(names)]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

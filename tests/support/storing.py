@@ -11,8 +11,8 @@ from store.frames import HEAD_BYTES
 from store.index import blobs as rows
 from store.index import claims
 from store.index.transactions import Tx
-from store.ingest import Record, StoredBlob
 from store.opening import Store
+from store.recording import Record, StoredBlob
 
 OWNER = "usr_test"
 

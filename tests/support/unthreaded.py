@@ -8,9 +8,9 @@ What is to be seen under concurrency runs as it always does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import aiosqlite
@@ -23,23 +23,48 @@ T = TypeVar("T")
 
 
 def run_unthreaded(work: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run` for work that needs no threads of its own."""
+    """`asyncio.run` for work that needs no threads of its own.
+
+    `asyncio.run` itself starts a thread to wait for the threads of the loop's executor.
+    """
     with unthreaded():
-        return asyncio.run(work)
+        loop = asyncio.new_event_loop()
+        try:
+            try:
+                return loop.run_until_complete(work)
+            finally:
+                _end_tasks(loop)
+                loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
+
+
+def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
 
 @contextmanager
 def unthreaded() -> Iterator[None]:
-    """Let pools and database threads of this process do nothing; their callers do it."""
-    pool: Any = ThreadPoolExecutor
-    connection: Any = aiosqlite.Connection
+    """Let pools and database threads of this process do nothing; their callers do it.
+
+    A database that is opened here is closed here: it has no thread.
+    """
     index: Any = Database
-    kept = pool.submit, connection._execute, index.read_blocking
-    pool.submit, connection._execute, index.read_blocking = _submit, _execute, _read_blocking
-    try:
+    with ExitStack() as stack:
+        for owner, name, work in (
+            (ThreadPoolExecutor, "submit", _submit),
+            (aiosqlite.Connection, "__await__", _connect),
+            (aiosqlite.Connection, "_execute", _execute),
+            (aiosqlite.Connection, "close", _close),
+            (index, "read_blocking", _read_blocking),
+        ):
+            stack.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, work)
         yield
-    finally:
-        pool.submit, connection._execute, index.read_blocking = kept
 
 
 def _submit(
@@ -55,6 +80,18 @@ def _submit(
     except Exception as error:
         done.set_exception(error)
     return done
+
+
+def _connect(connection: Any) -> Generator[Any, None, Any]:
+    connection._connection = connection._connector()
+    return connection
+    yield
+
+
+async def _close(connection: Any) -> None:
+    opened, connection._connection = connection._connection, None
+    if opened is not None:
+        opened.close()
 
 
 async def _execute(

@@ -9,7 +9,7 @@ from typing import Final
 
 from store.index.upgrade import STORE, Chain
 
-CATALOG: Final = Chain(name="catalog", package="registry.catalog", number=13)
+CATALOG: Final = Chain(name="catalog", package="registry.catalog", number=14)
 
 CHAINS: Final = (STORE, CATALOG)
 """Every chain of the registry's database, in the order in which they run."""

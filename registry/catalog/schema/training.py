@@ -2,7 +2,8 @@
 
 That is the later of two moments: the start of its newest run that succeeded, and the making of its
 newest version; of those deleted neither counts. What comes raises it; what goes has it looked up
-anew, if it was the one. A trigger is what no door can forget.
+anew, if it was the one. A trigger is what no door can forget; only a new version, for which it
+would be dear, raises it where it takes its number (`registry.catalog.models.next_number`).
 """
 
 from __future__ import annotations
@@ -57,8 +58,6 @@ TRIGGERS: Final = (
     f"ON runs WHEN {_OTHERWISE} AND {_counts('NEW')} BEGIN {_raise('NEW.started_at')} END",
     f"CREATE TRIGGER trained_by_run_gone AFTER DELETE ON runs WHEN {_counts('OLD')} "
     f"BEGIN {_look_anew('OLD.started_at')} END",
-    "CREATE TRIGGER trained_by_version AFTER INSERT ON versions WHEN NEW.deleted_at IS NULL "
-    f"BEGIN {_raise('NEW.created_at')} END",
     "CREATE TRIGGER trained_by_version_no_more AFTER UPDATE OF deleted_at ON versions "
     "WHEN OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL "
     f"BEGIN {_look_anew('OLD.created_at')} END",

@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 
 from registry.catalog.schema.base import (
+    compared,
     fact,
     live_index,
     made,
@@ -85,7 +86,7 @@ versions = Table(
     CheckConstraint("number > 0", name="version_number"),
     CheckConstraint("length(label) BETWEEN 1 AND 128", name="version_label"),
     CheckConstraint("(label IS NULL) = (folded IS NULL)", name="version_folded"),
-    CheckConstraint("standing IN ('plain', 'release', 'prerelease')", name="version_standing"),
+    compared("standing", ("plain", "release", "prerelease"), "version_standing"),
     CheckConstraint(
         "(standing = 'plain') = (precedence IS NULL)",
         name="version_precedence",
@@ -95,8 +96,8 @@ versions = Table(
     CheckConstraint("size >= 0", name="version_size"),
     CheckConstraint("(deleted_at IS NULL) = (deleted_by IS NULL)", name="version_deleted"),
     CheckConstraint("purged_at IS NULL OR deleted_at IS NOT NULL", name="version_purged"),
-    one_of("status", STATUSES, "version_status"),
-    one_of("kind", KINDS, "version_kind"),
+    compared("status", STATUSES, "version_status"),
+    compared("kind", KINDS, "version_kind"),
     within("source", 4096, "version_source", least=1),
     CheckConstraint("length(source_digest) = 32", name="version_source_digest"),
     CheckConstraint("source_size >= 0", name="version_source_size"),

@@ -126,6 +126,32 @@ def test_what_nobody_uses_is_given_back(use: Use) -> None:
     assert use.without < use.with_holes - 30
 
 
+@pytest.mark.parametrize(("took", "rest"), [(0.0003, 2.0), (0.02, 20.0)], ids=["few", "many"])
+async def test_where_holes_are_many_memory_is_given_back_less_often(
+    monkeypatch: pytest.MonkeyPatch, took: float, rest: float
+) -> None:
+    clock, rests = 0.0, list[float]()
+
+    class Library:
+        @staticmethod
+        def malloc_trim(pad: int) -> None:
+            nonlocal clock
+            clock += took
+
+    async def sleep(seconds: float) -> None:
+        rests.append(seconds)
+        if len(rests) == 3:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr("registry.cli.allocator.ctypes.CDLL", lambda name: Library)
+    monkeypatch.setattr("registry.cli.allocator.time.thread_time", lambda: clock)
+    monkeypatch.setattr("registry.cli.allocator.asyncio.sleep", sleep)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(asyncio.CancelledError):
+        await give_back(pool, every_seconds=2.0)
+
+    assert rests == [2.0, pytest.approx(rest), pytest.approx(rest)]
+
+
 @pytest.mark.parametrize(
     "environment",
     [

@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 from registry.cli.browsing import Place, place_of
 from registry.cli.exits import CommandError
 from tests.support.commands import run_here
-from tests.support.servers import Server, environment, running_server
+from tests.support.servers import Server, running_server, start_digestry
 
 JSON = {"Content-Type": "application/json"}
 HOSTILE = "a\x1b[2Jb\x1b]0;owned\x07\n[red]c[/red] \u202ed"
@@ -180,9 +179,9 @@ def test_what_others_wrote_cannot_command_a_terminal(server: Server) -> None:
 
 def test_a_table_on_a_terminal_fits_it(server: Server) -> None:
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "registry", "ls"],
-        env=environment({"DIGESTRY_URL": server.url, "TERM": "xterm", "COLUMNS": "70"}),
+    process = start_digestry(
+        "ls",
+        env={"DIGESTRY_URL": server.url, "TERM": "xterm", "COLUMNS": "70"},
         stdout=theirs,
         stderr=subprocess.DEVNULL,
     )

@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,7 +28,7 @@ from registry.services.operations import Operations
 from store.digest import Digest
 from store.layout import blob_key
 from tests.support.commands import run_here
-from tests.support.servers import environment, run_digestry, running_server, wait_until
+from tests.support.servers import run_digestry, running_server, start_digestry, wait_until
 from tests.support.serving import opened
 from tests.support.storing import put, release
 
@@ -262,9 +261,9 @@ def test_a_directory_without_a_store_is_not_made_one(tmp_path: Path) -> None:
 
 def test_progress_goes_to_a_terminal_and_never_into_the_output(data: Path) -> None:
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "registry", "scrub", "--rate", "8K", "--json", "--data", str(data)],
-        env=environment({"TERM": "xterm", "COLUMNS": "100"}),
+    process = start_digestry(
+        *("scrub", "--rate", "8K", "--json", "--data", str(data)),
+        env={"TERM": "xterm", "COLUMNS": "100"},
         stdout=subprocess.PIPE,
         stderr=theirs,
         text=True,
@@ -291,9 +290,8 @@ def _drain(terminal: int, into: list[bytes]) -> None:
 
 def test_ctrl_c_stops_the_work_at_the_server(data: Path) -> None:
     with running_server(data) as server:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "registry", "scrub", "--rate", "1", "--data", str(data)],
-            env=environment(),
+        process = start_digestry(
+            *("scrub", "--rate", "1", "--data", str(data)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

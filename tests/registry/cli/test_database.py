@@ -6,8 +6,6 @@ import json
 import os
 import pty
 import shutil
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from store.opening import initialize, read_facts
 from store.restoring import keep_present
 from tests.support.commands import run_here
 from tests.support.earlier import CONTENT, directory_of_schema_1001
-from tests.support.servers import environment, run_digestry, running_server
+from tests.support.servers import run_digestry, running_server, start_digestry
 
 COPY = "index.sqlite3.before-upgrade-from-1001"
 
@@ -67,11 +65,12 @@ def set_schema(data: Path, number: int) -> None:
 
 
 def files_of(data: Path) -> dict[str, bytes]:
-    """What the directory holds, but for locks and what readers leave."""
+    """What the directory holds, but for locks, what readers leave and what servers set aside."""
+    passing = ("lock", "-shm", "-wal", "-reserve")
     return {
         name: (data / name).read_bytes()
         for name in sorted(os.listdir(data))
-        if (data / name).is_file() and not name.endswith(("lock", "-shm", "-wal"))
+        if (data / name).is_file() and not name.endswith(passing)
     }
 
 
@@ -347,9 +346,9 @@ def test_a_schema_can_be_shown(old: Path) -> None:
 
 def test_the_prompt_survives_errors(old: Path) -> None:
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "registry", "db", "shell", "--data", str(old)],
-        env=environment({"TERM": "dumb", "COLUMNS": "80"}),
+    process = start_digestry(
+        *("db", "shell", "--data", str(old)),
+        env={"TERM": "dumb", "COLUMNS": "80"},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

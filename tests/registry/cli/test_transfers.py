@@ -8,7 +8,6 @@ import pty
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,13 +15,19 @@ from pathlib import Path
 import pytest
 
 from registry.cli.exits import CommandError
-from registry.cli.transfers import push_target, wish_of
+from registry.cli.transfers import push_target, run_push, wish_of
+from registry.client.errors import Refused
 from tests.support.commands import run_here
-from tests.support.servers import Server, environment, running_server, wait_until
+from tests.support.servers import Server, running_server, start_digestry, wait_until
 
 CONFIG = "[store]\nreserve_bytes = 0\nreserve_share = 0.0\n"
-LARGE = bytes(range(256)) * (96 << 12)  # 96 MiB
 STALL = 40 << 20
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    """96 MiB, for as long as tests of this module run."""
+    return bytes(range(256)) * (96 << 12)
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +68,26 @@ def content_of(root: Path) -> dict[str, bytes]:
         for path in root.rglob("*")
         if path.is_file()
     }
+
+
+def test_whoever_may_not_make_the_model_is_told_whom_to_ask(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise Refused(404, "model_not_found", "no model nlp/x", {})
+
+    monkeypatch.setattr("registry.cli.transfers.push", refuse)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with pytest.raises(CommandError, match=r"no model nlp/x; .* in nlp: .* the role writer"):
+        run_push(
+            "nlp/x:1.0.0",
+            [tmp_path],
+            server="http://127.0.0.1:1",
+            base=None,
+            about=None,
+            is_draft=False,
+            as_json=False,
+        )
 
 
 def test_a_directory_goes_there_and_back(
@@ -175,13 +200,13 @@ def test_without_a_place_for_state_a_push_still_works(server: Server, tmp_path: 
 
 
 def test_progress_is_drawn_on_a_terminal(
-    server: Server, home: dict[str, str], tmp_path: Path
+    server: Server, home: dict[str, str], tmp_path: Path, large: bytes
 ) -> None:
-    filled(tmp_path, {"large": LARGE})
+    filled(tmp_path, {"large": large})
     ours, theirs = pty.openpty()
-    env = environment({**home, "DIGESTRY_URL": server.url, "TERM": "xterm", "COLUMNS": "100"})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "registry", "push", "drawn", "large"],
+    env = {**home, "DIGESTRY_URL": server.url, "TERM": "xterm", "COLUMNS": "100"}
+    process = start_digestry(
+        *("push", "drawn", "large"),
         env=env,
         cwd=tmp_path,
         stdout=subprocess.PIPE,
@@ -271,9 +296,9 @@ def stalling(server: Server) -> Iterator[Stalling]:
 
 
 def begin(*args: str, url: str, home: Mapping[str, str], cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "registry", *args],
-        env=environment({**home, "DIGESTRY_URL": url}),
+    return start_digestry(
+        *args,
+        env={**home, "DIGESTRY_URL": url},
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -283,9 +308,14 @@ def begin(*args: str, url: str, home: Mapping[str, str], cwd: Path) -> subproces
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT], ids=["kill", "Ctrl-C"])
 def test_an_interrupted_push_goes_on_where_it_stopped(
-    server: Server, stalling: Stalling, home: dict[str, str], tmp_path: Path, by: signal.Signals
+    server: Server,
+    stalling: Stalling,
+    home: dict[str, str],
+    tmp_path: Path,
+    large: bytes,
+    by: signal.Signals,
 ) -> None:
-    content = by.name.encode() + LARGE
+    content = by.name.encode() + large
     filled(tmp_path, {"large": content})
     name = f"interrupted-{by.name}"
     process = begin("push", f"{name}:1.0", "large", url=stalling.url, home=home, cwd=tmp_path)
@@ -307,9 +337,14 @@ def test_an_interrupted_push_goes_on_where_it_stopped(
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT], ids=["kill", "Ctrl-C"])
 def test_an_interrupted_pull_goes_on_where_it_stopped(
-    server: Server, stalling: Stalling, home: dict[str, str], tmp_path: Path, by: signal.Signals
+    server: Server,
+    stalling: Stalling,
+    home: dict[str, str],
+    tmp_path: Path,
+    large: bytes,
+    by: signal.Signals,
 ) -> None:
-    filled(tmp_path, {"large": LARGE})
+    filled(tmp_path, {"large": large})
     run("push", f"fetched-{by.name}", "large", url=server.url, home=home, cwd=tmp_path)
     pull = ["pull", f"fetched-{by.name}", "--to", "to"]
     process = begin(*pull, url=stalling.url, home=home, cwd=tmp_path)
@@ -323,8 +358,8 @@ def test_an_interrupted_pull_goes_on_where_it_stopped(
     stalling.release()
     run(*pull, url=stalling.url, home=home, cwd=tmp_path)
 
-    assert content_of(tmp_path / "to") == {"large": LARGE}
-    assert stalling.moved[1] < len(LARGE) - STALL // 2 + (1 << 20)
+    assert content_of(tmp_path / "to") == {"large": large}
+    assert stalling.moved[1] < len(large) - STALL // 2 + (1 << 20)
 
 
 # Words

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 from sqlalchemy import text
 
 from registry.client.connection import Connection, Patience
+from registry.client.push import Publication, Pushed, push
 from registry.client.transfer import Step
+from registry.client.unfinished import Unfinished
+from registry.domain.names import parse_model_name
 from store.index.transactions import Statement, Tx
 from tests.support.builders import Registry
 
@@ -65,6 +70,28 @@ async def registry(registry: Registry) -> AsyncIterator[Registry]:
         return await tx.run(statement)
 
     await registry.store.index.run(unit)
+
+
+def filled(root: Path, files: Mapping[str, bytes]) -> Path:
+    for path, content in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    return root
+
+
+async def send(
+    url: str,
+    connect: Connect,
+    unfinished: Unfinished,
+    *places: Path,
+    label: str | None = "1.0.0",
+    watch: Any = lambda step: None,
+    patience: Mapping[str, int] | None = None,
+    **more: Any,
+) -> Pushed:
+    publication = Publication(model=parse_model_name("bert"), label=label, **more)
+    async with connect(url, **(patience or {})) as connection:
+        return await push(connection, places, publication, unfinished=unfinished, watch=watch)
 
 
 class Link:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
 
 from registry.client import uploading
+from registry.client.bundles import Bundles
 from registry.client.errors import Refused, SourceChanged, SourceRefused, Unreachable
-from registry.client.push import Publication, Pushed, push
-from registry.client.sources import find_sources, hash_sources, open_source
+from registry.client.sources import Hashed, find_sources, hash_sources, open_source
 from registry.client.transfer import Meter, Step
 from registry.client.unfinished import Session, Unfinished
-from registry.domain.names import parse_model_name
 from registry.keys import DRAIN
 from store.digest import Digest
-from tests.registry.client.conftest import Connect, Watched, answering, linked
+from tests.registry.client.conftest import Connect, Watched, answering, filled, linked, send
 from tests.support.builders import Registry
 
 LARGE = bytes(range(256)) * 20_000  # five megabytes
@@ -42,30 +40,8 @@ def folder(tmp_path: Path) -> Path:
     return filled(tmp_path / "model", FILES)
 
 
-def filled(root: Path, files: Mapping[str, bytes]) -> Path:
-    for path, content in files.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(content)
-    return root
-
-
 def state_files(tmp_path: Path) -> list[str]:
     return os.listdir(tmp_path / "state" / "digestry" / "uploads")
-
-
-async def send(
-    url: str,
-    connect: Connect,
-    unfinished: Unfinished,
-    *places: Path,
-    label: str | None = "1.0.0",
-    watch: Any = lambda step: None,
-    patience: Mapping[str, int] | None = None,
-    **more: Any,
-) -> Pushed:
-    publication = Publication(model=parse_model_name("bert"), label=label, **more)
-    async with connect(url, **(patience or {})) as connection:  # type: ignore[call-arg]  # a fixture
-        return await push(connection, places, publication, unfinished=unfinished, watch=watch)
 
 
 # To a real server
@@ -156,15 +132,14 @@ async def test_blobs_that_go_between_question_and_version_are_sent_again(
 ) -> None:
     digest = Digest.of(b"{}")
     asked = 0
-    original = uploading.send_blob
+    original = Bundles.send
 
-    async def send_all_but_one(connection: Any, blob: Any, *rest: Any) -> None:
+    async def send_all_but_one(self: Bundles, blobs: Sequence[Hashed]) -> None:
         nonlocal asked
-        asked += blob.digest == digest
-        if blob.digest != digest or asked > 1:
-            await original(connection, blob, *rest)
+        asked += digest in {blob.digest for blob in blobs}
+        await original(self, [blob for blob in blobs if blob.digest != digest or asked > 1])
 
-    monkeypatch.setattr("registry.client.push.send_blob", send_all_but_one)
+    monkeypatch.setattr(Bundles, "send", send_all_but_one)
     pushed = await send(registry.url, connect, unfinished, folder)
 
     assert (pushed.number, asked) == (1, 2)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry.domain import ids
 from registry.domain.ids import FOLDER, MODEL, VERSION, is_id, new_id, new_revision_id
 from registry.domain.names import (
     RESERVED_FIRST_SEGMENTS,
@@ -208,12 +210,24 @@ def test_a_model_is_asked_for_by_name_or_id() -> None:
 
 
 def test_ids_carry_their_prefix_and_sort_by_time() -> None:
-    ids = [new_id(VERSION, NOW + second * 1_000_000) for second in range(50)]
+    made = [new_id(VERSION, NOW + second * 1_000_000) for second in range(50)]
 
-    assert ids == sorted(ids)
-    assert len(set(ids)) == 50
-    assert all(is_id(id, VERSION) and not is_id(id, FOLDER) for id in ids)
-    assert all(parse_reference(id) == ById(id) for id in ids)
+    assert made == sorted(made)
+    assert len(set(made)) == 50
+    assert all(is_id(id, VERSION) and not is_id(id, FOLDER) for id in made)
+    assert all(parse_reference(id) == ById(id) for id in made)
+
+
+def test_of_all_bytes_each_digit_of_an_id_comes_equally_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = iter([bytes([byte] * 20) for byte in range(256)])
+    monkeypatch.setattr(ids, "_random_bytes", lambda: next(given))
+    random = [new_id(VERSION, NOW)[-16:] for _ in range(256)]
+
+    assert all(len(set(digits)) == 1 for digits in random)
+    assert set(Counter(random).values()) == {8}
+    assert len(set(random)) == 32
 
 
 def test_revision_ids_never_read_as_numbers() -> None:

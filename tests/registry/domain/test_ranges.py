@@ -14,7 +14,9 @@ from registry.errors import Invalid
 def contains(range: str, label: str) -> bool:
     stands = precedence(label)
     assert stands.key is not None, label
-    return parse_range(range).contains(stands.key, is_release=stands.standing == "release")
+    found = parse_range(range)
+    spans = found.releases if stands.standing == "release" else found.prereleases
+    return any(span.start <= stands.key < span.stop for span in spans)
 
 
 # Each line: a range, what is in it, what is not.

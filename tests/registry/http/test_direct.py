@@ -37,6 +37,12 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[direct.DirectBody]:
     return begun
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients here share a thread with the server and with each other; none of them is slow."""
+    monkeypatch.setattr(direct, "SLOW_SECONDS", 15)
+
+
 async def send(site: Site, pieces: AsyncIterator[bytes]) -> tuple[int, dict[str, str], bytes]:
     """Write `pieces`; status, headers and body of the answer, read until the server closes."""
     reader, writer = await site.connect()

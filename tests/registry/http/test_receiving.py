@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 
+import msgspec
 import pytest
 
 from registry.config import Config, LimitsConfig, ServerConfig
@@ -106,7 +107,8 @@ async def test_a_client_that_falls_silent_is_408(store: Store, already: int) -> 
 
 
 async def test_a_client_that_trickles_is_408(store: Store) -> None:
-    async with serving(store, HASTY) as site:
+    server = msgspec.structs.replace(HASTY.server, idle_timeout_seconds=60)  # so it is the rate
+    async with serving(store, msgspec.structs.replace(HASTY, server=server)) as site:
         reader, writer = await upload(site, 200_000)
 
         async def trickle() -> None:
@@ -124,16 +126,40 @@ async def test_a_client_that_trickles_is_408(store: Store) -> None:
         writer.close()
 
 
-async def test_a_client_above_the_rate_may_pause(store: Store) -> None:
-    async with serving(store, HASTY) as site:
-        reader, writer = await upload(site, 12 * 4096)
-        for _ in range(12):
-            writer.write(b"x" * 4096)
-            await asyncio.sleep(0.06)
+async def test_a_client_above_the_rate_may_pause(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that stands still but for the pauses, whatever else the machine does."""
+    loop, arrived, asked = asyncio.get_running_loop(), [0], []
+    moved, verdict, now = Progress.moved, Progress.verdict, loop.time()
 
-        status, _, _ = head(await reader.readuntil(b"\r\n\r\n"))
+    def noting(progress: Progress, count: int, at: float) -> None:
+        moved(progress, count, at)
+        arrived[0] += count
+
+    def asking(progress: Progress, at: float) -> str | None:
+        asked.append(at)
+        return verdict(progress, at)
+
+    monkeypatch.setattr(Progress, "moved", noting)
+    monkeypatch.setattr(Progress, "verdict", asking)
+    async with serving(store, HASTY) as site:
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "time", lambda: now)
+            reader, writer = await upload(site, 12 * 4096)
+            answer = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+            for number in range(1, 13):
+                writer.write(b"x" * 4096)
+                while arrived[0] < number * 4096 and not answer.done():
+                    await asyncio.sleep(0)
+                for _ in range(10):  # what is due is done in the turns of each pause
+                    now += 0.006
+                    await asyncio.sleep(0)
+
+            status, _, _ = head(await answer)
 
         assert status == 201
+        assert len(asked) >= 10
         writer.close()
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -22,10 +23,10 @@ from registry.api.routes import ROUTES
 from registry.app import create_app, runner_of
 from registry.catalog.migrations import CHAINS
 from registry.config import Config, RatesConfig
-from registry.domain.principals import Principal
+from registry.domain.principals import LOCAL, Principal
 from registry.http import repeating
 from registry.http.draining import Drain
-from registry.http.repeating import RepeatingHandler, Repeats
+from registry.http.repeating import Kept, RepeatingHandler, Repeats
 from registry.keys import DOWNLOADS, DRAIN, METRICS, REPEATS, STORE
 from registry.middlewares.access_log import AccessLog
 from registry.services.accesses import Accesses
@@ -96,7 +97,7 @@ class Line:
         writer.write(sent)
         block = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
         status, fields, _ = head(block)
-        has_body = status != 304 and not sent.startswith(b"HEAD ")
+        has_body = status not in (204, 304) and not sent.startswith(b"HEAD ")
         length = int(fields["content-length"]) if has_body else 0
         body = await reader.readexactly(length)
         if fields.get("connection", "").lower() == "close":
@@ -109,11 +110,45 @@ class Line:
             self._streams = None
 
 
+class Sink(asyncio.Transport):
+    """A transport that keeps what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+
+    def write(self, data: Any) -> None:
+        self.sent += data
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Nothing was open."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def answers(self) -> list[bytes]:
+        """What was answered whole; every request here has an answer with a length."""
+        found, rest = [], self.sent
+        while b"\r\n\r\n" in rest:
+            block, _, after = rest.partition(b"\r\n\r\n")
+            _, fields, _ = head(block + b"\r\n\r\n")
+            length = int(fields["content-length"])
+            if len(after) < length:
+                break
+            found.append(block + b"\r\n\r\n" + after[:length])
+            rest = after[length:]
+        return found
+
+
 class Served:
     """An application with a log, and a connection to it on which something was asked before."""
 
-    def __init__(self, app: web.Application, port: int, log: io.BytesIO) -> None:
-        self.app = app
+    def __init__(self, runner: web.AppRunner, port: int, log: io.BytesIO) -> None:
+        self.runner = runner
+        self.app = runner.app
         self.port = port
         self.log = log
         self.line = Line(port)
@@ -121,6 +156,16 @@ class Served:
     @property
     def repeated(self) -> int:
         return self.app[REPEATS].repeated
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[tuple[RepeatingHandler, Sink]]:
+        """A connection without a socket, so that what arrives at once is a test's choice."""
+        assert self.runner.server is not None
+        connection, sink = self.runner.server(), Sink()
+        assert isinstance(connection, RepeatingHandler)
+        connection.connection_made(sink)
+        yield connection, sink
+        connection.connection_lost(None)
 
     async def twice(
         self, path: str, headers: Iterable[tuple[str, str]] = (), **more: str
@@ -144,7 +189,7 @@ async def served(store: Store, config: Config | None = None) -> AsyncIterator[Se
     runner = runner_of(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made = Served(app, runner.addresses[0][1], log)
+    made = Served(runner, runner.addresses[0][1], log)
     try:
         await made.line.ask("/healthz")
         yield made
@@ -255,6 +300,263 @@ async def test_a_request_in_pieces_and_several_at_once_are_answered_in_order(sit
         assert (body == BYTES) == (path == BLOB)
         assert (b'"bert"' in body) == (path == MODEL)
     writer.close()
+
+
+def get(path: str, *headers: tuple[str, str]) -> bytes:
+    lines = [f"{name}: {value}" for name, value in (("Host", "localhost"), *headers)]
+    return "\r\n".join((f"GET {path} HTTP/1.1", *lines, "", "")).encode()
+
+
+PUT = (
+    f"PUT /blobs/sha256:{sha256(bytes(40)).hexdigest()} HTTP/1.1\r\nHost: localhost\r\n"
+    f"Content-Length: 40\r\n\r\n"
+).encode() + bytes(40)
+
+
+async def answered(sink: Sink, count: int) -> list[bytes]:
+    async with asyncio.timeout(20):
+        while sink.sent.count(b"HTTP/1.1 ") < count or len(sink.answers()) < count:
+            await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)  # the task of the connection sleeps again
+    return sink.answers()
+
+
+async def ask(connection: RepeatingHandler, sink: Sink, asked: bytes) -> bytes:
+    sink.sent = b""
+    connection.data_received(asked)
+    (answer,) = await answered(sink, 1)
+    sink.sent = b""
+    return answer
+
+
+async def learned(connection: RepeatingHandler, sink: Sink, *asked: bytes) -> None:
+    """Ask until the connection knows these requests by their bytes."""
+    for one in (get("/healthz"), *asked, *asked):
+        await ask(connection, sink, one)
+    assert connection._alike
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What connections handed to aiohttp's parser."""
+    found: list[bytes] = []
+    parse = RepeatingHandler._parse
+
+    def watched(handler: RepeatingHandler, data: bytes) -> None:
+        found.append(data)
+        parse(handler, data)
+
+    monkeypatch.setattr(RepeatingHandler, "_parse", watched)
+    return found
+
+
+async def test_a_request_like_the_one_before_is_not_parsed(
+    site: Served, parsed: list[bytes]
+) -> None:
+    async with site.connected() as (connection, sink):
+        await learned(connection, sink, get(BLOB), get(MODEL))
+        del parsed[:]
+        before = site.repeated
+        for path in (BLOB, MODEL, BLOB):
+            connection.data_received(get(path))
+        one, other, again = sink.answers()
+        assert (parsed, site.repeated) == ([], before + 3)
+        assert told(one) == told(again)
+        assert (one.endswith(BYTES), b'"bert"' in other) == (True, True)
+        # Nothing is kept for these.
+        for path in ("/healthz", f"{MODEL}/versions", f"{BLOB}?x=1", "/api/v1/models/other"):
+            answer = await ask(connection, sink, get(path))
+            assert parsed.pop() == get(path)
+            assert told(answer) == told(await site.line.ask(path))
+
+
+async def test_counts_of_downloads_end_nothing_that_is_kept(site: Served) -> None:
+    file = "/models/bert/latest/w"
+    async with site.connected() as (connection, sink):
+        for _ in range(2):
+            await ask(connection, sink, get(file))
+        before = site.repeated
+        await site.app[DOWNLOADS].flush()
+        assert (await ask(connection, sink, get(file))).endswith(BYTES)
+        assert site.repeated == before + 1
+
+
+async def test_while_it_is_open_whether_anything_changed_nothing_is_given_or_forgotten() -> None:
+    repeats = create_repeats(is_open=True, counters=[1, -2, 1, 3])
+    circumstances, _ = repeats.circumstances(((b"Host", b"localhost"),), is_secure=False)
+    assert circumstances is not None
+    asked = "/blobs/x", circumstances
+    kept = Kept(
+        head=b"",
+        content=b"",
+        tell=lambda *_: None,
+        also=None,
+        principal=LOCAL,
+        shows_token=False,
+        expires_at=None,
+    )
+    assert repeats.find(asked) is None
+    repeats._keep(asked, kept)
+
+    assert repeats.find(asked) is None
+    assert repeats.find(asked) is kept
+    assert repeats.find(asked) is None
+    assert not repeats._kept
+
+
+async def test_what_had_content_ends_nothing_that_was_learned(
+    site: Served, parsed: list[bytes]
+) -> None:
+    async with site.connected() as (connection, sink):
+        await learned(connection, sink, get(BLOB))
+        await ask(connection, sink, PUT)
+        for _ in range(2):  # what was committed ended what was kept
+            await ask(connection, sink, get(BLOB))
+        del parsed[:]
+        assert (await ask(connection, sink, get(BLOB))).endswith(BYTES)
+        assert parsed == []
+
+
+UNLIKE = [
+    get(BLOB, ("Range", "bytes=0-1")),
+    get(BLOB).replace(b"GET", b"HEAD"),
+    get(BLOB).replace(b"GET", b"PUT"),
+    get(BLOB).replace(b"HTTP/1.1", b"HTTP/1.0"),
+    # The same end, and more before it.
+    get(BLOB).replace(b"Host", b"Range: bytes=0-1 HTTP/1.1\r\nHost"),
+    get(BLOB).replace(b" HTTP", b" x HTTP"),
+    b"\r\n" + get(BLOB),
+    get(BLOB)[:-2],
+    get(BLOB)[:-2] + b"Connection: close\r\n\r\n",
+    get(BLOB) + b"GET",
+    get(BLOB) * 2,
+    get(BLOB).replace(b"/blobs", b"/blobs\xff"),
+]
+
+
+@pytest.mark.parametrize("data", UNLIKE)
+async def test_whatever_is_not_quite_alike_is_parsed(
+    site: Served, parsed: list[bytes], data: bytes
+) -> None:
+    async with site.connected() as (connection, sink):
+        await learned(connection, sink, get(BLOB))
+        del parsed[:]
+        connection.data_received(data)
+        assert parsed == [data]
+
+
+BEFORE = [
+    b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Rest: ",
+    b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n",
+    b"\r\n",
+    get("/healthz") + b"GET",
+    get("/healthz", ("Content-Length", str(len(get(BLOB))))),
+    get("/healthz", ("Transfer-Encoding", "chunked")),
+    get("/healthz", ("Connection", "upgrade"), ("Upgrade", "websocket")),
+    b"PUT /blobs/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n" + b"\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("data", BEFORE)
+async def test_bytes_behind_an_unfinished_request_are_no_request(
+    site: Served, parsed: list[bytes], data: bytes
+) -> None:
+    """Whoever puts a request into the content or a header of another one gets no answer to it."""
+    async with site.connected() as (connection, sink):
+        await learned(connection, sink, get(BLOB))
+        connection.data_received(data)
+        assert not connection._is_between
+        for _ in range(20):
+            await asyncio.sleep(0)  # a handler that answers without the content has done so
+        del parsed[:]
+        connection.data_received(get(BLOB))
+        assert parsed[:1] == [get(BLOB)]
+
+
+async def test_the_end_of_a_request_is_not_learned_as_one(
+    site: Served, parsed: list[bytes]
+) -> None:
+    end = b"GET /blobs HTTP/1.1\r\n\r\n"
+    request = get(BLOB, ("User-Agent", "curl/8"))
+    async with site.connected() as (connection, sink):
+        await learned(connection, sink, request)
+        whole = request.replace(b"curl/8\r\n\r\n", end)
+        for _ in range(2):  # the first is the one whose answer is kept
+            connection.data_received(whole[: -len(end)])
+            assert (await ask(connection, sink, end)).startswith(b"HTTP/1.1 200")
+        without_host = get(BLOB).partition(b"\r\n")[0] + b"\r\n\r\n"
+        connection.data_received(without_host)
+        assert parsed[-1] == without_host
+
+
+async def test_content_behind_a_request_that_waits_is_no_request(site: Served) -> None:
+    async with site.connected() as (connection, sink):
+        await learned(connection, sink, get(BLOB))
+        upload = PUT.replace(b"Content-Length: 40", b"Content-Length: %d" % len(get(BLOB)))
+        connection.data_received(get("/healthz") + upload[:-40])
+        connection.data_received(get(BLOB))
+        assert not connection._is_between
+        first, second = await answered(sink, 2)
+        assert (first[9:12], second[9:12]) == (b"200", b"422")
+
+
+async def test_bytes_stand_for_the_headers_they_were_read_as(site: Served) -> None:
+    """Headers that were read since, and found nothing kept, do not answer for those before."""
+    file = "/models/bert/latest/w"
+    one, other = (get(file, ("User-Agent", program)) for program in ("curl/8", "pip/24"))
+    async with site.connected() as (connection, sink):
+        await learned(connection, sink, one)
+        for data in (one, other, one):
+            await ask(connection, sink, data)
+    await site.app[DOWNLOADS].flush()
+    answer = await site.line.ask(f"{MODEL}/downloads?by=client")
+    items = json.loads(answer.partition(b"\r\n\r\n")[2])["items"]
+    assert {item["client"]: item["requests"] for item in items} == {"curl/8": 4, "pip/24": 1}
+
+
+async def test_a_connection_that_ends_or_cannot_write_answers_nothing(site: Served) -> None:
+    async with site.connected() as (connection, sink):
+        await learned(connection, sink, get(BLOB))
+        connection.pause_writing()
+        before = site.repeated
+        connection.data_received(get(BLOB))
+        assert (sink.sent, site.repeated) == (b"", before)
+        connection.resume_writing()
+        await answered(sink, 1)
+        await learned(connection, sink, get(BLOB))
+        connection.close()
+        connection.data_received(get(BLOB))
+        assert sink.sent == b""
+
+
+async def test_requests_in_any_pieces_are_answered_as_one_by_one(site: Served) -> None:
+    kinds = [get(BLOB), get(MODEL), get(VERSION), get(BLOB, ("Accept", "*/*")), get("/healthz")]
+    async with site.connected() as (connection, sink):
+        expected = {}
+        for data in (*kinds, PUT, PUT):
+            expected[data] = told(await ask(connection, sink, data))
+    repeated = site.repeated
+    for seed in range(6):
+        random = Random(seed)
+        is_patient = seed < 2
+        asked = random.choices([*kinds, PUT], [3, 3, 3, 3, 1, 0 if is_patient else 0.5], k=16)
+        stream = b"".join(asked)
+        places = set(itertools.accumulate(map(len, asked)))
+        if seed > 3:
+            places = {*random.sample(range(1, len(stream)), 20), len(stream)}
+        async with site.connected() as (connection, sink):
+            start = 0
+            for count, end in enumerate(sorted(places), start=1):
+                connection.data_received(stream[start:end])
+                start = end
+                if is_patient:
+                    await answered(sink, count)
+                for _ in range(random.choice((0, 0, 1, 30))):
+                    await asyncio.sleep(0)
+            answers = await answered(sink, len(asked))
+            assert [told(one) for one in answers] == [expected[one] for one in asked]
+    assert site.repeated > repeated + 16
 
 
 async def test_repeated_answers_are_logged_and_counted_like_any(site: Served) -> None:
@@ -494,9 +796,10 @@ def test_no_token_is_kept() -> None:
     assert b"secret" not in found.credential
 
 
-def create_repeats(*, is_open: bool) -> Repeats:
+def create_repeats(*, is_open: bool, counters: Iterable[int] = ()) -> Repeats:
+    following = iter(counters)
     return Repeats(
-        lambda: 1,
+        lambda: next(following),
         ManualClock(),
         Drain(),
         lambda given: given or "made",

@@ -287,7 +287,7 @@ async def test_head_leaves_finishing_to_whoever_is_at_it(door: Door) -> None:
     async def whole() -> AsyncIterator[bytes]:
         yield CONTENT[5:]
 
-    door.sessions._uploads = _With(door.store.uploads, get=get)  # type: ignore[assignment]
+    door.sessions._uploads = _With(door.store.uploads, get=get)  # type: ignore[assignment]  # a stand-in
 
     found = await door.sessions.find_upload(LOCAL, session)
 
@@ -447,7 +447,7 @@ async def test_a_patch_let_in_before_the_offset_was_asked_for_does_not_begin_aft
         await answered.wait()
         return await uploads.append(*arguments, **named)
 
-    door.sessions._uploads = _With(uploads, append=append)  # type: ignore[assignment]
+    door.sessions._uploads = _With(uploads, append=append)  # type: ignore[assignment]  # a stand-in
     old = asyncio.ensure_future(door.patch(session, 5, b"56"))
     await let_in.wait()
     offset = await door.offset(session)
@@ -473,7 +473,7 @@ async def test_asking_for_the_offset_leaves_a_moment_to_a_patch_that_was_let_in(
         await go_on.wait()
         return await uploads.append(*arguments, **named)
 
-    door.sessions._uploads = _With(uploads, append=append)  # type: ignore[assignment]
+    door.sessions._uploads = _With(uploads, append=append)  # type: ignore[assignment]  # a stand-in
     writing = asyncio.ensure_future(door.patch(session, 5, b"56"))
     await let_in.wait()
     asked = asyncio.ensure_future(door.offset(session))
@@ -667,7 +667,7 @@ async def test_rare_failures_are_answered_in_the_same_words(
     async def fail(*_: object, **__: object) -> Upload:
         raise error
 
-    door.sessions._uploads = _With(door.store.uploads, append=fail)  # type: ignore[assignment]
+    door.sessions._uploads = _With(door.store.uploads, append=fail)  # type: ignore[assignment]  # a stand-in
 
     answer, headers, problem = await door.patch(session, 0, CONTENT)
 

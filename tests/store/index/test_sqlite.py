@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import errno
+import gc
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -31,13 +35,14 @@ from store.index.driver import sqlite
 from store.index.readers import Reader
 from store.index.reserve import FIRST_BYTES, FULL_BYTES, Reserve
 from store.index.transactions import MakesRoom, Tx
-from store.index.upgrade import upgrade
+from store.index.upgrade import STORE
 from tests.contracts.index import (
     BEGIN_COUNTING,
     GET,
     KEYS,
     IndexContract,
     OpenIndex,
+    around_hops,
     driver_error,
     drop,
     fail_commits,
@@ -45,6 +50,7 @@ from tests.contracts.index import (
     keys,
     put,
 )
+from tests.support.fresh import upgrade_like_new
 
 WORKER = """
 import asyncio, sys
@@ -101,7 +107,7 @@ asyncio.run(main(Path(sys.argv[1])))
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "index.sqlite3"
-    upgrade(path)
+    upgrade_like_new(path, (STORE,))
     return path
 
 
@@ -176,6 +182,27 @@ async def test_a_change_by_another_database_moves_the_counter(open_index: OpenIn
 
         assert one.change_counter() != before
         assert await one.look(get("a")) == ("",)
+
+
+@pytest.mark.parametrize("place", range(6))
+async def test_another_database_that_commits_around_what_goes_unnoticed_is_noticed(
+    open_index: OpenIndex, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    async with open_index() as one, open_index() as other:
+        before, elsewhere = one.change_counter(), other.change_counter()
+        await around_hops(one, monkeypatch, place, other.run)
+
+        assert one.change_counter() != before
+        assert other.change_counter() != elsewhere
+
+
+async def test_what_goes_unnoticed_is_noticed_by_other_databases(open_index: OpenIndex) -> None:
+    async with open_index() as one, open_index() as other:
+        before, elsewhere = one.change_counter(), other.change_counter()
+        await one.run_unnoticed(put("a"))
+
+        assert one.change_counter() == before
+        assert other.change_counter() != elsewhere
 
 
 async def test_a_stranger_holding_the_database_is_waited_for(path: Path, index: Database) -> None:
@@ -287,6 +314,36 @@ async def test_a_long_wal_that_writers_keep_busy_is_finished_under_the_lock(
 
     assert not partial.is_complete
     assert (await index.checkpoint()).is_complete
+
+
+async def test_units_that_come_until_the_thread_has_the_lock_share_its_next_commit(
+    index: Database,
+) -> None:
+    go_on = threading.Event()
+    held = asyncio.create_task(index._writer.hop(partial(go_on.wait, 30)))
+    units = [asyncio.create_task(index.run(put("first")))]
+    while index._writer._drainer is None:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the first is on its way, behind what holds the thread
+    units += [asyncio.create_task(index.run(put(f"k{number}"))) for number in range(3)]
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(held, *units)
+
+    assert (index.stats.commits, index.stats.largest_batch) == (1, 4)
+
+
+async def test_where_a_batch_cannot_begin_those_that_wait_are_told_and_the_next_are_not(
+    index: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "wal_bytes", lambda _: 1 / 0)
+        tried = [index.run(put(f"k{number}")) for number in range(3)]
+        errors = await asyncio.gather(*tried, return_exceptions=True)
+
+    assert {type(error) for error in errors} == {Unavailable}
+    await index.run(put("later"))
+    assert await keys(index) == ["later"]
 
 
 async def test_writers_bound_a_wal_that_nobody_checkpoints(
@@ -458,9 +515,31 @@ async def test_closing_leaves_no_thread_and_no_descriptor(open_index: OpenIndex)
         await index.look(get("a"))
         await asyncio.to_thread(index.read_blocking, get("a"))
 
-    assert set(os.listdir("/proc/self/fd")) == descriptors
+    assert set(os.listdir("/proc/self/fd")) <= descriptors, "what others left may go meanwhile"
     left = {thread.name for thread in threading.enumerate()} - threads
     assert {name for name in left if "index" in name} == set()
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+async def test_connections_that_were_closed_are_let_go_of(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, in_memory: bool
+) -> None:
+    """With all their statements, which no collection of garbage could free."""
+    opened: list[ref[driver.Transaction]] = []
+    bound_time = driver.bound_time
+
+    def noting(connection: sqlite.Connection, transaction: driver.Transaction) -> None:
+        bound_time(connection, transaction)
+        opened.append(ref(transaction))
+
+    monkeypatch.setattr(driver, "bound_time", noting)
+    index = await Database.open(None if in_memory else path)
+    await asyncio.to_thread(index.read_blocking, get("a"))
+    await index.close()
+    del index
+    gc.collect()
+
+    assert [one() for one in opened] == [None]
 
 
 async def test_a_reader_that_outlives_the_database_is_closed_when_it_comes_back(
@@ -485,6 +564,29 @@ async def test_a_reader_that_outlives_the_database_is_closed_when_it_comes_back(
         closed.append(is_closed(reader))
 
     assert closed == [True]
+
+
+async def test_connections_that_only_a_crowd_of_readers_needed_are_closed(
+    open_index: OpenIndex,
+) -> None:
+    """Each takes half a megabyte, so a crowd now and then must not leave one for each of it."""
+    crowd = 5
+    together = threading.Barrier(crowd)
+
+    async def unit(tx: Tx) -> None:
+        await tx.one(GET, key="a")
+        together.wait(30)
+
+    async with open_index() as index:
+        assert index._files is not None
+        readers = index._files.readers
+        before = index.statement_count()
+        with ThreadPoolExecutor(crowd) as threads:
+            list(threads.map(index.read_blocking, [unit] * crowd))
+
+        assert len(readers._idle) == 3
+        assert not readers._busy
+        assert index.statement_count() == before + crowd
 
 
 def is_closed(reader: Reader) -> bool:

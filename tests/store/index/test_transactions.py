@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, case, delete, func, select, text, update
 
 from store.index.database import Database
 from store.index.schema import counters, store_state
-from store.index.transactions import Statement, Tx
+from store.index.transactions import Row, Statement, Tx
 from tests.contracts.index import BEGIN_COUNTING, KEYS, PUT, RAISE, Twice, put
 
 
@@ -48,6 +48,27 @@ def test_only_numbers_and_plain_words_are_constants(constant: str | bytes) -> No
 
     with pytest.raises((TypeError, ValueError), match="use bindparam"):
         _ = statement.sqlite
+
+
+def test_parameters_are_numbered_by_their_first_place() -> None:
+    """Each name has one number; what is quoted has none."""
+    statement = Statement(text("SELECT :b, ':a', \":c\", :a, :b, 'it''s :d'"))
+
+    assert statement.numbered == "SELECT ?1, ':a', \":c\", ?2, ?1, 'it''s :d'"
+    assert statement.bound({"a": 1, "b": 2, "more": 3}) == (2, 1)
+
+
+@pytest.mark.parametrize(("sql", "bound"), [("SELECT 1", ()), ("SELECT :a, :a", (7,))])
+def test_few_parameters_are_a_row_too(sql: str, bound: Row) -> None:
+    assert Statement(text(sql)).bound({"a": 7, "b": 8}) == bound
+
+
+async def test_values_come_back_as_they_went(index: Database) -> None:
+    """Those that the driver is told how to take, too."""
+    values = {"a": None, "b": b"\x00\xff", "c": "text", "d": 2**40, "e": 0.5, "f": b""}
+    statement = Statement(text("SELECT :a, :b, :c, :d, :e, :f"))
+
+    assert await index.read(lambda tx: tx.one(statement, **values)) == tuple(values.values())
 
 
 # Transactions

@@ -20,8 +20,8 @@ from registry.services.removal import delete_version, purge_version, restore_ver
 from registry.services.retention import PolicyTerms, create_policy
 from store.index import claims
 from store.index.transactions import Tx
-from store.ingest import StoredBlob
 from store.opening import Store
+from store.recording import StoredBlob
 from tests.support.torture.facts import Fact, Log, body, content_of
 from tests.support.torture.workers import Names
 

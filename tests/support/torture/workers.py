@@ -26,8 +26,8 @@ from store.fsck import Fsck
 from store.index import blobs as rows
 from store.index import claims
 from store.index.transactions import Tx
-from store.ingest import Record, StoredBlob
 from store.opening import Store, StoreSettings, open_store
+from store.recording import Record, StoredBlob
 from tests.support.torture.dying import DyingDisk, Fuse
 from tests.support.torture.facts import Fact, Log, body, content_of, owner_of
 
