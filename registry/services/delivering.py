@@ -99,16 +99,19 @@ class Deliverer:
                 if now - counted_at >= LOOK_SECONDS:
                     self.waiting = await self._store.index.read(count_waiting)
                     counted_at = now
-                for due in await self._next():
+                were_running = bool(self._running)
+                found = await self._next()
+                for due in found:
                     self._start(group, due)
                     made += 1
-                if not self._running:
-                    break
-                await asyncio.wait(
-                    self._running.values(),
-                    timeout=LOOK_SECONDS,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+                if not found and not were_running:
+                    break  # those that ended while it looked held up others that are due
+                if self._running:
+                    await asyncio.wait(
+                        self._running.values(),
+                        timeout=LOOK_SECONDS,
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
         self._served.clear()  # nobody waits
         if made:
             self.waiting = await self._store.index.read(count_waiting)

@@ -743,6 +743,33 @@ async def test_a_webhook_that_failed_is_tried_one_at_a_time(
     assert len(receiver.received) == 4
 
 
+async def test_attempts_that_end_during_a_look_leave_nothing_due(
+    registry: Hooked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they held up when the look began is found by the next one."""
+    monkeypatch.setattr(delivering, "LOOK_SECONDS", 0.001)
+    deliverer, receiver, held = registry.site.app[DELIVERER], registry.receiver, Held()
+    await registry.hook()
+    for number in range(5):
+        await registry.make_model(f"m{number}")
+    await registry.follow()
+    receiver.then(held)
+    choose = deliverer._next
+
+    async def looking() -> Any:
+        was_full = receiver.under_way == delivering.AT_ONCE_EACH
+        found = await choose()
+        if was_full:
+            held.gate.set()
+            await registry.site.until(lambda: not deliverer._running)
+        return found
+
+    monkeypatch.setattr(deliverer, "_next", looking)
+
+    assert await registry.deliver() == 5
+    assert len(receiver.received) == 5
+
+
 async def test_no_attempt_takes_longer_than_its_bound(
     registry: Hooked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
