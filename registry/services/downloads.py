@@ -85,7 +85,19 @@ class DownloadLog:
         return count
 
     async def flush(self) -> None:
-        """Write what waits now; raises `StoreError` and keeps it if that fails."""
+        """Write what waits now; raises `StoreError` and keeps it if that fails.
+
+        What was being written when it began has been, or waits again, before that is tried.
+        """
+        await self._settle()
+        await self._flush()
+
+    async def _settle(self) -> None:
+        while self._writing is not None:
+            await asyncio.wait({self._writing})
+            await asyncio.sleep(0)  # a turn of the loop for what follows a task that is done
+
+    async def _flush(self) -> None:
         counts, self._counts = self._counts, {}
         if not counts:
             return
@@ -102,13 +114,11 @@ class DownloadLog:
 
     async def close(self) -> None:
         """Write everything; called after the last request, while the store is still open."""
-        while self._writing is not None:
-            await asyncio.wait({self._writing})
-            await asyncio.sleep(0)  # a turn of the loop for what follows a task that is done
+        await self._settle()
         if self._timer is not None:
             self._timer.cancel()
         try:
-            await self.flush()
+            await self._flush()
         except StoreError as error:
             logger.error("downloads lost at the end", counts=self.waiting, error=str(error))
 
@@ -129,7 +139,7 @@ class DownloadLog:
 
     async def _write(self) -> None:
         try:
-            await self.flush()
+            await self._flush()
         except StoreError as error:
             logger.warning("downloads wait", counts=self.waiting, error=str(error))
             self._is_put_off = True
