@@ -17,7 +17,7 @@ from sqlalchemy import text
 from registry.app import create_app
 from registry.catalog import deliveries as rows
 from registry.catalog.audit import Entry, record
-from registry.catalog.deliveries import Outcome, finish_attempt
+from registry.catalog.deliveries import DueDelivery, Outcome, finish_attempt
 from registry.cli.worker import housekeeping
 from registry.config import Config
 from registry.domain.principals import LOCAL, Principal
@@ -155,9 +155,11 @@ async def test_a_webhook_made_later_hears_nothing_of_the_past(registry: Hooked) 
     await registry.tell()
 
     names = {
-        path: [one.json["data"]["name"] for one in registry.receiver.received if one.path == path]
+        path: sorted(
+            one.json["data"]["name"] for one in registry.receiver.received if one.path == path
+        )
         for path in ("/first", "/second")
-    }
+    }  # two are sent to each at once, and either may arrive first
     assert names == {"/first": ["one", "two"], "/second": ["two"]}
 
 
@@ -262,7 +264,7 @@ async def test_a_purged_model_is_told_of_and_its_deliveries_stay(registry: Hooke
 
     await registry.tell()
 
-    assert events(registry)[-1] == "model.purge"
+    assert events(registry).count("model.purge") == 1
     assert [one["state"] for one in await registry.deliveries(hook)].count("delivered") >= 2
 
 
@@ -660,7 +662,12 @@ async def test_a_receiver_that_hangs_holds_up_no_other(
     await registry.follow()
 
     leading = asyncio.create_task(registry.deliver())
-    await registry.site.until(lambda: len(events(registry, "/alive")) == 8)
+    await registry.site.until(
+        lambda: (
+            len(events(registry, "/alive")) == 8
+            and len(events(registry, "/dead")) >= delivering.AT_ONCE_EACH
+        )
+    )
     hanging = len(events(registry, "/dead"))
     leading.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -701,12 +708,19 @@ async def test_attempts_under_way_are_bounded_in_all(
     monkeypatch.setattr(delivering, "AT_ONCE", 3)
     monkeypatch.setattr(delivering, "LOOK_SECONDS", 0.001)
     receiver, held = registry.receiver, Held()
-    for number in range(4):
-        await registry.hook(f"/{number}")
+    hooks = [(await registry.hook(f"/{number}"))["id"] for number in range(4)]
     await registry.make_model("bert")
     await registry.make_model("gpt")
     await registry.follow()
     receiver.then(held)
+    deliverer, served = registry.site.app[DELIVERER], []
+    start = deliverer._start
+
+    def noting(group: asyncio.TaskGroup, due: DueDelivery) -> None:
+        served.append(due.delivery.webhook_id)  # they may arrive in another order
+        start(group, due)
+
+    monkeypatch.setattr(deliverer, "_start", noting)
 
     leading = asyncio.create_task(registry.deliver())
     await registry.site.until(lambda: receiver.under_way >= 3)
@@ -716,8 +730,8 @@ async def test_attempts_under_way_are_bounded_in_all(
 
     assert under_way == receiver.most_under_way == 3
     assert len(receiver.received) == 8
-    served = [one.path for one in receiver.received]
-    assert set(served[:4]) == {"/0", "/1", "/2", "/3"}, "who waits longest comes first"
+    assert len(served) == 8
+    assert set(served[:4]) == set(hooks), "who waits longest comes first"
 
 
 async def test_a_webhook_that_failed_is_tried_one_at_a_time(
