@@ -300,18 +300,31 @@ async def test_what_is_wanted_again_while_it_moves_stays_hot(
     assert (ran.versions, ran.blobs, ran.kept) == (0, 0, 3)
 
 
-async def test_a_rate_is_kept(registry: Retained) -> None:
+class Stopwatch:
+    """An `asyncio` whose time passes in sleep alone."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def get_running_loop(self) -> Stopwatch:
+        return self
+
+    def time(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+async def test_a_rate_is_kept(registry: Retained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is read to be moved, and of what is read again to see that it was."""
     await retire_first(registry)
-    waited: list[float] = []
+    watch = Stopwatch()
+    monkeypatch.setattr("store.pace.asyncio", watch)
 
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
+    await archive_retired(registry.store, HOUSEKEEPING, bytes_per_second=len(WEIGHTS))
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("store.pace.asyncio.sleep", sleep)
-        await archive_retired(registry.store, HOUSEKEEPING, bytes_per_second=len(WEIGHTS))
-
-    assert 0.5 < max(waited) < 10
+    assert watch.now == pytest.approx(2 * sum(map(len, FILES.values())) / len(WEIGHTS))
 
 
 async def test_after_a_restore_all_is_hot_and_goes_cold_again(
