@@ -51,10 +51,15 @@ async def uploading(registry: Registry, path: str, body: SlowBody) -> asyncio.Ta
     """An upload that has begun and waits to be released; the server knows of it."""
     task = asyncio.create_task(registry.put(path, body.pieces()))
     await body.started.wait()
+    await known(registry)
+    return task
+
+
+async def known(registry: Registry) -> None:
+    """Wait until the server knows of an upload."""
     async with asyncio.timeout(20):
         while not await registry.count("folder_uploads"):
             await asyncio.sleep(0.001)
-    return task
 
 
 async def test_files_gather_until_the_draft_is_published(registry: Registry) -> None:
@@ -141,6 +146,7 @@ async def test_the_last_file_stays_when_its_publishing_is_refused(registry: Regi
 async def test_an_upload_that_breaks_off_leaves_nothing(registry: Registry) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield CONTENT
+        await known(registry)  # else it might break off before the server knows of it
         raise ConnectionResetError("gone")
 
     with pytest.raises((ClientError, ConnectionError)):
@@ -318,9 +324,7 @@ async def test_of_two_who_saw_the_same_file_one_replaces_it(registry: Registry) 
         registry.send("PUT", path, data=body.pieces(), headers={"If-Match": seen})
     )
     await body.started.wait()
-    async with asyncio.timeout(20):
-        while not await registry.count("folder_uploads"):
-            await asyncio.sleep(0.001)
+    await known(registry)
 
     fast = await registry.put(path, OTHER, If_Match=seen)
     body.released.set()
