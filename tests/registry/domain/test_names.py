@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.domain import ids
@@ -116,11 +116,13 @@ def test_names_that_differ_in_case_only_fold_alike(one: str, other: str) -> None
     assert parse_model_name(one).folded == parse_model_name(other).folded
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_folding_twice_changes_nothing_more(text: str) -> None:
     assert fold(fold(text)) == fold(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=120))
 def test_a_name_that_is_read_is_in_normal_form_and_reads_again(text: str) -> None:
     try:

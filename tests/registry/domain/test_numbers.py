@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.domain.numbers import SPECIALS, Number, columns_of, number_of
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(SPECIALS))
 def test_a_number_is_what_its_columns_say(number: Number) -> None:
     value, special = columns_of(number)

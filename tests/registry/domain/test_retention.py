@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.domain.retention import (
@@ -190,6 +190,7 @@ def actions(policy: Policy | None, model: ModelFacts, versions: list[VersionFact
     return [judged.action for judged in decide(policy, model, versions, NOW)]
 
 
+@settings(deadline=None)
 @given(some_policies, some_models, some_versions)
 def test_what_is_in_use_is_never_touched(
     policy: Policy, flags: tuple[bool, bool], versions: list[VersionFacts]
@@ -225,6 +226,7 @@ def test_what_is_in_use_is_never_touched(
         assert judged.rules, "a judgement names what it goes by"
 
 
+@settings(deadline=None)
 @given(some_policies, some_models, some_versions)
 def test_a_larger_number_to_keep_never_takes_more(
     policy: Policy, flags: tuple[bool, bool], versions: list[VersionFacts]
@@ -236,6 +238,7 @@ def test_a_larger_number_to_keep_never_takes_more(
             assert other in ("keep", one)
 
 
+@settings(deadline=None)
 @given(some_policies, some_policies, some_models, some_models, some_versions)
 def test_more_protection_never_takes_more(
     policy: Policy,
@@ -261,6 +264,7 @@ def test_more_protection_never_takes_more(
         assert after in ("keep", one)
 
 
+@settings(deadline=None)
 @given(some_policies, some_models, some_versions)
 def test_what_was_decided_and_done_is_decided_no_more(
     policy: Policy, flags: tuple[bool, bool], versions: list[VersionFacts]
@@ -278,6 +282,7 @@ def test_what_was_decided_and_done_is_decided_no_more(
     assert set(again) <= {"keep"}
 
 
+@settings(deadline=None)
 @given(some_policies, some_models, some_versions)
 def test_a_version_is_judged_alone_as_among_all(
     policy: Policy, flags: tuple[bool, bool], versions: list[VersionFacts]

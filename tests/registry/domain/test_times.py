@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.domain.times import microseconds, moment, rfc3339
@@ -27,6 +27,7 @@ def test_a_time_has_six_decimals_and_is_of_utc(time: int, text: str) -> None:
     assert rfc3339(time) == text
 
 
+@settings(deadline=None)
 @given(st.integers(_FIRST, _LAST), st.integers(_FIRST, _LAST))
 def test_text_sorts_like_time_and_says_the_same(one: int, other: int) -> None:
     assert (rfc3339(one) < rfc3339(other)) == (one < other)

@@ -6,7 +6,7 @@ import hashlib
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.domain import paths as rules
@@ -91,6 +91,7 @@ def test_paths_are_normalised() -> None:
     assert parse_path("\u212b") == "\u00c5"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_a_path_that_is_read_is_safe_to_unpack(text: str) -> None:
     try:
@@ -135,6 +136,7 @@ segments = st.text(st.sampled_from("ab-.0 \u00e9\U0001f600"), min_size=1, max_si
 paths = st.lists(segments, min_size=1, max_size=4).map("/".join)
 
 
+@settings(deadline=None)
 @given(st.sets(paths, max_size=8))
 def test_the_quick_look_for_clashes_finds_what_the_slow_one_finds(found: set[str]) -> None:
     slow = any(parent in found for path in found for parent in parents(path))
@@ -167,6 +169,7 @@ def test_no_files_are_a_tree_too() -> None:
     assert decode_tree(b"digestry-tree-1\n") == []
 
 
+@settings(deadline=None)
 @given(st.dictionaries(paths, st.binary(max_size=3), max_size=6))
 def test_a_tree_is_read_back_as_it_was_written(files: dict[str, bytes]) -> None:
     rows = [
@@ -224,6 +227,7 @@ def test_media_types_follow_from_paths_alone(path: str, media: str) -> None:
     assert media_type(path) == media
 
 
+@settings(deadline=None)
 @given(st.from_regex(rules._PLAIN, fullmatch=True))
 def test_a_path_that_is_not_looked_at_closely_has_nothing_wrong(path: str) -> None:
     assert rules._why_not(path) is None

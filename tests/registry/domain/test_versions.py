@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.domain.versions import Candidate, choose_latest, precedence
@@ -96,6 +96,7 @@ def test_latest_is_what_the_sentence_says_for_every_short_history() -> None:
             assert choose_latest(candidates(history)) == rule_as_written(history), history
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=12))
 def test_the_three_rows_of_the_catalog_decide_alike(labels: list[str]) -> None:
     everything = candidates(labels)
@@ -109,6 +110,7 @@ def test_the_three_rows_of_the_catalog_decide_alike(labels: list[str]) -> None:
     assert choose_latest(three) == choose_latest(everything)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(WORDS), st.booleans()), max_size=12))
 def test_what_is_retired_does_not_count_at_all(versions: list[tuple[str, bool]]) -> None:
     everything = [
