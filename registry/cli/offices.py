@@ -252,15 +252,17 @@ class RemoteOffice:
         self._server = server
 
     def work(self, task: Task, watch: Watch) -> Ended:
-        with _interrupt_held_back() as was_interrupted:
-            started = self._decoded(self._ask("POST", task.path, task.body), Ended)
-        path = f"/api/v1/operations/{started.id}"
+        path = ""
         try:
+            with _interrupt_held_back() as was_interrupted:
+                started = self._decoded(self._ask("POST", task.path, task.body), Ended)
+                path = f"/api/v1/operations/{started.id}"
             if was_interrupted():
                 raise KeyboardInterrupt
             return self._wait(started, path, watch)
         except KeyboardInterrupt:
-            self._ask("DELETE", path)
+            if path:  # else it was interrupted twice before anything was known of it
+                self._ask("DELETE", path)
             raise
 
     def collection_status(self) -> tuple[CollectionStatus, Ended | None]:

@@ -332,16 +332,47 @@ def test_ctrl_c_before_the_server_has_answered_stops_the_work_too(
     assert asked == [("POST", "/api/v1/scrub"), ("DELETE", "/api/v1/operations/opn_1")]
 
 
+def test_ctrl_c_while_it_is_let_through_again_stops_the_work_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    office = RemoteOffice(Presence(1, "http://127.0.0.1:1", "secret"))
+    asked: list[str] = []
+
+    def ask(method: str, path: str, body: object = None) -> bytes:
+        asked.append(method)
+        assert method != "GET", "it waits for the end"
+        return b'{"id": "opn_1", "group": "scrub", "verb": "scrub", "state": "running"}'
+
+    usual, handle = signal.getsignal(signal.SIGINT), signal.signal
+
+    def handled(number: int, handler: Any) -> Any:
+        before = handle(number, handler)
+        if handler is usual and asked == ["POST"]:
+            signal.raise_signal(signal.SIGINT)
+        return before
+
+    async def nowhere(_: Operations) -> Operation:
+        raise AssertionError("the server does it")
+
+    monkeypatch.setattr(office, "_ask", ask)
+    monkeypatch.setattr(signal, "signal", handled)
+
+    with pytest.raises(KeyboardInterrupt):
+        office.work(Task("/api/v1/scrub", None, nowhere), lambda _: None)
+    assert asked == ["POST", "DELETE"]
+
+
 # A server that is no help.
 
 
-def test_a_server_that_does_not_answer_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    office = RemoteOffice(Presence(1, f"http://127.0.0.1:{port}", "secret"))
+def test_a_server_that_does_not_answer_is_a_failure() -> None:
+    with socket.socket() as gone:
+        gone.bind(("127.0.0.1", 0))  # nobody else can listen there meanwhile
+        url = f"http://127.0.0.1:{gone.getsockname()[1]}"
+        office = RemoteOffice(Presence(1, url, "secret"))
 
-    with pytest.raises(CommandError, match="does not answer") as caught:
-        office.confirm_collection()
+        with pytest.raises(CommandError, match="does not answer") as caught:
+            office.confirm_collection()
     assert caught.value.code == 3
 
 
