@@ -17,6 +17,7 @@ from registry.client.push import Publication, Pushed, push
 from registry.client.transfer import Step
 from registry.client.unfinished import Unfinished
 from registry.domain.names import parse_model_name
+from registry.keys import DRAIN
 from store.index.transactions import Statement, Tx
 from tests.support.builders import Registry
 
@@ -64,6 +65,8 @@ def connect(pauses: list[float]) -> Connect:
 async def registry(registry: Registry) -> AsyncIterator[Registry]:
     """The registry of all tests; the leases that a question for missing blobs leaves end early."""
     yield registry
+    drain = registry.site.app[DRAIN]
+    await registry.site.until(lambda: not drain.in_flight)  # a question may still be answered
     statement = Statement(text("DELETE FROM leases"))
 
     async def unit(tx: Tx) -> int:
