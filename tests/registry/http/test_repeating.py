@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
+from unittest import mock
 
 import msgspec
 import pytest
@@ -29,6 +30,7 @@ from registry.http.draining import Drain
 from registry.http.repeating import Kept, RepeatingHandler, Repeats
 from registry.keys import DOWNLOADS, DRAIN, METRICS, REPEATS, STORE
 from registry.middlewares.access_log import AccessLog
+from registry.services import accesses, downloads, identities
 from registry.services.accesses import Accesses
 from registry.services.blobs import Blobs
 from registry.services.identities import Identities
@@ -43,6 +45,8 @@ BYTES = b"weights" * 100
 BLOB = f"/blobs/sha256:{sha256(BYTES).hexdigest()}"
 MODEL = "/api/v1/models/bert"
 VERSION = "/api/v1/models/bert/versions/1.0.0"
+
+NEVER_SECONDS: Final = 86_400
 
 PLAIN = [
     ("Accept", "text/html"),
@@ -184,18 +188,28 @@ class Served:
 
 @asynccontextmanager
 async def served(store: Store, config: Config | None = None) -> AsyncIterator[Served]:
+    """An application that commits nothing but what it is asked for.
+
+    What it notes on the side it would write down a second or two later, between any two requests of
+    a test; here it is written at the end.
+    """
     log = io.BytesIO()
     app = create_app(config or Config(), store, access_log=AccessLog(log))
     runner = runner_of(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     made = Served(runner, runner.addresses[0][1], log)
-    try:
-        await made.line.ask("/healthz")
-        yield made
-    finally:
-        made.line.close()
-        await runner.cleanup()
+    with (
+        mock.patch.object(identities, "NOTE_SECONDS", NEVER_SECONDS),
+        mock.patch.object(accesses, "TICK_SECONDS", NEVER_SECONDS),
+        mock.patch.object(downloads, "FLUSH_SECONDS", NEVER_SECONDS),
+    ):
+        try:
+            await made.line.ask("/healthz")
+            yield made
+        finally:
+            made.line.close()
+            await runner.cleanup()
 
 
 async def fill(site: Served, who: Person | None = None) -> None:
