@@ -25,6 +25,7 @@ async def site(store: Store) -> AsyncIterator[Site]:
     """The application with its default configuration; nothing may stay staged behind a test."""
     async with serving(store) as site:
         yield site
+        await site.at_rest()
         assert await site.staged() == []
 
 

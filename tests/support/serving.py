@@ -17,6 +17,7 @@ from multidict import CIMultiDictProxy
 from registry.app import create_app, runner_of
 from registry.catalog.migrations import CHAINS
 from registry.config import Config
+from registry.keys import DRAIN
 from store.clock import Clock, system_clock
 from store.durable import Disk
 from store.opening import Store, StoreSettings, open_store
@@ -70,6 +71,10 @@ class Site:
             return await asyncio.wait_for(reader.read(), 20)
         finally:
             writer.close()
+
+    async def at_rest(self) -> None:
+        """Return once no request is in hand, of clients that have left neither."""
+        await self.until(lambda: self.app[DRAIN].in_flight == 0)
 
     async def staged(self) -> list[str]:
         """Staging files that are left once every cleanup under way has ended."""

@@ -132,11 +132,10 @@ async def test_a_client_that_leaves_leaves_nothing(
         await asyncio.sleep(0.005)
     writer.close()
     await writer.wait_closed()
-    # Nothing may have been staged yet of a body whose thread has hardly begun.
-    await site.until(lambda: site.store.threads.direct_free == 4)
-    while await site.staged():
-        await asyncio.sleep(0.01)
+    await site.at_rest()
 
+    assert await site.staged() == []
+    assert site.store.threads.direct_free == 4
     answer = await site.ask("HEAD", f"/blobs/{DIGEST}")
     assert answer.status == 404
 
@@ -157,12 +156,11 @@ async def test_a_cut_session_keeps_what_the_thread_read(
     )
     writer.write(CONTENT[:sent])
     await writer.drain()
+    await site.until(lambda: bool(passes))
     writer.close()
     await writer.wait_closed()
-    offset = 0
-    while offset < sent:
-        await asyncio.sleep(0.02)
-        offset = int((await site.ask("HEAD", place, headers=tus)).headers["Upload-Offset"])
+    await site.at_rest()  # to ask while it reads would end it
+    offset = int((await site.ask("HEAD", place, headers=tus)).headers["Upload-Offset"])
 
     patch = tus | {
         "Upload-Offset": str(offset),
