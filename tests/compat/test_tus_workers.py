@@ -107,15 +107,20 @@ def holds(pid: int, inode: int) -> bool:
 def stands_still(pid: int) -> bool:
     """Whether every thread has stopped: a signal is sent before it has arrived."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
-    return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
+    try:
+        states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks]
+    except OSError:  # a thread has ended instead
+        return False
+    return all(state == "T" for state in states)
 
 
 def is_free(path: Path) -> bool:
-    with path.open("rb") as file:
-        try:
+    """Whether nobody has locked a file; one that the other worker has removed is nobody's."""
+    try:
+        with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+    except (BlockingIOError, FileNotFoundError) as error:
+        return isinstance(error, FileNotFoundError)
     return True
 
 
