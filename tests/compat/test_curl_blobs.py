@@ -45,9 +45,13 @@ def sha256_of(path: Path) -> str:
 
 
 def curl(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    """Run curl to a good end and return what it printed; ``-v`` goes to stderr."""
+    """Run curl to a good end and return what it printed; ``-v`` goes to stderr.
+
+    Where it asks whether to send a body it waits for the answer, not for a second.
+    """
     assert CURL is not None
-    command = [CURL, "--silent", "--show-error", "--max-time", "60", *map(str, arguments)]
+    patience = ("--max-time", "60", "--expect100-timeout", "60")
+    command = [CURL, "--silent", "--show-error", *patience, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, check=True, timeout=90, **options)
 
 
@@ -122,16 +126,17 @@ def test_two_uploads_on_one_connection_and_the_second_holds_a_request(
     request = f"DELETE {target} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n"
     poison.write_bytes((request * (1 + (2 << 20) // len(request))).encode())
     expect = ["-H", "Expect: 100-continue"] if waits else ["-H", "Expect:"]
+    url = server.url + target
 
     answers = curl(
-        *(*expect, "-T", victim, server.url + target, "-w", "%{http_code}\\n", "-o", os.devnull),
+        *(*expect, "-T", str(victim), url, "-w", "%{http_code}\\n", "-o", os.devnull),
         "--next",
-        *("--silent", *expect, "-T", poison, "-w", "%{http_code}\\n", "-o", os.devnull),
+        *("--silent", *expect, "-T", str(poison), "-w", "%{http_code}\\n", "-o", os.devnull),
         f"{server.url}/blobs/poison",
     ).stdout
 
     assert answers.decode().split() == ["200", "201"]
-    assert curl("-I", server.url + target).stdout.startswith(b"HTTP/1.1 200 ")
+    assert curl("-I", url).stdout.startswith(b"HTTP/1.1 200 ")
     stored = curl(f"{server.url}/blobs/sha256:{sha256_of(poison)}").stdout
     assert stored == poison.read_bytes()
 
