@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 
 from registry.config import Config, OidcConfig, OutboundConfig, ServerConfig
 from tests.compat.test_browser import pytestmark as needs_a_browser
-from tests.compat.test_browser import running_browser
+from tests.compat.test_browser import running_browser, wait_for
 from tests.registry.accounts.conftest import CHEAP
 from tests.support.identity_provider import HOST, IdentityProvider, running_provider
 from tests.support.serving import opened, serving
@@ -59,6 +59,8 @@ def sign_in(tmp_path: Path, port: str) -> dict[str, str]:
         browser.get(f"http://{HOST}/api/v1/login/oidc?to=/api/v1/me?")
         browser.find_element(By.NAME, "sub").send_keys("4711")
         browser.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
+        there = f"location.host === '{HOST}' && document.readyState === 'complete'"
+        wait_for(browser, there)  # a click may return before the browser has left
         readable = browser.execute_script("return document.cookie")
         return {
             "url": browser.current_url,
