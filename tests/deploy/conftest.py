@@ -11,6 +11,13 @@ from tests.support.servers import running_server, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
+ASKED = {
+    "digestry_http_received_bytes_total": 1000,
+    'digestry_http_requests_total{method="GET",route="/healthz",status="200"}': 8,
+    "digestry_workers": 2,
+}
+"""What is told once both workers have written down what they were asked."""
+
 
 @pytest.fixture(scope="session")
 def scrapes(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
@@ -24,17 +31,16 @@ def scrapes(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
         def scrape() -> str:
             return server.get("/metrics")[1].decode()
 
-        # Bytes are written down for others on a timer.
-        received = "digestry_http_received_bytes_total"
-        wait_until(lambda: samples(scrape())[received] >= 1000, received)
-        wait_until(lambda: samples(scrape())["digestry_workers"] == 2, "both are counted")
+        # Each worker writes down for others on a timer what it counted; some of it may have been
+        # before the last of these requests.
+        wait_until(lambda: ASKED.items() <= samples(scrape()).items(), "all that was asked")
         before = scrape()
         server.kill_worker()
         wait_until(
             lambda: (
-                samples(after := scrape())["digestry_worker_restarts_total"] == 1
-                and samples(after)["digestry_workers"] == 2
-                and samples(after)["digestry_leaders"] == 1
+                (after := samples(scrape()))["digestry_worker_restarts_total"] == 1
+                and after["digestry_workers"] == 2
+                and after["digestry_leaders"] == 1
             ),
             "another worker and another leader",
         )
