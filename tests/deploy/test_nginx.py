@@ -12,7 +12,8 @@ import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Final
@@ -50,12 +51,15 @@ def program() -> str:
     return found
 
 
-def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
+@contextmanager
+def kept_ports(count: int) -> Iterator[list[int]]:
+    """Ports on which nginx may listen; whoever wants any port gets others, as these are bound."""
+    with ExitStack() as kept:
+        held = [kept.enter_context(socket.socket()) for _ in range(count)]
+        for one in held:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(("127.0.0.1", 0))
+        yield [one.getsockname()[1] for one in held]
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
@@ -161,23 +165,23 @@ def settings(**server: Any) -> Config:
 
 @pytest.fixture
 async def front(tmp_path: Path) -> AsyncIterator[Front]:
-    plain, secure = free_ports(2)
-    async with opened(tmp_path / "data") as store, serving(store, settings()) as site:
-        written = configuration(
-            tmp_path, tmp_path / "data/blobs", upstream=site.port, plain=plain, secure=secure
-        )
-        nginx = await asyncio.create_subprocess_exec(
-            program(), "-p", str(tmp_path), "-c", str(written)
-        )
-        try:
-            await answers(secure)
-            connector = TCPConnector(ssl=False)
-            async with ClientSession(connector=connector, auto_decompress=False) as session:
-                await site.ask("PUT", "/blobs/a.bin", data=CONTENT)
-                yield Front(site, plain, secure, session)
-        finally:
-            nginx.terminate()
-            await nginx.wait()
+    with kept_ports(2) as (plain, secure):
+        async with opened(tmp_path / "data") as store, serving(store, settings()) as site:
+            written = configuration(
+                tmp_path, tmp_path / "data/blobs", upstream=site.port, plain=plain, secure=secure
+            )
+            nginx = await asyncio.create_subprocess_exec(
+                program(), "-p", str(tmp_path), "-c", str(written)
+            )
+            try:
+                await answers(secure)
+                connector = TCPConnector(ssl=False)
+                async with ClientSession(connector=connector, auto_decompress=False) as session:
+                    await site.ask("PUT", "/blobs/a.bin", data=CONTENT)
+                    yield Front(site, plain, secure, session)
+            finally:
+                nginx.terminate()
+                await nginx.wait()
 
 
 async def answers(port: int) -> None:
