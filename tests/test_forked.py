@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -131,8 +132,9 @@ def facts_of(*pids: int) -> dict[str, set[str]]:
         for name, fact in facts.items():
             found.setdefault(name, set()).add(fact)
         for descriptor in os.listdir(own / "fd"):
-            opened = re.sub(r"digestry-[^/]*|\d+", "#", os.readlink(own / "fd" / descriptor))
-            found.setdefault("opened", set()).add(opened)
+            with suppress(FileNotFoundError):  # of a request that ends just now
+                opened = re.sub(r"digestry-[^/]*|\d+", "#", os.readlink(own / "fd" / descriptor))
+                found.setdefault("opened", set()).add(opened)
     return found
 
 
