@@ -25,7 +25,8 @@ ever would hide the fault. A worker killed from outside after it was ready count
 
 **Hanging.** A worker whose event loop does not turn answers nobody, and if it stands still inside a
 transaction nobody else can write. One that leaves a ``ping`` unanswered for `hang_seconds` is
-killed, and replaced like any that died.
+killed, and replaced like any that died. Those seconds are counted in a few looks: where the whole
+machine stood still, the clock went on without the worker, and that is one look at most.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ SHORT_LIVES: Final = 6
 """So many in a row, and we give up."""
 FIRST_LIVES: Final = 3
 """The same while no worker has ever been ready: that is no accident but a fault."""
+HANG_LOOKS: Final = 4
+"""In so many parts `hang_seconds` must pass, each seen by itself, before a worker is killed."""
 STOP_SECONDS: Final = 2.0
 GRACE_SECONDS: Final = 5.0
 
@@ -73,6 +76,8 @@ class _Worker:
         self.refusal = ""
         self.ask_at = 0.0
         self.asked_at: float | None = None
+        """When it was asked, or looked at since, while it has not answered."""
+        self.looks = 0
         self.tells = 0
         self._unread = b""
 
@@ -237,12 +242,14 @@ class Supervisor:
         for worker in self._workers.values():
             if worker.asked_at is None:
                 if worker.ready_at is not None and now >= worker.ask_at:
-                    worker.asked_at = now
+                    worker.asked_at, worker.looks = now, 0
                     worker.say("ping")
-            elif now - worker.asked_at >= self._hang_seconds:
-                log("error", "worker hangs", worker=worker.pid, seconds=self._hang_seconds)
-                os.kill(worker.pid, signal.SIGKILL)
-                worker.asked_at = now  # its death is on its way
+            elif now - worker.asked_at >= self._hang_seconds / HANG_LOOKS:
+                worker.asked_at = now
+                worker.looks += 1
+                if worker.looks == HANG_LOOKS:
+                    log("error", "worker hangs", worker=worker.pid, seconds=self._hang_seconds)
+                    os.kill(worker.pid, signal.SIGKILL)  # its death is on its way
 
     def _bury(self) -> None:
         while self._workers:
@@ -337,7 +344,7 @@ class Supervisor:
         if self._hang_seconds and self._phase == "running":
             for worker in self._workers.values():
                 if worker.asked_at is not None:
-                    moments.append(worker.asked_at + self._hang_seconds)
+                    moments.append(worker.asked_at + self._hang_seconds / HANG_LOOKS)
                 elif worker.ready_at is not None:
                     moments.append(worker.ask_at)
         if self._deadline is not None:
