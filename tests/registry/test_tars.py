@@ -604,11 +604,13 @@ async def test_an_archive_that_breaks_off_leaves_no_lease(registry: Registry) ->
 
     async def broken() -> AsyncIterator[bytes]:
         yield archive[: len(archive) // 2]
+        while not await registry.count("leases"):
+            await asyncio.sleep(0.001)
         raise ConnectionResetError("gone")
 
-    with pytest.raises((ClientError, ConnectionError)):
-        await registry.put("/models/bert/v1.tar", broken())
     async with asyncio.timeout(20):
+        with pytest.raises((ClientError, ConnectionError)):
+            await registry.put("/models/bert/v1.tar", broken())
         while await registry.count("leases"):
             await asyncio.sleep(0.001)
 

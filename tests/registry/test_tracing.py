@@ -25,6 +25,7 @@ from opentelemetry.trace import StatusCode
 from registry.app import create_app, runner_settings
 from registry.config import Config, ConfigError, TelemetryConfig
 from registry.correlation import CURRENT_REQUEST, add_request_id
+from registry.keys import DRAIN
 from registry.middlewares.access_log import AccessLog
 from registry.services.housekeeping import Housekeeping, Job, Leadership
 from registry.tracing import Tracing, headers_in
@@ -47,6 +48,8 @@ class Traced:
         """The spans of one request, the last to end last."""
         self.exporter.clear()
         await self.site.ask(method, path, **options)
+        drain = self.site.app[DRAIN]  # a client may have all that was sent before a span ends
+        await self.site.until(lambda: not drain.in_flight)
         return list(self.exporter.get_finished_spans())
 
     async def lines(self, count: int) -> list[dict[str, Any]]:
