@@ -109,6 +109,11 @@ def failed(answer: Answer) -> list[tuple[str, str, str]]:
     return [(one["rule"], one["required"], one["found"]) for one in answer.json["failed"]]
 
 
+async def entries(office: Office) -> list[Any]:
+    """What the audit log says of changes; that tokens were used it says by and by."""
+    return await office.rows("SELECT id, action FROM audit WHERE kind <> 'token' ORDER BY id")
+
+
 # The rules by themselves.
 
 
@@ -228,7 +233,7 @@ async def test_a_refusal_lists_every_rule_and_changes_nothing(office: Office) ->
     )
     await office.guard(model="nlp/bert", aliases=["*"], rules={"scores": {"licence": 0.1}})
     await office.version("1.0.0")
-    entries = await office.count("audit")
+    before = await entries(office)
 
     answer = await office.move("champion", "1.0.0")
 
@@ -241,7 +246,7 @@ async def test_a_refusal_lists_every_rule_and_changes_nothing(office: Office) ->
         ("scores.licence", "at least 0.1", "not rated"),
     ]
     assert await office.pointed_at("champion") is None
-    assert await office.count("audit") == entries
+    assert await entries(office) == before
 
 
 async def test_what_holds_moves(office: Office) -> None:

@@ -19,6 +19,7 @@ from aiohttp import FormData
 
 from store.durable import Disk
 from store.ingest import HELD_BYTES
+from tests.registry.test_enumeration import notes_wait
 from tests.support.builders import tar_of
 from tests.support.people import AUTHENTICATED, Person, make_person
 from tests.support.serving import Answer, Site, opened, serving
@@ -93,9 +94,10 @@ class Place:
 @asynccontextmanager
 async def placed(root: Path) -> AsyncIterator[tuple[Place, Counting]]:
     disk = Counting()
-    async with opened(root, disk=disk) as store, serving(store, AUTHENTICATED) as site:
-        owner = await make_person(store, "owner")
-        yield Place(site, disk, owner, await make_person(store, "outsider")), disk
+    with notes_wait():
+        async with opened(root, disk=disk) as store, serving(store, AUTHENTICATED) as site:
+            owner = await make_person(store, "owner")
+            yield Place(site, disk, owner, await make_person(store, "outsider")), disk
 
 
 Door = Callable[[Place, bytes, str], Awaitable[Answer]]
