@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sqlalchemy import Delete, Insert, Update
 
 import registry as package
@@ -176,9 +174,8 @@ ALLOWED = {
 }
 
 
-@given(st.sampled_from(STATUSES), st.sampled_from(STATUSES))
-def test_the_table_of_statuses_is_the_designs(before: str, after: str) -> None:
-    assert (after in allowed_after(before)) == (after in ALLOWED[before])
+def test_the_table_of_statuses_is_the_designs() -> None:
+    assert {before: set(allowed_after(before)) for before in STATUSES} == ALLOWED
 
 
 async def test_a_status_moves_with_its_version_and_its_entry(registry: Registry) -> None:
