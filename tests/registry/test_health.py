@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import aiohttp
@@ -96,13 +97,19 @@ async def test_stats_count_blobs_and_bytes(client: aiohttp.ClientSession, store:
 
 
 async def test_stats_count_at_most_once_in_a_while(
-    client: aiohttp.ClientSession, app: web.Application, store: Store
+    client: aiohttp.ClientSession,
+    app: web.Application,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await put(store, b"12345")
     await client.get("/api/v1/stats")
     await put(store, b"123")
 
+    monkeypatch.setattr(condition_module, "FRESH_SECONDS", math.inf)
     assert (await app[CONDITION].totals()).blobs == 1
+    monkeypatch.setattr(condition_module, "FRESH_SECONDS", 0.0)
+    assert (await app[CONDITION].totals()).blobs == 2
 
 
 async def test_metrics_count_requests_by_route(client: aiohttp.ClientSession) -> None:

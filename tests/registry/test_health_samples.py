@@ -14,7 +14,7 @@ from registry.catalog import health_samples as rows
 from registry.catalog.health_samples import Sample, Status, put_samples
 from registry.catalog.migrations import CHAINS
 from registry.cli.worker import housekeeping
-from registry.config import Config, HealthConfig
+from registry.config import Config, HealthConfig, StoreConfig
 from registry.keys import CONDITION, SEALS
 from registry.services import health_history
 from registry.services import health_samples as module
@@ -34,6 +34,7 @@ from tests.support.plans import plan_of
 from tests.support.serving import serving
 
 HEALTH = "/api/v1/analytics/health"
+CONFIG = Config(store=StoreConfig(reserve_bytes=0, reserve_share=0.0))  # any disk has room
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86400 * SECOND
 
 
@@ -71,7 +72,7 @@ async def registry(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Registry
     choices = StoreSettings(root=root, reserve_bytes=0, reserve_share=0.0, chains=CHAINS)
     store = await open_store(choices, clock=clock)
     try:
-        async with serving(store, Config()) as site:
+        async with serving(store, CONFIG) as site:
             yield Registry(site)
     finally:
         await store.close()
