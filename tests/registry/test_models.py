@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -240,6 +241,8 @@ async def test_a_rename_takes_uploads_in_hand_along(registry: Registry) -> None:
 
     async def slowly() -> AsyncIterator[bytes]:
         yield b"1"
+        while not await registry.count("folder_uploads"):  # until the server has begun
+            await asyncio.sleep(0.001)
         assert (await patch(registry, "old", name="later")).status == 200
         refused = await registry.send("POST", "/api/v1/models/later/versions/v1/publish")
         assert (refused.status, refused.code) == (409, "uploads_running")
