@@ -14,6 +14,7 @@ from registry.domain import tars
 from registry.keys import DRAIN
 from registry.services import imports
 from registry.services.moves import ALIAS_CHECKS, STATUS_CHECKS
+from registry.services.stowing import SMALL_BYTES
 from store.digest import Digest
 from store.index.claims import drop_leases
 from tests.support.builders import Registry, files_in, running_registry
@@ -442,7 +443,7 @@ async def test_guards_are_asked_where_aliases_and_statuses_come_to_stand(
 async def test_an_import_that_broke_off_goes_on_with_what_it_has(
     registry: Registry, other: Registry
 ) -> None:
-    blobs = [bytes([n]) * 300_000 for n in range(140)]
+    blobs = [bytes([n]) * (SMALL_BYTES + 1) for n in range(140)]
     await registry.publish("big", "1.0.0", {f"{n}.bin": blob for n, blob in enumerate(blobs)})
     archive = await export(registry, "big")
 
