@@ -21,6 +21,7 @@ from registry.domain.references import ByNumber, parse_model
 from registry.domain.scoring import cards
 from registry.domain.scoring.metrics import METRICS
 from registry.errors import NotFound
+from registry.keys import DRAIN
 from registry.services import evidence as gathering
 from registry.services.scoring import (
     RATED_AT_ONCE,
@@ -612,6 +613,8 @@ async def test_few_ratings_gather_at_once(
 ) -> None:
     await registry.publish("bert", "1.0.0", FILES)
     inside = most = 0
+    all_came = asyncio.Event()
+    drain = registry.site.app[DRAIN]
     real = gathering.gather_evidence
 
     async def watched(*args: Any, **named: Any) -> Any:
@@ -619,12 +622,16 @@ async def test_few_ratings_gather_at_once(
         inside += 1
         most = max(most, inside)
         try:
+            await all_came.wait()
             return await real(*args, **named)
         finally:
             inside -= 1
 
     monkeypatch.setattr("registry.services.scoring.gather_evidence", watched)
-    await asyncio.gather(*(rate(registry, "licence") for _ in range(6)))
+    rating = asyncio.gather(*(rate(registry, "licence") for _ in range(6)))
+    await registry.site.until(lambda: drain.in_flight == 6 and inside >= RATED_AT_ONCE)
+    all_came.set()
+    await rating
 
     assert most == RATED_AT_ONCE
     assert await registry.count("scores") == 6
