@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import socket
@@ -10,6 +11,7 @@ import stat
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -150,6 +152,13 @@ def examined(data: Path, code: int = 0, *args: str, env: Mapping[str, str] = ROO
     return {each["test"]: each for each in found["findings"]}
 
 
+@pytest.fixture
+def any_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk of the tests is fast enough, however long it takes for others just now."""
+    monkeypatch.setattr(examinations, "SLOW_SYNC_SECONDS", math.inf)
+
+
+@pytest.mark.usefixtures("any_disk")
 def test_a_healthy_directory_is_well(data: Path) -> None:
     before = sorted(os.listdir(data))
     found = examined(data)
@@ -162,6 +171,7 @@ def test_a_healthy_directory_is_well(data: Path) -> None:
     assert run("doctor", "--data", "data", cwd=data.parent, env=env).endswith("all is well\n")
 
 
+@pytest.mark.usefixtures("any_disk")
 def test_the_doctor_asks_a_running_server(data: Path) -> None:
     with running_server(data, env=ROOMY) as server:
         found = examined(data, 0, env={**ROOMY, "DIGESTRY_URL": server.url})
@@ -273,6 +283,17 @@ def test_a_disk_that_fails_is_told_and_nothing_is_left(
 
     assert (found.state, "hard links" in found.advice) == ("failure", True)
     assert not list(data.glob(".doctor*"))
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(0.09, "ok"), (0.11, "warning")])
+def test_a_disk_that_is_slow_to_sync_is_told(
+    seconds: float, state: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter([5.0, 5.0 + seconds])
+    clock = SimpleNamespace(perf_counter=lambda: next(now))
+    monkeypatch.setattr("registry.cli.examinations.time", clock)
+
+    assert examinations.disk(data).state == state
 
 
 @pytest.mark.parametrize(
