@@ -320,6 +320,9 @@ def test_an_interrupted_push_goes_on_where_it_stopped(
     name = f"interrupted-{by.name}"
     process = begin("push", f"{name}:1.0", "large", url=stalling.url, home=home, cwd=tmp_path)
     wait_until(lambda: stalling.moved[0] >= STALL, "a stalled push")
+    # What is still on its way to the disk is given up by a question for where the upload stands.
+    uploads = server.data / "uploads"
+    wait_until(lambda: max(p.stat().st_size for p in uploads.iterdir()) > STALL - (1 << 20))
     process.send_signal(by)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == (-9 if by is signal.SIGKILL else 130)
