@@ -328,9 +328,13 @@ class Operations:
             task.cancel()
             await asyncio.wait([task])
             ended = self._interrupted(running)
+        finishing = asyncio.ensure_future(
+            self._finish(msgspec.structs.replace(ended, ended_at=self._clock()))
+        )
         try:
-            await self._finish(msgspec.structs.replace(ended, ended_at=self._clock()))
-        finally:
+            await asyncio.shield(finishing)
+        finally:  # `close` cuts work short, but not the note of how it ended
+            await asyncio.wait([finishing])
             del self._running[running.operation.id]
 
     def _interrupted(self, running: _Running) -> Operation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,36 @@ async def test_what_a_stopping_server_cuts_short_is_noted(store: Store, held: He
     await operations.close()
 
     assert (await Operations(store).find(LOCAL, running.id)).state == "interrupted"
+
+
+async def test_what_ended_as_the_server_stops_is_noted_as_it_ended(
+    store: Store, held: Held
+) -> None:
+    is_busy, may_go_on = threading.Event(), threading.Event()
+
+    async def long(tx: Any) -> None:
+        is_busy.set()
+        may_go_on.wait()
+
+    operations = Operations(store, beat_seconds=3600.0)
+    running = await operations.scrub(LOCAL)
+    task = operations._running[running.id].task
+    assert task is not None
+    busy = asyncio.create_task(store.index.run(long))
+    try:
+        while not is_busy.is_set():
+            await asyncio.sleep(0.001)
+        held.may_end.set()
+        while not store.index.queued():  # until how it ended waits to be kept
+            await asyncio.sleep(0.001)
+        closing = asyncio.create_task(operations.close())
+        while not task.cancelling():
+            await asyncio.sleep(0)
+    finally:
+        may_go_on.set()
+    await asyncio.gather(busy, closing)
+
+    assert (await Operations(store).find(LOCAL, running.id)).state == "succeeded"
 
 
 async def leave_behind(store: Store, holder: str, *, silent_seconds: int) -> Operation:
