@@ -156,10 +156,14 @@ class Hands:
 
     async def close(self) -> None:
         """End the processes; nobody may be asking."""
-        for process in self._processes:
-            await hop(self._threads.files, process.close)
-        if self._pool is not None:
-            self._pool.shutdown()
+
+        def end() -> None:
+            for process in self._processes:
+                process.close()
+            if self._pool is not None:
+                self._pool.shutdown()
+
+        await hop(self._threads.files, end)  # all of them, even when cancelled
 
     async def _list(self, first: str) -> list[Page]:
         def here() -> bytes:
@@ -192,13 +196,16 @@ class Hands:
 
     async def _start(self) -> None:
         """Start the processes, unless one alone would take turns with us."""
+
+        def begin() -> None:  # whoever is cancelled meanwhile still knows of it
+            self._processes.append(_Process(self._folder))
+
         if self._most < 2:
             return
         try:
             for _ in range(self._most):
-                process = await hop(self._threads.files, _Process, self._folder)
-                self._processes.append(process)
-                self._idle.put_nowait(process)
+                await hop(self._threads.files, begin)
+                self._idle.put_nowait(self._processes[-1])
         except OSError as error:
             log.warning("no process to go through files beside this one: %s", error)
         if self._processes:

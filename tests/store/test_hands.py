@@ -6,7 +6,10 @@ import asyncio
 import errno
 import io
 import os
+import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from blake3 import blake3
 from store.backends import walking
 from store.digest import Digest
 from store.errors import Unavailable
-from store.hands import Hands, Page
+from store.hands import Hands, Page, _Process
 from store.layout import blob_key
 from store.threads import Threads
 
@@ -161,12 +164,40 @@ async def test_whoever_stops_listing_leaves_no_process(
     folder: str, threads: Threads, many: None
 ) -> None:
     hands = Hands(folder, threads, most=2)
-    async for _ in hands.pages():
-        if hands.count > 1:
-            break
+    async with aclosing(hands.pages()) as pages:
+        async for _ in pages:
+            if hands.count > 1:
+                break
     processes = [process._process for process in hands._processes]
-    await asyncio.sleep(0)
 
     await hands.close()
 
     assert [process.returncode is not None for process in processes] == [True, True]
+
+
+async def test_whoever_is_cancelled_while_a_process_is_started_leaves_none(
+    folder: str, threads: Threads, many: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, started = _Process.__init__, list[subprocess.Popen[bytes]]()
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slowly(self: _Process, folder: str) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        assert go_on.wait(60)
+        begin(self, folder)
+        started.append(self._process)
+
+    monkeypatch.setattr(_Process, "__init__", slowly)
+    hands = Hands(folder, threads, most=2)
+    listing = asyncio.create_task(listed(hands))
+    await begun.wait()
+    listing.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await listing
+
+    await hands.close()
+
+    assert [process.returncode is not None for process in started] == [True]
