@@ -183,12 +183,12 @@ class SessionsContract(DoorContract):
         """The old writer adds nothing more, is told so, and no byte of it is mixed in."""
         session = await door.begin(len(LARGE))
         held = Held(LARGE[: MIB + MIB // 2], bytes(MIB // 2))
-        async with running(door.append(session, 0, held)) as old, asyncio.timeout(20):
+        async with running(door.append(session, 0, held)) as old:
             await held.begun.wait()
-            await epoch_of(door, session, 1)  # who asks before that ends it before its first byte
-            offset = 0
-            while not offset:
-                offset = (await neighbour.session(session)).offset
+            # Who asks a door ends the writer, so nobody does before the first bytes are there.
+            while not (await door.store.uploads.get(session)).offset:
+                await asyncio.sleep(0)
+            offset = (await neighbour.session(session)).offset
             while True:
                 try:
                     await neighbour.append(session, offset, body(LARGE[offset:-1]))
@@ -209,7 +209,7 @@ class SessionsContract(DoorContract):
         session = await door.begin(len(LARGE))
         await door.append(session, 0, body(LARGE[:1000]))
         first, second = Held(b"", bytes(MIB)), Held(b"", LARGE[1000:])
-        async with running(door.append(session, 1000, first)) as old, asyncio.timeout(20):
+        async with running(door.append(session, 1000, first)) as old:
             await epoch_of(door, session, 2)
             async with running(neighbour.append(session, 1000, second)) as new:
                 await epoch_of(door, session, 3)
