@@ -159,7 +159,7 @@ class OvertakenSyncs(FailingSyncs):
     def sync_data(self, descriptor: int, path: str) -> None:
         if self.left == 0:
             self.reached.set()
-            assert self.taken.wait(10)
+            assert self.taken.wait(60)
         super().sync_data(descriptor, path)
 
     def truncate(self, descriptor: int, path: str, size_bytes: int) -> None:
@@ -199,7 +199,7 @@ async def overtaken(stage: Stage, disk: OvertakenSyncs, cuts_fail: int) -> None:
     stage.note(Opened(session, SMALL, 20))
     disk.left, disk.cuts_fail = 0, cuts_fail
     first = asyncio.create_task(store.uploads.append(session, 20, pieces(SMALL[20:60])))
-    await asyncio.to_thread(disk.reached.wait, 10)
+    assert await asyncio.to_thread(disk.reached.wait, 60)
     found = await store.uploads.get(session)
     assert (found.offset, found.is_held) == (60, True)
     before = await store.index.read(partial(upload_epoch, session=session))

@@ -394,7 +394,7 @@ async def test_a_thread_that_receives_goes_on_while_the_disk_is_asked(
         nonlocal asked
         asked += 1
         if asked > 1:
-            assert await asyncio.to_thread(source.after[4].wait, 5)
+            assert await asyncio.to_thread(source.after[4].wait, 60)
         return 1 << 40, 1 << 40
 
     monkeypatch.setattr(store.blobs, "free_bytes", free_bytes)
