@@ -43,6 +43,12 @@ class People(Registry):
         return [(str(kind), str(action)) for kind, action in rows]
 
 
+@pytest.fixture(autouse=True)
+def accesses_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accesses are written when a test says so, and not while it does something else."""
+    monkeypatch.setattr("registry.services.accesses.TICK_SECONDS", 3600.0)
+
+
 @pytest.fixture
 def auth() -> AuthConfig:
     return CHEAP
