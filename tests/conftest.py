@@ -28,7 +28,7 @@ from store.opening import Store, StoreSettings, open_store
 from tests.support.clock import ManualClock
 from tests.support.folders import FAILED
 from tests.support.fresh import initialize_like_new, start_from_copies
-from tests.support.generating import choose_constants_fast
+from tests.support.generating import choose_constants_fast, judge_no_duration
 from tests.support.secrecy import leaks
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -41,6 +41,7 @@ sys.dont_write_bytecode = False
 
 start_from_copies()
 choose_constants_fast()
+judge_no_duration()
 
 # Colouring the source around a logged error, and all its variables, takes half a second of CPU; no
 # server shows an error so. Set on the renderer itself, which a reset of the log gives back.

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import structlog
 from aiohttp import web
+from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.conjecture.choice import choice_permitted
 from hypothesis.internal.conjecture.providers import GLOBAL_CONSTANTS
@@ -200,6 +201,11 @@ def test_constants_are_permitted_where_hypothesis_permits_them(
 
 def test_constants_are_looked_at_fast() -> None:
     assert providers.choice_permitted is is_permitted
+
+
+def test_no_example_fails_for_the_time_it_took() -> None:
+    assert settings().deadline is None
+    assert HealthCheck.too_slow in settings().suppress_health_check
 
 
 def test_an_error_is_logged_without_colours_and_variables(

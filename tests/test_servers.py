@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import clients, servers
 from tests.support.clients import Client
-from tests.support.servers import Server, ServerDied
+from tests.support.servers import Server, ServerDied, wait_until
 
 
 @pytest.fixture
@@ -62,6 +62,22 @@ def test_workers_are_counted_when_the_supervisor_stands_still(
     server.kill_everything()
 
     assert left == [[]]
+
+
+FIRST_THREAD_ENDS = """
+import ctypes, threading
+threading.Thread(target=input).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_process_is_left_while_a_thread_of_it_is() -> None:
+    command = [sys.executable, "-S", "-c", FIRST_THREAD_ENDS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        wait_until(lambda: servers._state(process.pid) == "Z", "the end of its first thread")
+        assert servers._is_left(process.pid)
+        process.kill()
+        wait_until(lambda: not servers._is_left(process.pid), "the end of all")
 
 
 class Answer:

@@ -1,4 +1,8 @@
-"""What Hypothesis makes is the same, sooner.
+"""What Hypothesis makes is the same, sooner, and however long it takes.
+
+By itself it fails a test of which one example took 200 ms where the next run of the same took
+less: a machine that does something else meanwhile is enough for that. `judge_no_duration` leaves
+such tests alone; what bounds them is the time that every test has.
 
 It now and then takes a constant of the code under test in place of a random value, and looks for
 each alphabet anew, in Python and character by character, which of some thousands of strings are
@@ -12,6 +16,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.intervalsets import IntervalSet
 
@@ -24,6 +29,12 @@ def choose_constants_fast() -> None:
     """Let this process look at constants fast."""
     replaced: Any = providers
     replaced.choice_permitted = is_permitted
+
+
+def judge_no_duration() -> None:
+    """Let tests of this process, which say nothing else, take the time that they take."""
+    settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("tests")
 
 
 def is_permitted(choice: Any, constraints: Any) -> bool:

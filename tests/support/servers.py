@@ -282,7 +282,7 @@ class Server:
         for pid in (self.pid, *workers):
             os.kill(pid, signal.SIGKILL)
         self.process.wait(START_SECONDS)
-        wait_until(lambda: all(_state(pid) == "Z" for pid in workers), "death of the workers")
+        wait_until(lambda: not any(_is_left(pid) for pid in workers), "death of the workers")
 
     def terminate(self, signum: int = signal.SIGTERM) -> None:
         """Ask for a drain and return at once."""
@@ -313,6 +313,20 @@ def _state(pid: int) -> str:
     except OSError:
         return "Z"
     return stat.rpartition(")")[2].split()[0]
+
+
+def _is_left(pid: int) -> bool:
+    """Whether a thread of a process is left; each has its open files, and with them its locks.
+
+    The first one, of which the state of a process is told, can end before another that waits for a
+    disk.
+    """
+    try:
+        stat = Path("/proc", str(pid), "stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    fields = stat.rpartition(")")[2].split()
+    return fields[0] != "Z" or int(fields[17]) > 1
 
 
 def _run_delay(pid: int) -> float:
