@@ -132,6 +132,7 @@ class Accesses:
         self._uses: list[tuple[Principal, str]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._is_closing = False
 
     @property
     def kinds(self) -> int:
@@ -195,16 +196,15 @@ class Accesses:
 
     async def close(self) -> None:
         """Write everything; called after the last request, while the store is still open."""
+        self._is_closing = True
         if self._timer is not None:
             self._timer.cancel()
         if self._writing is not None:
             await asyncio.wait({self._writing})
-        if self._timer is not None:
-            self._timer.cancel()
         await self.flush(is_last=True)
 
     def _arm(self) -> None:
-        if self._timer is None and self._writing is None:
+        if self._timer is None and self._writing is None and not self._is_closing:
             self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._begin)
 
     def _begin(self) -> None:
