@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import errno
+import fcntl
 import gc
 import os
 import subprocess
@@ -179,6 +180,29 @@ async def test_workers_never_see_a_locked_database_and_share_evenly(
     for mine in turns:
         waits = sorted(after - before for before, after in pairwise(mine))
         assert mean(waits[:-4]) < 5
+
+
+async def test_a_batch_has_the_lock_from_before_it_begins_until_it_is_committed(
+    index: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for his turn waits for it, and not in SQLite, which starves one of two."""
+    done: list[object] = []
+    flock, control = fcntl.flock, driver.Transaction.control
+
+    def locking(descriptor: int, mode: int) -> None:
+        flock(descriptor, mode)
+        done.append(mode)
+
+    def noting(self: driver.Transaction, sql: str) -> None:
+        control(self, sql)
+        done.append(sql)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", locking)
+        patch.setattr(driver.Transaction, "control", noting)
+        await index.run(put("a"))
+
+    assert done == [fcntl.LOCK_EX, "BEGIN IMMEDIATE", "COMMIT", fcntl.LOCK_UN]
 
 
 async def test_databases_in_one_process_take_turns_too(open_index: OpenIndex) -> None:
