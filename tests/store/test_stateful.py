@@ -696,7 +696,7 @@ class MemoryMachine(StoreMachine):
 
 
 @pytest.mark.parametrize("machine", [LocalMachine, MemoryMachine], ids=["local", "memory"])
-@pytest.mark.timeout(0 if LONG else 120)
+@pytest.mark.timeout(0 if LONG else 300)
 def test_the_store_agrees_with_a_dictionary(machine: type[StoreMachine]) -> None:
     with unthreaded():  # every step is waited for before the next
         run_state_machine_as_test(
