@@ -3,7 +3,8 @@
 Complements `bench.budget`, whose calls cannot see that a call became dearer. A request is handed to
 a connection in this process whose transport throws away what it is given; two processes do so for
 different numbers of requests, and what they differ by is divided by the requests they differ by, so
-starting up is in neither. Counted are instructions of user space: by the hardware's counter where
+starting up is in neither. The loop's clock goes on by the request: what is done every second counts
+as often on every machine. Counted are instructions of user space: by the hardware's counter where
 the machine has one (`perf stat`), else by valgrind, which takes half a minute of processor time for
 each process. Hashes of strings are not random here, so that runs are alike.
 
@@ -15,16 +16,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import msgspec
 
@@ -32,8 +37,10 @@ from bench.budget import versions
 
 RECORDED: Final = Path(__file__).with_name("instructions.json")
 TOLERANCE: Final = 0.03
-FEW: Final = 200
-MORE: Final = 1200
+FEW: Final = 100
+MORE: Final = 600
+REQUEST_SECONDS: Final = 0.0002
+"""How far the loop's clock goes on with each request."""
 
 _CONTENT: Final = b"small weights 16" * 256
 _BLOB: Final = f"/blobs/sha256:{hashlib.sha256(_CONTENT).hexdigest()}"
@@ -57,14 +64,28 @@ class Instructions(msgspec.Struct, frozen=True):
 
 
 class _Sink(asyncio.Transport):
-    """Takes answers and forgets them, but for how many there were."""
+    """Takes answers and forgets them; whoever waits for one sleeps until it is whole.
+
+    A loop that went round instead would count the speed of the other threads.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.bytes = 0
+        self._missing = 0
+        self._whole = asyncio.Event()
 
     def write(self, data: Any) -> None:
-        self.bytes += len(data)
+        self._missing -= len(data)
+        if self._missing <= 0:
+            self._whole.set()
+
+    def expect(self, size_bytes: int) -> None:
+        """The next answer is whole with at least so many bytes."""
+        self._missing = size_bytes
+        self._whole.clear()
+
+    async def arrived(self) -> None:
+        await self._whole.wait()
 
     def is_closing(self) -> bool:
         return False
@@ -98,13 +119,19 @@ async def replay(path: str, count: int) -> None:
     assert runner.server is not None
     connection, sink = runner.server(), _Sink()
     connection.connection_made(sink)
-    for _ in range(20 + count):
-        before = sink.bytes
-        connection.data_received(request)
-        while sink.bytes - before < len(_CONTENT):
-            await asyncio.sleep(0)
-        for _ in range(3):
-            await asyncio.sleep(0)  # the task of the connection sleeps again
+    gc.collect()
+    gc.freeze()  # as a worker does: no collection walks through what is here to stay
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    with patch.object(loop, "time", lambda: now):
+        for _ in range(20 + count):
+            now += REQUEST_SECONDS
+            sink.expect(len(_CONTENT))
+            connection.data_received(request)
+            await sink.arrived()
+            for _ in range(3):
+                await asyncio.sleep(0)  # the task of the connection sleeps again
+    gc.unfreeze()
     connection.connection_lost(None)
     await runner.cleanup()
     await store.close()
@@ -129,35 +156,56 @@ def measure() -> Instructions:
     name, command, told = _counter()
 
     def total(path: str, count: int) -> int:
-        with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(
-                [
-                    *command,
-                    sys.executable,
-                    "-m",
-                    "bench.instructions",
-                    "--replay",
-                    path,
-                    str(count),
-                ],
-                capture_output=True,
-                text=True,
-                check=False,
-                cwd=Path(__file__).parent.parent,
-                env=os.environ | {"PYTHONHASHSEED": "0", "TMPDIR": folder},
-            )
-        found = told.search(done.stderr)
-        if done.returncode or found is None:
-            raise CannotCount(done.stderr[-2000:])
+        said = _replayed(command, path, count)
+        found = told.search(said)
+        if found is None:
+            raise CannotCount(said[-2000:])
         return int(found[1].replace(",", ""))
 
-    each = {path: round((total(path, MORE) - total(path, FEW)) / (MORE - FEW)) for path in PATHS}
-    return Instructions(name, versions(), each)
+    for path in PATHS:
+        _replayed([], path, 1)  # modules are compiled by now
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        few = [threads.submit(total, path, FEW) for path in PATHS]
+        more = [threads.submit(total, path, MORE) for path in PATHS]
+        each = {
+            path: round((last.result() - first.result()) / (MORE - FEW))
+            for path, first, last in zip(PATHS, few, more, strict=True)
+        }
+    return Instructions(name, versions() | _build(), each)
+
+
+def _replayed(command: Sequence[str], path: str, count: int) -> str:
+    """What `command` said of a process that replays; raises `CannotCount`."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [*command, sys.executable, "-m", "bench.instructions", "--replay", path, str(count)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parent.parent,
+            env=os.environ | {"PYTHONHASHSEED": "0", "TMPDIR": folder},
+        )
+    if done.returncode:
+        raise CannotCount(done.stderr[-2000:])
+    return done.stderr
+
+
+def _build() -> dict[str, str]:
+    """Two interpreters of one version, compiled differently, run different instructions."""
+    return {
+        "interpreter": " ".join([*platform.python_build(), platform.python_compiler()]),
+        "libc": " ".join(platform.libc_ver()),
+    }
+
+
+def is_comparable(was: Instructions, now: Instructions) -> bool:
+    """Whether both were counted by the same means, under the same versions."""
+    return (was.counted_by, was.versions) == (now.counted_by, now.versions)
 
 
 def risen(was: Instructions, now: Instructions) -> list[str]:
     """A line for every path that costs more than was recorded, if the two can be compared."""
-    if (was.counted_by, was.versions) != (now.counted_by, now.versions):
+    if not is_comparable(was, now):
         return []
     return [
         f"{path}: {count} instructions instead of {was.paths.get(path, 0)}"
@@ -185,7 +233,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         content = msgspec.json.format(msgspec.json.encode(now), indent=1)
         RECORDED.write_bytes(content + b"\n")
         return 0
-    problems = risen(msgspec.json.decode(RECORDED.read_bytes(), type=Instructions), now)
+    was = msgspec.json.decode(RECORDED.read_bytes(), type=Instructions)
+    if not is_comparable(was, now):
+        sys.stdout.write("not compared: recorded by other means or under other versions\n")
+    problems = risen(was, now)
     sys.stdout.writelines(f"{line}\n" for line in problems)
     return 1 if problems else 0
 
