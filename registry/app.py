@@ -216,7 +216,7 @@ def create_app(
         )
         metrics.counter(
             "digestry_http_taken_uploads",
-            "Small uploads stored without waking a handler.",
+            "Small uploads and registrations carried out without waking a handler.",
             lambda: takes.taken,
         )
     app.on_response_prepare.append(response_headers(drain, repeats, takes))

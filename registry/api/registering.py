@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from registry.api.asking import Nothing
+from registry.api.asking import model_of as model_called
 from registry.api.errors import ADAPTER
 from registry.api.parts import register_parts
-from registry.api.versions import made_answer
+from registry.api.versions import made_answer, made_headers
 from registry.api.wire import Urls
 from registry.api.wire_versions import (
+    FEW_FILES,
     BatchAnswer,
     BatchBody,
     RegisterBody,
     RegisteredAnswer,
     registered_answer,
+    registration_at_once,
     registration_of,
     registrations_of,
 )
 from registry.auth.policy import allows
-from registry.domain.references import ModelReference, parse_model
-from registry.errors import Denied
+from registry.domain.principals import Principal
+from registry.domain.references import ModelReference
+from registry.errors import Denied, RegistryError
 from registry.http.answers import json_answer
-from registry.http.bodies import read_json
+from registry.http.bodies import parse_json, read_json
 from registry.http.multipart import is_multipart
 from registry.http.once import answer_once
 from registry.http.queries import read_query
-from registry.http.routing import Media, Route
-from registry.http.targets import decoded, raw_segments
+from registry.http.routing import Media, Route, Taken, Taker
+from registry.http.targets import raw_segments
 from registry.keys import CONFIG, PRINCIPAL, STORE
-from registry.services.register import Registered, register_version, register_versions
+from registry.services.register import (
+    Registered,
+    begin_registering,
+    register_version,
+    register_versions,
+)
+from store.errors import StoreError
+
+_VERSIONS: Final = re.compile(r"/api/v1/models/([^/?#]+)/versions\Z")
+_encode: Final = msgspec.json.Encoder().encode
 
 
 async def post_version(request: web.Request) -> web.StreamResponse:
@@ -106,9 +122,40 @@ async def post_versions(request: web.Request) -> web.StreamResponse:
     )
 
 
+def _begin(
+    app: web.Application, address: str, principal: Principal, content: bytes
+) -> asyncio.Future[Registered] | None:
+    """Register a version, as `post_version` would."""
+    named, limits = _VERSIONS.match(address), app[CONFIG].limits
+    if named is None or not address.isascii() or len(content) > limits.json_bytes:
+        return None
+    try:
+        body = parse_json(content, RegisterBody)
+        if len(body.files) > FEW_FILES or not (
+            body.publish and allows(principal, "version.publish")
+        ):
+            return None
+        model, wish = model_called(named[1]), registration_at_once(body)
+        return begin_registering(
+            app[STORE], principal, model, wish, most_files=limits.version_files
+        )
+    except (RegistryError, StoreError):  # the handler says why
+        return None
+
+
+def _taken(done: Registered, base: str) -> Taken:
+    """What `made_answer` answers."""
+    urls = Urls(base)
+    return Taken(
+        201 if done.is_new else 200,
+        "".join(f"{name}: {value}\r\n" for name, value in made_headers(urls, done).items()),
+        _encode(registered_answer(urls, done)),
+    )
+
+
 def model_of(request: web.Request) -> ModelReference:
     _, _, _, model, *_ = raw_segments(request, 5)
-    return parse_model(decoded(model, field="model"))
+    return model_called(model)
 
 
 _ACCEPTED: Final = Media(
@@ -131,6 +178,7 @@ ROUTES: Final = [
         accepts=_ACCEPTED,
         answers={200: RegisteredAnswer, 201: RegisteredAnswer},
         problems=(404, 409, 422),
+        takes=Taker(_begin, _taken),
     ),
     Route(
         method="POST",

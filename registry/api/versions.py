@@ -187,14 +187,19 @@ def full_answer(request: web.Request, full: FullVersion) -> web.Response:
 
 def made_answer(urls: Urls, done: Registered) -> web.Response:
     """What was registered or published, 201 if this request made it."""
+    status, headers = 201 if done.is_new else 200, made_headers(urls, done)
+    return json_answer(registered_answer(urls, done), status=status, headers=headers)
+
+
+def made_headers(urls: Urls, done: Registered) -> dict[str, str]:
+    """The headers of that answer that are its own."""
     headers: dict[str, str] = {}
     if done.version is not None:
         headers = _headers(done.version)
         headers[hdrs.LOCATION] = urls.about(done.model, done.version.version.name)
     elif done.draft is not None:
         headers[hdrs.LOCATION] = urls.about(done.model, done.draft.label)
-    status = 201 if done.is_new else 200
-    return json_answer(registered_answer(urls, done), status=status, headers=headers)
+    return headers
 
 
 def _headers(full: FullVersion) -> dict[str, str]:

@@ -329,9 +329,16 @@ def stated_in(body: SaidBody, source: SourceBody | None = None) -> Stated:
 async def registration_of(body: RegisterBody) -> Registration:
     """What a body asks for; raises `Invalid` with what is wrong of one kind."""
     if len(body.files) > FEW_FILES:
-        files = await asyncio.to_thread(_files, body.files)
-    else:
-        files = _files(body.files)
+        return _registration(body, await asyncio.to_thread(_files, body.files))
+    return registration_at_once(body)
+
+
+def registration_at_once(body: RegisterBody) -> Registration:
+    """The same of few files."""
+    return _registration(body, _files(body.files))
+
+
+def _registration(body: RegisterBody, files: Sequence[NamedFile]) -> Registration:
     return Registration(
         label=None if body.label is None else parse_label(body.label),
         files=files,

@@ -65,7 +65,7 @@ ANYTHING: Final = Media("*/*", "The bytes.")
 
 
 class Taken(NamedTuple):
-    """What an upload is answered that was stored without a handler: JSON, not to be kept."""
+    """What is answered where no handler ran: JSON, not to be kept."""
 
     status: int
     fields: str
@@ -74,12 +74,12 @@ class Taken(NamedTuple):
 
 
 class Taker(NamedTuple):
-    """How a route stores a small body that is all there without its handler."""
+    """How a route carries out what a small body asks, all of it there, without its handler."""
 
     begin: Callable[[web.Application, str, Principal, bytes], asyncio.Future[Any] | None]
     """Given the address as it was sent; None declines, and raises nothing."""
     render: Callable[[Any, str], Taken]
-    """What is said of what was stored, the same as the handler says, and where the server is."""
+    """What is said of what was done, the same as the handler says, and where the server is."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +97,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     ``is_login`` counts it with those that look at passwords (`registry.http.rates`).
     ``repeats`` says that 200 of a plain GET depends on the index, the address and who asks alone,
     and does nothing besides (`registry.http.repeating`).
-    ``takes`` stores small bodies of plain requests without the handler (`registry.http.taking`).
+    ``takes`` carries out plain requests with small bodies without it (`registry.http.taking`).
     ``is_hidden`` keeps a route out of the documentation of the API: pages, and what takes the rest.
     """
 

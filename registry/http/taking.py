@@ -1,18 +1,22 @@
-"""Small uploads that a connection takes in by itself, without waking its task.
+"""Small writes that a connection takes in by itself, without waking its task.
 
 Of what a small upload costs the event loop, storing it is the smaller part: most went into a task,
 a request, its way through what stands before every handler, and an answer, all made for bytes that
 were there already. So the connection hands them to where they are stored together with others, and
-writes the answer when that is done.
+writes the answer when that is done. Registrations of versions are the same: a small body that is
+all there, and a transaction shared with others.
 
 **Who may.** Nobody is let in here. A request that went the whole way and was let in leaves a `Pass`
 for whoever comes later under the same circumstances (address called, name of the server, program,
-what is shown) to the same kind of address: all but its last part, of a file of a draft model and
-version. It is of the principal of that request and of the permission of its route, and holds while
-nobody's rights changed; where that would have to be looked up, the next one goes the whole way.
+what is shown, what the content is said to be) to the same kind of address: all but its last part,
+of a file of a draft model and version, of a registration what addresses of all models begin with.
+It is of the principal of that request and of the permission of its route, and holds while nobody's
+rights changed; where that would have to be looked up, the next one goes the whole way. Rights on
+one model are not its business: the service asks for them in its transaction, as ever.
 
-**Which requests.** Plain ones: a PUT whose body is all there, no query, and no header beyond those
-that change nothing. The route says how (`registry.http.routing.Route.takes`), and may decline.
+**Which requests.** Plain ones: a PUT or POST whose body is all there, no query, and no header
+beyond those that change nothing. The route says how (`registry.http.routing.Route.takes`), and may
+decline.
 
 **What fails goes the whole way**, with the same bytes, and is answered there. So all answers here
 are of one kind, and refusals are worded, noted and counted in one place.
@@ -54,6 +58,13 @@ MOST_BYTES: Final = 64 << 10
 
 PLAIN_WITH_BODY: Final = PLAIN | {b"content-length", b"content-type"}
 
+METHODS: Final = frozenset((hdrs.METH_PUT, hdrs.METH_POST))
+"""Of requests that may be taken."""
+
+POSTED: Final = "/versions"
+"""What the address of a POST ends with that some route takes; no other is looked at."""
+
+_MEDIA: Final = b"content-type"
 _REASONS: Final = {200: "OK", 201: "Created"}
 _CLIENT_GONE: Final = 499
 
@@ -64,6 +75,7 @@ class Tell(Protocol):
     def __call__(
         self,
         route: str,
+        method: str,
         path: str,
         principal: Principal,
         id: str,
@@ -78,8 +90,11 @@ class Tell(Protocol):
 class Kind(NamedTuple):
     """Whose and which requests are alike enough for one pass."""
 
+    method: str
     place: str
-    """What the address begins with: a resource of blobs, or a version of a model."""
+    """What the address begins with: a resource of blobs, a version of a model, or all models."""
+    media: bytes
+    """What the content is said to be; empty if nothing."""
     circumstances: Circumstances
 
 
@@ -117,7 +132,7 @@ class Takes:
         self.tell = tell
         self.is_open = is_open
         self.taken = 0
-        """How many uploads were taken so."""
+        """How many requests were taken so."""
 
     def find(self, kind: Kind) -> Pass | None:
         """The pass of such a request, if it holds."""
@@ -184,7 +199,7 @@ def answer_bytes(taken: Taken, id: str, *, is_last: bool) -> bytes:
 
 
 class _InHand(NamedTuple):
-    """An upload that is being stored."""
+    """A request that is being carried out."""
 
     message: RawRequestMessage
     content: bytes
@@ -194,7 +209,7 @@ class _InHand(NamedTuple):
 
 
 class TakingHandler(RepeatingHandler):
-    """A connection that takes small uploads in by itself.
+    """A connection that takes small writes in by itself.
 
     What is being stored stays the first of the messages of the connection, whose task sleeps on:
     what comes behind it waits, as it would while a handler runs. Should storing fail, the task is
@@ -207,6 +222,7 @@ class TakingHandler(RepeatingHandler):
         "_put_circumstances",
         "_put_headers",
         "_put_id",
+        "_put_media",
         "_takes",
         "untaken",
     )
@@ -219,6 +235,7 @@ class TakingHandler(RepeatingHandler):
         self._in_hand: _InHand | None = None
         self._is_taking = False
         self._put_headers: Headers = ()
+        self._put_media = b""
         self._put_circumstances: Circumstances | None = None
         self._put_id: str | None = None
         self.untaken: Kind | None = None
@@ -243,7 +260,8 @@ class TakingHandler(RepeatingHandler):
         self.untaken = None
         if (
             type(message) is not RawRequestMessage
-            or message.method != "PUT"
+            or message.method not in METHODS
+            or (message.method == "POST" and not message.path.endswith(POSTED))
             or message.should_close
             or message.upgrade
             or message.version != HttpVersion11
@@ -263,7 +281,7 @@ class TakingHandler(RepeatingHandler):
         if self._put_circumstances is None:
             return False
         path = message.path
-        kind = Kind(place_of(path), self._put_circumstances)
+        kind = Kind(message.method, place_of(path), self._put_media, self._put_circumstances)
         found = takes.find(kind)
         if found is None:
             self.untaken = kind
@@ -290,11 +308,11 @@ class TakingHandler(RepeatingHandler):
         assert in_hand is not None
         takes, transport = self._takes, self.transport
         takes.drain.in_flight -= 1
-        error = begun.exception()
+        error = begun.cancelled() or begun.exception()
         if transport is None or transport.is_closing():
             self._tell(in_hand, _CLIENT_GONE, 0)
             return
-        if error is not None:
+        if error:  # an exception is never false
             self._put_back(in_hand.message, in_hand.content)
             self._wake()
             return
@@ -330,6 +348,7 @@ class TakingHandler(RepeatingHandler):
     def _tell(self, in_hand: _InHand, status: int, sent: int) -> None:
         self._takes.tell(
             in_hand.found.route,
+            in_hand.message.method,
             in_hand.message.path,
             in_hand.found.principal,
             in_hand.id,
@@ -346,11 +365,12 @@ class TakingHandler(RepeatingHandler):
             is_secure=transport.get_extra_info("sslcontext") is not None,
             is_open=self._takes.is_open,
         )
+        self._put_media = next((said for name, said in headers if name.lower() == _MEDIA), b"")
         self._put_headers = headers
 
 
 class TakingServer(RepeatingServer):
-    """Makes connections that take small uploads in by themselves."""
+    """Makes connections that take small writes in by themselves."""
 
     def __init__(self, takes: Takes, repeats: Repeats, made: web.Server) -> None:
         super().__init__(repeats, made)
@@ -361,7 +381,7 @@ class TakingServer(RepeatingServer):
 
 
 class TakingRunner(RepeatingRunner):
-    """Runs an application whose connections take small uploads in, if it has `TAKES`."""
+    """Runs an application whose connections take small writes in, if it has `TAKES`."""
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()

@@ -234,10 +234,11 @@ def telling_again(access_log: AccessLog | None, metrics: Metrics) -> Teller:
 
 
 def telling_taken(access_log: AccessLog | None, metrics: Metrics) -> TellTaken:
-    """Counts, measures and logs uploads that were stored without a handler."""
+    """Counts, measures and logs requests that were carried out without a handler."""
 
     def tell(
         route: str,
+        method: str,
         path: str,
         principal: Principal,
         id: str,
@@ -247,7 +248,7 @@ def telling_taken(access_log: AccessLog | None, metrics: Metrics) -> TellTaken:
         received: int,
         sent: int,
     ) -> None:
-        metrics.request(route, hdrs.METH_PUT, status, seconds, received, sent)
+        metrics.request(route, method, status, seconds, received, sent)
         if access_log is not None:
             line = Line(
                 "request",
@@ -255,7 +256,7 @@ def telling_taken(access_log: AccessLog | None, metrics: Metrics) -> TellTaken:
                 access_log.stamp(),
                 access_log.pid,
                 id,
-                hdrs.METH_PUT,
+                method,
                 without_tokens(printable(path)),
                 route,
                 status,

@@ -16,7 +16,7 @@ from multidict import istr
 
 from registry.http.draining import Drain
 from registry.http.repeating import Repeats
-from registry.http.taking import Takes
+from registry.http.taking import METHODS, Takes
 from registry.keys import ORIGIN, REQUEST_ID, SPENT, STANDING
 from registry.middlewares.request_id import HEADER
 
@@ -71,7 +71,7 @@ def response_headers(
             allow_reading(request[ORIGIN], response)
         if repeats is not None:
             repeats.consider(request, response)
-        if takes is not None and request.method == "PUT":
+        if takes is not None and request.method in METHODS:
             takes.consider(request, response)
 
     return finish

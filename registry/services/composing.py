@@ -119,6 +119,21 @@ async def prepare(
         content = _compose(wish, base, sizes, arrived.files, most_files)
     else:
         content = await asyncio.to_thread(_compose, wish, base, sizes, arrived.files, most_files)
+    return _prepared(store, model, wish, content, claimant)
+
+
+def prepare_alone(
+    store: Store, principal: Principal, model: ModelReference, wish: Registration
+) -> Prepared:
+    """`prepare` of a wish that names nothing that is stored."""
+    require_coherent(wish)
+    claimant = Claimant(principal.visibility, "")
+    return _prepared(store, model, wish, _compose(wish, (), {}, (), 0), claimant)
+
+
+def _prepared(
+    store: Store, model: ModelReference, wish: Registration, content: Content, claimant: Claimant
+) -> Prepared:
     now = store.clock()
     return Prepared(
         model,

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from contextvars import Context
 from functools import partial
 from typing import Final
 
@@ -61,6 +62,7 @@ from registry.services.composing import (
     Prepared,
     Registration,
     prepare,
+    prepare_alone,
     require_once,
     too_many,
 )
@@ -126,6 +128,22 @@ async def register_version(
     """
     prepared = await prepare(store, principal, model, wish, most_files=most_files, arrived=arrived)
     return await change(store, principal, partial(register_in, principal=principal, on=prepared))
+
+
+def begin_registering(
+    store: Store,
+    principal: Principal,
+    model: ModelReference,
+    wish: Registration,
+    *,
+    most_files: int,
+) -> asyncio.Future[Registered]:
+    """`register_version` for whoever is told later, of a request whose answer need not be kept."""
+    if wish.files or wish.base is not None:
+        registering = register_version(store, principal, model, wish, most_files=most_files)
+        return asyncio.get_running_loop().create_task(registering, context=Context())
+    prepared = prepare_alone(store, principal, model, wish)
+    return store.index.begin(partial(register_in, principal=principal, on=prepared))
 
 
 async def register_versions(

@@ -137,8 +137,13 @@ class Database:
             raise Unavailable("a write to an index that is closing")
         if self.around is not None:
             with self.around("index write", unit):
-                return await self._writer.run(unit)
-        return await self._writer.run(unit)
+                return await self._writer.begin(unit)
+        return await self._writer.begin(unit)
+
+    def begin(self, unit: Unit[T]) -> asyncio.Future[T]:
+        if self._closing:
+            raise Unavailable("a write to an index that is closing")
+        return self._writer.begin(unit)
 
     async def run_unnoticed(self, unit: Unit[T]) -> T:
         if self._closing or self._settled is not None:  # one at a time

@@ -10,6 +10,7 @@ Arguments (who acts, for which request, a freshly made id) are bound before, wit
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from operator import itemgetter
@@ -177,6 +178,10 @@ class Index(Protocol):
         Raises `store.errors.Unavailable` if the commit failed or the database is closing,
         `store.errors.StorageFull` if the disk is.
         """
+        ...
+
+    def begin(self, unit: Unit[T]) -> asyncio.Future[T]:
+        """As `run`, for whoever is told later; nobody measures how long it takes."""
         ...
 
     async def run_unnoticed(self, unit: Unit[T]) -> T:

@@ -125,14 +125,14 @@ class Writer:
         """Units that wait for the next batch."""
         return len(self._queue)
 
-    async def run(self, unit: Unit[T]) -> T:
+    def begin(self, unit: Unit[T]) -> asyncio.Future[T]:
         if self._closing:
             raise _closing()
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.append(_Work(unit, future))
         if self._drainer is None:
             self._drainer = self._loop.create_task(self._drain())
-        return await future
+        return future
 
     async def hop(self, function: Callable[[], T]) -> T:
         """Run a function in the database thread, between two batches."""

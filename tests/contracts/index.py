@@ -142,6 +142,17 @@ class IndexContract:
         assert await index.look(get("a")) == ("1",)
         assert await asyncio.to_thread(index.read_blocking, get("a")) == ("1",)
 
+    async def test_what_is_begun_is_committed_when_its_future_is_done(
+        self, index: Database
+    ) -> None:
+        begun = index.begin(put("begun"))
+        refused = index.begin(lambda tx: tx.run(PUT, key=None, value=""))
+        await asyncio.wait([begun, refused])
+
+        assert begun.result() == 1
+        assert isinstance(refused.exception(), IndexConflict)
+        assert "begun" in await keys(index)
+
     async def test_a_unit_that_raises_is_rolled_back_whole(self, index: Database) -> None:
         """Its exception reaches the caller unchanged; nothing of it stays."""
         refused = Refused()

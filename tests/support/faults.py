@@ -340,5 +340,8 @@ def no_commits(index: Index) -> Iterator[None]:
     async def refuse(unit: Unit[Any]) -> Any:
         raise Unavailable("a write to the index")
 
-    with mock.patch.object(index, "run", refuse):
+    def decline(unit: Unit[Any]) -> Any:
+        raise Unavailable("a write to the index")
+
+    with mock.patch.object(index, "run", refuse), mock.patch.object(index, "begin", decline):
         yield
