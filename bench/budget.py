@@ -126,12 +126,14 @@ Ask = Callable[[Connection, int], object]
 """Makes the request of that number, and reads its answer."""
 
 
-def _body(number: int, size_bytes: int = SMALL_BYTES) -> bytes:
+def body_of(number: int, size_bytes: int = SMALL_BYTES) -> bytes:
+    """Bytes that no other number has."""
     return b"%016d" % number * (size_bytes // 16)
 
 
-def _digest(number: int) -> str:
-    return f"sha256:{hashlib.sha256(_body(number)).hexdigest()}"
+def digest_of(number: int, size_bytes: int = SMALL_BYTES) -> str:
+    """Of the body of that number."""
+    return f"sha256:{hashlib.sha256(body_of(number, size_bytes)).hexdigest()}"
 
 
 def _get(target: str, headers: Mapping[str, str] | None = None, *, status: int = 200) -> Ask:
@@ -155,28 +157,34 @@ def _post(target: str, make: Callable[[int], object], *, status: int = 201) -> A
 
 
 def _put(connection: Connection, number: int) -> object:
-    content = _body(number + 1000)
-    return connection.ask("PUT", f"/blobs/{_digest(number + 1000)}", None, content, expect=(201,))
+    content = body_of(number + 1000)
+    return connection.ask("PUT", f"/blobs/{digest_of(number + 1000)}", None, content, expect=(201,))
 
 
 def _put_again(connection: Connection, _: int) -> object:
-    return connection.ask("PUT", f"/blobs/{_digest(1)}", None, _body(1), expect=(200, 201))
+    return connection.ask("PUT", f"/blobs/{digest_of(1)}", None, body_of(1), expect=(200, 201))
 
 
-def _prepare(connection: Connection) -> str:
+def prepare(connection: Connection) -> str:
     """A model with a version of one file, and a run; returns the run's id."""
-    connection.ask("PUT", f"/blobs/{_digest(1)}", None, _body(1), expect=(201,))
+    connection.ask("PUT", f"/blobs/{digest_of(1)}", None, body_of(1), expect=(201,))
     connection.ask("PUT", f"/blobs/{_LARGE_DIGEST}", None, _LARGE, expect=(201,))
-    wish = {"label": "1.0.0", "files": [{"path": "weights", "digest": _digest(1)}], "publish": True}
+    wish = {
+        "label": "1.0.0",
+        "files": [{"path": "weights", "digest": digest_of(1)}],
+        "publish": True,
+    }
     connection.ask("POST", "/api/v1/models", _JSON, b'{"name":"bert"}', expect=(201,))
     connection.ask("POST", _VERSIONS, _JSON, json.dumps(wish).encode(), expect=(201,))
     run = connection.ask("POST", "/api/v1/runs", _JSON, b'{"model":"bert"}', expect=(201,))
     return str(json.loads(run.body)["id"])
 
 
-def _paths(run: str) -> dict[str, Ask]:
+def paths_of(run: str) -> dict[str, Ask]:
+    """What is asked, by name, of a server that was prepared."""
+
     def version_of(number: int) -> object:
-        files = [{"path": "weights", "digest": _digest(1)}]
+        files = [{"path": "weights", "digest": digest_of(1)}]
         return {"label": f"2.0.{number}", "files": files, "publish": True}
 
     def points_of(number: int) -> object:
@@ -185,11 +193,11 @@ def _paths(run: str) -> dict[str, Ask]:
         }
 
     return {
-        "GET a blob of 4 KiB": _get(f"/blobs/{_digest(1)}"),
-        "GET a blob of 4 KiB, anew": _get(f"/blobs/{_digest(1)}", _ANEW),
+        "GET a blob of 4 KiB": _get(f"/blobs/{digest_of(1)}"),
+        "GET a blob of 4 KiB, anew": _get(f"/blobs/{digest_of(1)}", _ANEW),
         "GET 64 KiB of a blob": _get(f"/blobs/{_LARGE_DIGEST}", _PART, status=206),
         "HEAD a blob": lambda connection, _: connection.ask(
-            "HEAD", f"/blobs/{_digest(1)}", expect=(200,)
+            "HEAD", f"/blobs/{digest_of(1)}", expect=(200,)
         ),
         "PUT a blob of 4 KiB": _put,
         "PUT a stored blob": _put_again,
@@ -231,10 +239,10 @@ async def _measure(root: Path, budget: Budget) -> dict[str, Costs]:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         port: int = runner.addresses[0][1]
         with Connection(port) as connection:
-            run = await asyncio.to_thread(_prepare, connection)
+            run = await asyncio.to_thread(prepare, connection)
             return {
                 name: await _count(loop, store, connection, ask, budget.paths.get(name))
-                for name, ask in _paths(run).items()
+                for name, ask in paths_of(run).items()
             }
     finally:
         await runner.cleanup()

@@ -23,12 +23,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,18 @@ def wait_until(
     return answer
 
 
+def port_to_keep() -> int:
+    """A free port of loopback that stays free while its server is down.
+
+    It lies below those that the kernel gives to whoever asks for any or connects from one.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_768)  # others are seeded alike
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 class Server:
     """One ``digestry serve`` on one data directory; may be killed and started again."""
 
@@ -139,7 +153,7 @@ class Server:
         self.by_exec = by_exec
         self.is_first_start = is_first_start
         self.workers = workers
-        self.port = port
+        self.port = port or port_to_keep()
         self.config = config
         self.env = dict(env or {})
         self.args = tuple(args)
@@ -199,7 +213,7 @@ class Server:
         return start_digestry(*self.arguments(), env=self.env, by_exec=self.by_exec, **options)
 
     def start(self) -> Server:
-        """Start the process and wait until it is ready; a port, once known, is kept."""
+        """Start the process and wait until it is ready."""
         self.launch()
         self.wait_ready()
         return self
