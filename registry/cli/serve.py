@@ -10,6 +10,7 @@ msgspec only. Whatever needs more runs in a forked child.
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import shlex
@@ -158,6 +159,7 @@ def _conclude(outcome: Exit) -> int:
 
 
 def _work(assignment: Assignment, channel: socket.socket) -> int:
+    gc.disable()  # a sixth of what imports take is looking for garbage; `work` turns it on again
     from registry.cli.terminal import hide_terminal_libraries
 
     hide_terminal_libraries()

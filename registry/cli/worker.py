@@ -301,9 +301,10 @@ def housekeeping(config: Config, store: Store, app: web.Application) -> Housekee
 
 
 def _settle_memory() -> None:
-    """What start-up made is here to stay: the collector need not look at it again and again."""
+    """What start-up made is here to stay: the collector, off so far, need not look at it."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 async def _answer_queued() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from concurrent.futures import Executor
 from contextlib import closing
@@ -10,8 +11,9 @@ from contextlib import closing
 import msgspec
 import pytest
 
-from registry.cli import worker
+from registry.cli import serve, worker
 from registry.cli.serve import Assignment
+from registry.cli.terminal import terminal_libraries_hidden
 from registry.config import Config
 
 
@@ -44,3 +46,22 @@ async def test_a_worker_gives_memory_back_until_it_ends(monkeypatch: pytest.Monk
             await at_work
 
     assert ended.is_set()
+
+
+def test_garbage_is_looked_for_once_the_worker_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not while it imports, and again as soon as what is here to stay has been set aside."""
+    was_enabled = list[bool]()
+
+    def work(_: Assignment, channel: socket.socket) -> int:
+        was_enabled.append(gc.isenabled())
+        worker._settle_memory()
+        was_enabled.append(gc.isenabled())
+        return 0
+
+    monkeypatch.setattr(worker, "work", work)
+    monkeypatch.setattr(gc, "freeze", lambda: None)  # it is for a process's whole life
+    ours, theirs = socket.socketpair()
+    with closing(ours), closing(theirs), terminal_libraries_hidden():
+        assert serve._work(Assignment(Config(), ours, "http://127.0.0.1", "secret"), theirs) == 0
+
+    assert was_enabled == [False, True]
