@@ -41,7 +41,8 @@ RECORDED: Final = Path(__file__).with_name("system_calls.json")
 BATCHES: Final = 6
 REQUESTS: Final = 10
 WARM_UP: Final = 30
-LARGE_BYTES: Final = 4 << 20
+LARGE_BYTES: Final = 9 << 20
+"""Of which threads take bodies in and send them out (`registry.http.direct`, `direct_sending`)."""
 
 TOLERANCE: Final = 0.2
 """Of the recorded: ids are random, and with them how many pages of the index a commit writes."""
@@ -147,7 +148,7 @@ def _ask(folder: Path, trace: Path) -> list[str]:
 
 
 def _put_large(connection: Connection, number: int) -> object:
-    with Connection(connection.port) as own:  # it is used up
+    with Connection(connection.port) as own:  # such a body ends its connection
         content = body_of(number, LARGE_BYTES)
         return own.ask("PUT", "/blobs/large", None, content, expect=(200, 201))
 
@@ -157,8 +158,8 @@ def _get_large(connection: Connection, _: int) -> object:
 
 
 _LARGE: Final[dict[str, Ask]] = {
-    "PUT a blob of 4 MiB": _put_large,
-    "GET a blob of 4 MiB": _get_large,
+    "PUT a blob of 9 MiB": _put_large,
+    "GET a blob of 9 MiB": _get_large,
 }
 
 
