@@ -102,7 +102,9 @@ class Digestry(Contender):
         directory.mkdir(parents=True, exist_ok=True)
         port = free_port()
         options = ["--host", HOST, "--port", str(port), "--data", str(directory / "data")]
-        ours = {k: v for k, v in os.environ.items() if not k.startswith("DIGESTRY_")}
+        # Byte code is kept, as pip has compiled it for users: each start would compile it again.
+        kept_out = ("DIGESTRY_", "PYTHONDONTWRITEBYTECODE")
+        ours = {k: v for k, v in os.environ.items() if not k.startswith(kept_out)}
         return Server(
             self.name,
             [sys.executable, "-m", "registry", "serve", *options],

@@ -66,13 +66,13 @@ def _aside(row: Row) -> AsideRow:
 
 
 _FIND = Statement(
-    select(quarantine).where(
+    lambda: select(quarantine).where(
         quarantine.c.digest == bindparam("digest"),
         quarantine.c.generation == bindparam("generation"),
     )
 )
 _INSERT = Statement(
-    insert(quarantine).values(
+    lambda: insert(quarantine).values(
         digest=bindparam("digest"),
         generation=bindparam("generation"),
         size=bindparam("size"),
@@ -84,31 +84,37 @@ _INSERT = Statement(
     )
 )
 _DELETE = Statement(
-    delete(quarantine).where(
+    lambda: delete(quarantine).where(
         quarantine.c.digest == bindparam("digest_"),
         quarantine.c.generation == bindparam("generation_"),
     )
 )
 _OF_COLLECTION = Statement(
-    select(quarantine)
-    .where(quarantine.c.collection == bindparam("collection"))
-    .order_by(quarantine.c.digest)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(quarantine)
+        .where(quarantine.c.collection == bindparam("collection"))
+        .order_by(quarantine.c.digest)
+        .limit(bindparam("limit"))
+    )
 )
 _OLD = Statement(
-    select(quarantine)
-    .where(quarantine.c.moved_at <= bindparam("before"))
-    .order_by(quarantine.c.digest, quarantine.c.generation)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(quarantine)
+        .where(quarantine.c.moved_at <= bindparam("before"))
+        .order_by(quarantine.c.digest, quarantine.c.generation)
+        .limit(bindparam("limit"))
+    )
 )
 _PAGE = Statement(
-    select(quarantine)
-    .where(quarantine.c.digest > bindparam("after"))
-    .order_by(quarantine.c.digest, quarantine.c.generation)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(quarantine)
+        .where(quarantine.c.digest > bindparam("after"))
+        .order_by(quarantine.c.digest, quarantine.c.generation)
+        .limit(bindparam("limit"))
+    )
 )
 _TOTALS = Statement(
-    select(
+    lambda: select(
         quarantine.c.reason, func.count(), func.coalesce(func.sum(quarantine.c.size), 0)
     ).group_by(quarantine.c.reason)
 )

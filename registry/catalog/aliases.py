@@ -26,12 +26,12 @@ _COLUMNS = (
     aliases.c.moved_by,
 )
 _FIND = Statement(
-    select(*_COLUMNS).where(
+    lambda: select(*_COLUMNS).where(
         aliases.c.model == bindparam("model"), aliases.c.folded == bindparam("folded")
     )
 )
 _RESERVED = Statement(
-    union_all(
+    lambda: union_all(
         *(
             select(aliases.c.folded, *_COLUMNS).where(
                 aliases.c.model == bindparam("model"), aliases.c.folded == literal(f"'{name}'")
@@ -43,19 +43,23 @@ _RESERVED = Statement(
 """A list of names would be a table of its own each time."""
 
 _PAGE = Statement(
-    select(*_COLUMNS)
-    .where(aliases.c.model == bindparam("model"), aliases.c.folded > bindparam("after"))
-    .order_by(aliases.c.folded)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(*_COLUMNS)
+        .where(aliases.c.model == bindparam("model"), aliases.c.folded > bindparam("after"))
+        .order_by(aliases.c.folded)
+        .limit(bindparam("limit"))
+    )
 )
 _OF_REVISION = Statement(
-    select(*_COLUMNS)
-    .where(aliases.c.revision == bindparam("revision"), aliases.c.model == bindparam("model"))
-    .order_by(aliases.c.folded)
-    .limit(1000)
+    lambda: (
+        select(*_COLUMNS)
+        .where(aliases.c.revision == bindparam("revision"), aliases.c.model == bindparam("model"))
+        .order_by(aliases.c.folded)
+        .limit(1000)
+    )
 )
 _INSERT = Statement(
-    insert(aliases).values(
+    lambda: insert(aliases).values(
         model=bindparam("model"),
         folded=bindparam("folded"),
         name=bindparam("name"),
@@ -66,17 +70,19 @@ _INSERT = Statement(
     )
 )
 _UPDATE = Statement(
-    update(aliases)
-    .where(aliases.c.model == bindparam("model_"), aliases.c.folded == bindparam("folded_"))
-    .values(
-        revision=bindparam("revision"),
-        held=bindparam("held"),
-        moved_at=bindparam("now"),
-        moved_by=bindparam("actor"),
+    lambda: (
+        update(aliases)
+        .where(aliases.c.model == bindparam("model_"), aliases.c.folded == bindparam("folded_"))
+        .values(
+            revision=bindparam("revision"),
+            held=bindparam("held"),
+            moved_at=bindparam("now"),
+            moved_by=bindparam("actor"),
+        )
     )
 )
 _DELETE = Statement(
-    delete(aliases).where(
+    lambda: delete(aliases).where(
         aliases.c.model == bindparam("model_"), aliases.c.folded == bindparam("folded_")
     )
 )
@@ -96,33 +102,46 @@ _OF_ALIAS = (
 )
 _EVENT_COLUMNS = (alias_events.c.id, *_MOVE)
 _EVENTS = Statement(
-    select(*_EVENT_COLUMNS)
-    .where(*_OF_ALIAS, alias_events.c.id < bindparam("before"))
-    .order_by(alias_events.c.id.desc())
-    .limit(bindparam("limit"))
+    lambda: (
+        select(*_EVENT_COLUMNS)
+        .where(*_OF_ALIAS, alias_events.c.id < bindparam("before"))
+        .order_by(alias_events.c.id.desc())
+        .limit(bindparam("limit"))
+    )
 )
 _LAST_TIME = Statement(
-    select(alias_events.c.created_at).where(*_OF_ALIAS).order_by(alias_events.c.id.desc()).limit(1)
+    lambda: (
+        select(alias_events.c.created_at)
+        .where(*_OF_ALIAS)
+        .order_by(alias_events.c.id.desc())
+        .limit(1)
+    )
 )
 """Without bounds that are bound: SQLite plans those anew each time, which took 25 of 32 us."""
 
-_EVENT = Statement(select(*_EVENT_COLUMNS).where(*_OF_ALIAS, alias_events.c.id == bindparam("id")))
+_EVENT = Statement(
+    lambda: select(*_EVENT_COLUMNS).where(*_OF_ALIAS, alias_events.c.id == bindparam("id"))
+)
 _EVENT_AT = Statement(
-    select(*_EVENT_COLUMNS)
-    .where(*_OF_ALIAS, alias_events.c.created_at <= bindparam("at"))
-    .order_by(alias_events.c.created_at.desc(), alias_events.c.id.desc())
-    .limit(1)
+    lambda: (
+        select(*_EVENT_COLUMNS)
+        .where(*_OF_ALIAS, alias_events.c.created_at <= bindparam("at"))
+        .order_by(alias_events.c.created_at.desc(), alias_events.c.id.desc())
+        .limit(1)
+    )
 )
 _TARGET_BEFORE = Statement(
-    select(*_EVENT_COLUMNS)
-    .where(
-        *_OF_ALIAS,
-        alias_events.c.id < bindparam("before"),
-        alias_events.c.to_revision.is_not(None),
-        alias_events.c.to_revision != bindparam("revision"),
+    lambda: (
+        select(*_EVENT_COLUMNS)
+        .where(
+            *_OF_ALIAS,
+            alias_events.c.id < bindparam("before"),
+            alias_events.c.to_revision.is_not(None),
+            alias_events.c.to_revision != bindparam("revision"),
+        )
+        .order_by(alias_events.c.id.desc())
+        .limit(1)
     )
-    .order_by(alias_events.c.id.desc())
-    .limit(1)
 )
 
 
@@ -163,7 +182,7 @@ def _events_at() -> Select[Any]:
     )
 
 
-_EVENTS_AT = Statement(_events_at())
+_EVENTS_AT = Statement(lambda: _events_at())
 
 
 def _alias(row: Row) -> Alias:

@@ -75,41 +75,51 @@ _COLUMNS = (
     versions.c.purged_at,
 )
 _PAGE = Statement(
-    select(*_COLUMNS)
-    .where(versions.c.id > bindparam("after"))
-    .order_by(versions.c.id)
-    .limit(bindparam("limit"))
-)
-_ONE = Statement(select(*_COLUMNS).where(versions.c.id == bindparam("id")))
-_CLAIMS = Statement(
-    select(refs.c.digest, refs.c.owner, refs.c.kind, refs.c.count)
-    .where(
-        refs.c.digest.in_(select(tree_files.c.digest).where(tree_files.c.tree == bindparam("tree")))
+    lambda: (
+        select(*_COLUMNS)
+        .where(versions.c.id > bindparam("after"))
+        .order_by(versions.c.id)
+        .limit(bindparam("limit"))
     )
-    .order_by(refs.c.digest, refs.c.owner, refs.c.kind)
+)
+_ONE = Statement(lambda: select(*_COLUMNS).where(versions.c.id == bindparam("id")))
+_CLAIMS = Statement(
+    lambda: (
+        select(refs.c.digest, refs.c.owner, refs.c.kind, refs.c.count)
+        .where(
+            refs.c.digest.in_(
+                select(tree_files.c.digest).where(tree_files.c.tree == bindparam("tree"))
+            )
+        )
+        .order_by(refs.c.digest, refs.c.owner, refs.c.kind)
+    )
 )
 _CLAIMS_OF_BLOB = Statement(
-    select(refs.c.owner, refs.c.kind, refs.c.count)
-    .where(refs.c.digest == bindparam("digest"))
-    .order_by(refs.c.owner, refs.c.kind)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(refs.c.owner, refs.c.kind, refs.c.count)
+        .where(refs.c.digest == bindparam("digest"))
+        .order_by(refs.c.owner, refs.c.kind)
+        .limit(bindparam("limit"))
+    )
 )
 _IN_RETIRED = Statement(
-    select(tree_files.c.digest, func.count())
-    .join(versions, versions.c.tree == tree_files.c.tree)
-    .where(
-        versions.c.model == bindparam("model"),
-        *_retired,
-        tree_files.c.digest.in_(
-            select(tree_files.c.digest)
-            .where(tree_files.c.tree == bindparam("tree"))
-            .correlate(None)
-        ),
+    lambda: (
+        select(tree_files.c.digest, func.count())
+        .join(versions, versions.c.tree == tree_files.c.tree)
+        .where(
+            versions.c.model == bindparam("model"),
+            *_retired,
+            tree_files.c.digest.in_(
+                select(tree_files.c.digest)
+                .where(tree_files.c.tree == bindparam("tree"))
+                .correlate(None)
+            ),
+        )
+        .group_by(tree_files.c.digest)
     )
-    .group_by(tree_files.c.digest)
 )
 _STAMP = Statement(
-    select(
+    lambda: select(
         func.count(),
         func.coalesce(func.sum(versions.c.changes), 0),
         func.coalesce(func.max(versions.c.updated_at), 0),
@@ -117,27 +127,31 @@ _STAMP = Statement(
 )
 _places = select(tree_files.c.digest).join(blobs, blobs.c.digest == tree_files.c.digest)
 _of_tree = tree_files.c.tree == bindparam("tree")
-_HOT = Statement(_places.where(_of_tree, blobs.c.archived.is_(None)).limit(1))
-_COLD = Statement(_places.where(_of_tree, blobs.c.archived.is_not(None)).limit(1))
+_HOT = Statement(lambda: _places.where(_of_tree, blobs.c.archived.is_(None)).limit(1))
+_COLD = Statement(lambda: _places.where(_of_tree, blobs.c.archived.is_not(None)).limit(1))
 _PLACED = Statement(
-    select(tree_files.c.digest)
-    .distinct()
-    .join(blobs, blobs.c.digest == tree_files.c.digest)
-    .where(
-        _of_tree,
-        tree_files.c.digest > bindparam("after"),
-        (blobs.c.archived.is_not(None)) == bindparam("is_cold"),
+    lambda: (
+        select(tree_files.c.digest)
+        .distinct()
+        .join(blobs, blobs.c.digest == tree_files.c.digest)
+        .where(
+            _of_tree,
+            tree_files.c.digest > bindparam("after"),
+            (blobs.c.archived.is_not(None)) == bindparam("is_cold"),
+        )
+        .order_by(tree_files.c.digest)
+        .limit(bindparam("limit"))
     )
-    .order_by(tree_files.c.digest)
-    .limit(bindparam("limit"))
 )
 _SET_TIER = Statement(
-    update(versions)
-    .where(versions.c.id == bindparam("id_"), versions.c.tier != bindparam("tier"))
-    .values(tier=bindparam("tier"), updated_at=bindparam("now"), changes=versions.c.changes + 1)
+    lambda: (
+        update(versions)
+        .where(versions.c.id == bindparam("id_"), versions.c.tier != bindparam("tier"))
+        .values(tier=bindparam("tier"), updated_at=bindparam("now"), changes=versions.c.changes + 1)
+    )
 )
 _COUNT_TIERS = Statement(
-    select(func.count(), func.coalesce(func.sum(versions.c.size), 0)).where(
+    lambda: select(func.count(), func.coalesce(func.sum(versions.c.size), 0)).where(
         versions.c.tier == "cold", versions.c.deleted_at.is_(None)
     )
 )

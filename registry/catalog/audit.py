@@ -67,34 +67,42 @@ _TOLD = (
 _ENTRIES = Rows(*_TOLD)
 _COLUMNS = (audit.c.id, *_TOLD)
 _BETWEEN = Statement(
-    select(*_COLUMNS)
-    .where(audit.c.id > bindparam("after"), audit.c.id <= bindparam("last"))
-    .order_by(audit.c.id)
-    .limit(bindparam("most"))
+    lambda: (
+        select(*_COLUMNS)
+        .where(audit.c.id > bindparam("after"), audit.c.id <= bindparam("last"))
+        .order_by(audit.c.id)
+        .limit(bindparam("most"))
+    )
 )
-_DELETE = Statement(delete(audit).where(audit.c.id <= bindparam("last")))
-_LAST_ID = Statement(select(audit.c.id).order_by(audit.c.id.desc()).limit(1))
+_DELETE = Statement(lambda: delete(audit).where(audit.c.id <= bindparam("last")))
+_LAST_ID = Statement(lambda: select(audit.c.id).order_by(audit.c.id.desc()).limit(1))
 _COUNT = Statement(
-    select(func.count())
-    .select_from(audit)
-    .where(audit.c.id > bindparam("after"), audit.c.id <= bindparam("last"))
+    lambda: (
+        select(func.count())
+        .select_from(audit)
+        .where(audit.c.id > bindparam("after"), audit.c.id <= bindparam("last"))
+    )
 )
 _TIME_FROM = Statement(
-    select(audit.c.id, audit.c.created_at)
-    .where(audit.c.id >= bindparam("id"))
-    .order_by(audit.c.id)
-    .limit(1)
+    lambda: (
+        select(audit.c.id, audit.c.created_at)
+        .where(audit.c.id >= bindparam("id"))
+        .order_by(audit.c.id)
+        .limit(1)
+    )
 )
 
 _SAME = Statement(
-    select(audit.c.id)
-    .where(
-        audit.c.entity == bindparam("entity"),
-        func.coalesce(audit.c.action, audit.c.action) == bindparam("action"),
-        audit.c.after == bindparam("after"),
-        audit.c.created_at >= bindparam("since"),
+    lambda: (
+        select(audit.c.id)
+        .where(
+            audit.c.entity == bindparam("entity"),
+            func.coalesce(audit.c.action, audit.c.action) == bindparam("action"),
+            audit.c.after == bindparam("after"),
+            audit.c.created_at >= bindparam("since"),
+        )
+        .limit(1)
     )
-    .limit(1)
 )
 
 _CLOCK_STEP: Final = 3600 * SECOND

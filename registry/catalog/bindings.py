@@ -58,9 +58,9 @@ _joined = (
     .outerjoin(binding_statistics, binding_statistics.c.binding == bindings.c.id)
 )
 _FULL = select(*_FIELDS.values(), *_NAMES, *STATISTICS).select_from(_joined)
-_BY_ID = Statement(_FULL.where(bindings.c.id == bindparam("id"), *_lives))
+_BY_ID = Statement(lambda: _FULL.where(bindings.c.id == bindparam("id"), *_lives))
 _TAKEN = Statement(
-    select(bindings.c.id).where(
+    lambda: select(bindings.c.id).where(
         bindings.c.version == bindparam("version"),
         bindings.c.provider == bindparam("provider"),
         bindings.c.provider_model_id == bindparam("provider_model_id"),
@@ -68,23 +68,33 @@ _TAKEN = Statement(
     )
 )
 _COUNT_OF_VERSION = Statement(
-    select(func.count()).select_from(bindings).where(bindings.c.version == bindparam("version"))
+    lambda: (
+        select(func.count()).select_from(bindings).where(bindings.c.version == bindparam("version"))
+    )
 )
-_INSERT = Statement(insert(bindings).values(_WRITTEN))
+_INSERT = Statement(lambda: insert(bindings).values(_WRITTEN))
 _UPDATE = Statement(
-    update(bindings)
-    .where(bindings.c.id == bindparam("id_"))
-    .values({name: value for name, value in _WRITTEN.items() if name not in _FIXED})
+    lambda: (
+        update(bindings)
+        .where(bindings.c.id == bindparam("id_"))
+        .values({name: value for name, value in _WRITTEN.items() if name not in _FIXED})
+    )
 )
 _ids = func.json_each(bindparam("ids", type_=Text)).table_valued("value", name="gone")
 _DELETE_STATISTICS = Statement(
-    delete(binding_statistics).where(binding_statistics.c.binding.in_(select(_ids.c.value)))
+    lambda: delete(binding_statistics).where(binding_statistics.c.binding.in_(select(_ids.c.value)))
 )
-_DELETE = Statement(delete(bindings).where(bindings.c.id.in_(select(_ids.c.value))))
+_DELETE = Statement(lambda: delete(bindings).where(bindings.c.id.in_(select(_ids.c.value))))
 _OF_MODEL = Statement(
-    select(bindings.c.id).where(bindings.c.model == bindparam("model")).limit(bindparam("limit"))
+    lambda: (
+        select(bindings.c.id)
+        .where(bindings.c.model == bindparam("model"))
+        .limit(bindparam("limit"))
+    )
 )
-_OF_VERSION = Statement(select(bindings.c.id).where(bindings.c.version == bindparam("version")))
+_OF_VERSION = Statement(
+    lambda: select(bindings.c.id).where(bindings.c.version == bindparam("version"))
+)
 
 
 class FullBinding(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ _SPELLINGS: Final = msgspec.json.encode(
 _PLACE: Final = "cards_followed"
 
 _FIND = Statement(
-    select(
+    lambda: select(
         model_cards.c.source,
         model_cards.c.digest,
         model_cards.c.text,
@@ -40,34 +40,39 @@ _FIND = Statement(
     ).where(model_cards.c.model == bindparam("model"))
 )
 _SUMMARY = Statement(
-    select(model_cards.c.source, model_cards.c.digest).where(
+    lambda: select(model_cards.c.source, model_cards.c.digest).where(
         model_cards.c.model == bindparam("model")
     )
 )
 _insert = insert(model_cards).values({c.name: bindparam(c.name) for c in model_cards.c})
 _PUT = Statement(
-    _insert.on_conflict_do_update(
+    lambda: _insert.on_conflict_do_update(
         index_elements=["model"],
         set_={c.name: _insert.excluded[c.name] for c in model_cards.c if c.name != "model"},
     )
 )
-_DELETE = Statement(delete(model_cards).where(model_cards.c.model == bindparam("model_")))
+_DELETE = Statement(lambda: delete(model_cards).where(model_cards.c.model == bindparam("model_")))
 _spellings = func.json_each(bindparam("spellings", type_=Text)).table_valued("value", name="spelt")
 _README = Statement(
-    select(tree_files.c.path, tree_files.c.digest, tree_files.c.size)
-    .where(
-        tree_files.c.tree == bindparam("tree"), tree_files.c.path.in_(select(_spellings.c.value))
+    lambda: (
+        select(tree_files.c.path, tree_files.c.digest, tree_files.c.size)
+        .where(
+            tree_files.c.tree == bindparam("tree"),
+            tree_files.c.path.in_(select(_spellings.c.value)),
+        )
+        .order_by((tree_files.c.path == bindparam("usual")).desc(), tree_files.c.path)
+        .limit(1)
     )
-    .order_by((tree_files.c.path == bindparam("usual")).desc(), tree_files.c.path)
-    .limit(1)
 )
 _MOVES = Statement(
-    select(alias_events.c.id, alias_events.c.model, alias_events.c.folded)
-    .where(alias_events.c.id > bindparam("after"))
-    .order_by(alias_events.c.id)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(alias_events.c.id, alias_events.c.model, alias_events.c.folded)
+        .where(alias_events.c.id > bindparam("after"))
+        .order_by(alias_events.c.id)
+        .limit(bindparam("limit"))
+    )
 )
-_LAST = Statement(select(func.coalesce(func.max(alias_events.c.id), literal("0"))))
+_LAST = Statement(lambda: select(func.coalesce(func.max(alias_events.c.id), literal("0"))))
 
 
 async def find_card(tx: Tx, model_id: str) -> Card | None:

@@ -129,9 +129,11 @@ _TREES: Final = _Claims(tree_files, tree_files.c.tree, TREE)
 _FOLDERS: Final = _Claims(folder_files, folder_files.c.folder, FOLDER)
 
 _RENEW_LEASES = Statement(
-    update(leases)
-    .where(leases.c.holder == bindparam("holder_"))
-    .values(expires_at=bindparam("expires_at"))
+    lambda: (
+        update(leases)
+        .where(leases.c.holder == bindparam("holder_"))
+        .values(expires_at=bindparam("expires_at"))
+    )
 )
 
 

@@ -19,7 +19,7 @@ from store.index.transactions import Row, Statement, Tx
 MOST_COUNTED: Final = 10_000
 """Waiting deliveries are counted up to here."""
 
-_FIRST_TOLD = Statement(select(func.min(deliveries.c.entry)))
+_FIRST_TOLD = Statement(lambda: select(func.min(deliveries.c.entry)))
 _PLACE: Final = "webhooks.entry"
 _AUDIT: Final = tuple(audit.c[name] for name in AuditEntry.__struct_fields__)
 
@@ -33,28 +33,30 @@ _said_namespace = case(
     (audit.c.kind == "policy", func.json_extract(_said, bindparam("namespace_id"))),
 )
 _FOLLOWED = Statement(
-    select(
-        audit.c.id,
-        audit.c.kind,
-        audit.c.action,
-        audit.c.entity,
-        audit.c.name,
-        models.c.namespace,
-        func.coalesce(_of_experiment.c.namespace, _said_namespace),
-        models.c.name,
-    )
-    .select_from(
-        audit.outerjoin(models, models.c.id == audit.c.model)
-        .outerjoin(runs, and_(audit.c.kind == "run", runs.c.id == audit.c.entity))
-        .outerjoin(
-            _of_experiment,
-            # An id of another kind is no experiment's.
-            _of_experiment.c.id == func.coalesce(runs.c.experiment, audit.c.entity),
+    lambda: (
+        select(
+            audit.c.id,
+            audit.c.kind,
+            audit.c.action,
+            audit.c.entity,
+            audit.c.name,
+            models.c.namespace,
+            func.coalesce(_of_experiment.c.namespace, _said_namespace),
+            models.c.name,
         )
+        .select_from(
+            audit.outerjoin(models, models.c.id == audit.c.model)
+            .outerjoin(runs, and_(audit.c.kind == "run", runs.c.id == audit.c.entity))
+            .outerjoin(
+                _of_experiment,
+                # An id of another kind is no experiment's.
+                _of_experiment.c.id == func.coalesce(runs.c.experiment, audit.c.entity),
+            )
+        )
+        .where(audit.c.id > bindparam("after"), audit.c.id <= bindparam("last"))
+        .order_by(audit.c.id)
+        .limit(bindparam("most"))
     )
-    .where(audit.c.id > bindparam("after"), audit.c.id <= bindparam("last"))
-    .order_by(audit.c.id)
-    .limit(bindparam("most"))
 )
 
 _COLUMNS: Final = (
@@ -79,7 +81,7 @@ _ONE: Final = (
     deliveries.c.entry == bindparam("entry_"),
 )
 _INSERT = Statement(
-    insert(deliveries).values(
+    lambda: insert(deliveries).values(
         webhook=bindparam("webhook"),
         entry=bindparam("entry"),
         model_name=bindparam("model_name"),
@@ -91,7 +93,7 @@ _INSERT = Statement(
         created_at=bindparam("now"),
     )
 )
-_FIND = Statement(_SELECT.add_columns(deliveries.c.response).where(*_ONE))
+_FIND = Statement(lambda: _SELECT.add_columns(deliveries.c.response).where(*_ONE))
 _FIRST_DUE: Final = (
     select(func.min(deliveries.c.due_at))
     .where(deliveries.c.webhook == webhooks.c.id, deliveries.c.due_at <= bindparam("now"))
@@ -105,41 +107,51 @@ _CALLED: Final = (
     webhooks.c.active,
 )
 _WEBHOOKS_DUE = Statement(
-    select(webhooks.c.id)
-    .where(webhooks.c.namespace.is_not(None), _FIRST_DUE.is_not(None))
-    .order_by(_FIRST_DUE, webhooks.c.id)
+    lambda: (
+        select(webhooks.c.id)
+        .where(webhooks.c.namespace.is_not(None), _FIRST_DUE.is_not(None))
+        .order_by(_FIRST_DUE, webhooks.c.id)
+    )
 )
 _DUE = Statement(
-    select(*_COLUMNS, *_CALLED, *_AUDIT)
-    .join(webhooks, webhooks.c.id == deliveries.c.webhook)
-    .join(audit, audit.c.id == deliveries.c.entry)
-    .where(deliveries.c.webhook == bindparam("webhook"), deliveries.c.due_at <= bindparam("now"))
-    .order_by(deliveries.c.due_at, deliveries.c.entry)
-    .limit(bindparam("most"))
+    lambda: (
+        select(*_COLUMNS, *_CALLED, *_AUDIT)
+        .join(webhooks, webhooks.c.id == deliveries.c.webhook)
+        .join(audit, audit.c.id == deliveries.c.entry)
+        .where(
+            deliveries.c.webhook == bindparam("webhook"), deliveries.c.due_at <= bindparam("now")
+        )
+        .order_by(deliveries.c.due_at, deliveries.c.entry)
+        .limit(bindparam("most"))
+    )
 )
 _FINISH = Statement(
-    update(deliveries)
-    # Two leaders may have sent the same; only the first to say so is heard.
-    .where(*_ONE, deliveries.c.state == "waiting", deliveries.c.attempts == bindparam("before"))
-    .values(
-        state=bindparam("state"),
-        attempts=bindparam("before") + 1,
-        due_at=bindparam("due_at"),
-        ended_at=bindparam("ended_at"),
-        attempted_at=bindparam("attempted_at"),
-        status=bindparam("status"),
-        error=bindparam("error"),
-        response=bindparam("response"),
-        milliseconds=bindparam("milliseconds"),
+    lambda: (
+        update(deliveries)
+        # Two leaders may have sent the same; only the first to say so is heard.
+        .where(*_ONE, deliveries.c.state == "waiting", deliveries.c.attempts == bindparam("before"))
+        .values(
+            state=bindparam("state"),
+            attempts=bindparam("before") + 1,
+            due_at=bindparam("due_at"),
+            ended_at=bindparam("ended_at"),
+            attempted_at=bindparam("attempted_at"),
+            status=bindparam("status"),
+            error=bindparam("error"),
+            response=bindparam("response"),
+            milliseconds=bindparam("milliseconds"),
+        )
     )
 )
 _REDELIVER = Statement(
-    update(deliveries)
-    .where(*_ONE)
-    .values(state="waiting", attempts=0, due_at=bindparam("now"), ended_at=null())
+    lambda: (
+        update(deliveries)
+        .where(*_ONE)
+        .values(state="waiting", attempts=0, due_at=bindparam("now"), ended_at=null())
+    )
 )
 _EXPIRE = Statement(
-    delete(deliveries).where(
+    lambda: delete(deliveries).where(
         tuple_(deliveries.c.webhook, deliveries.c.entry).in_(
             select(deliveries.c.webhook, deliveries.c.entry)
             .where(deliveries.c.ended_at <= bindparam("until"))
@@ -149,7 +161,7 @@ _EXPIRE = Statement(
     )
 )
 _WAITING = Statement(
-    select(func.count()).select_from(
+    lambda: select(func.count()).select_from(
         select(deliveries.c.webhook)
         .where(deliveries.c.due_at.is_not(None))
         .limit(bindparam("most"))

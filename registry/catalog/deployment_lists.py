@@ -222,24 +222,26 @@ class ListedEvent(msgspec.Struct, frozen=True):
 _from = versions.alias("from_version")
 _to = versions.alias("to_version")
 _EVENTS = Statement(
-    select(
-        *EVENT_FIELDS.values(),
-        _from.c.number,
-        _from.c.label,
-        _to.c.number,
-        _to.c.label,
-    )
-    .select_from(
-        deployment_events.outerjoin(_from, _from.c.id == deployment_events.c.from_version).join(
-            _to, _to.c.id == deployment_events.c.to_version
+    lambda: (
+        select(
+            *EVENT_FIELDS.values(),
+            _from.c.number,
+            _from.c.label,
+            _to.c.number,
+            _to.c.label,
         )
+        .select_from(
+            deployment_events.outerjoin(_from, _from.c.id == deployment_events.c.from_version).join(
+                _to, _to.c.id == deployment_events.c.to_version
+            )
+        )
+        .where(
+            deployment_events.c.deployment == bindparam("deployment"),
+            deployment_events.c.id < bindparam("before"),
+        )
+        .order_by(deployment_events.c.id.desc())
+        .limit(bindparam("limit"))
     )
-    .where(
-        deployment_events.c.deployment == bindparam("deployment"),
-        deployment_events.c.id < bindparam("before"),
-    )
-    .order_by(deployment_events.c.id.desc())
-    .limit(bindparam("limit"))
 )
 
 

@@ -30,7 +30,7 @@ _OF_VERSION = _ids(deployments.c.version)
 _AFTER_VERSION = _ids(deployments.c.previous_version)
 _events = deployment_events.alias("some")
 _DELETE_EVENTS = Statement(
-    delete(deployment_events).where(
+    lambda: delete(deployment_events).where(
         deployment_events.c.id.in_(
             select(_events.c.id)
             .where(_events.c.deployment == bindparam("deployment_"))
@@ -38,14 +38,16 @@ _DELETE_EVENTS = Statement(
         )
     )
 )
-_DELETE = Statement(delete(deployments).where(deployments.c.id == bindparam("id_")))
+_DELETE = Statement(lambda: delete(deployments).where(deployments.c.id == bindparam("id_")))
 _SET_PREVIOUS = Statement(
-    update(deployments)
-    .where(deployments.c.id == bindparam("id_"))
-    .values(
-        previous_version=bindparam("previous"),
-        updated_at=bindparam("now"),
-        changes=deployments.c.changes + 1,
+    lambda: (
+        update(deployments)
+        .where(deployments.c.id == bindparam("id_"))
+        .values(
+            previous_version=bindparam("previous"),
+            updated_at=bindparam("now"),
+            changes=deployments.c.changes + 1,
+        )
     )
 )
 

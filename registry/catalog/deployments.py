@@ -56,9 +56,9 @@ _CHANGED: Final = ("updated_at", "changes")
 
 _SELECT: Final = select(*FIELDS.values())
 _RUNS: Final = deployments.c.terminated_at.is_(None)
-_BY_ID = Statement(_SELECT.where(deployments.c.id == bindparam("id")))
+_BY_ID = Statement(lambda: _SELECT.where(deployments.c.id == bindparam("id")))
 _RUNNING_BY_NAME = Statement(
-    _SELECT.where(
+    lambda: _SELECT.where(
         deployments.c.environment == bindparam("environment"),
         deployments.c.folded == bindparam("folded"),
         _RUNS,
@@ -77,16 +77,20 @@ def _running_with(column: ColumnElement[Any]) -> Statement:
 _RUNNING_IN = _running_with(deployments.c.environment)
 _RUNNING_OF_VERSION = _running_with(deployments.c.version)
 _RUNNING_OF_MODEL = _running_with(deployments.c.model)
-_INSERT = Statement(insert(deployments).values(_WRITTEN))
+_INSERT = Statement(lambda: insert(deployments).values(_WRITTEN))
 _UPDATE = Statement(
-    update(deployments)
-    .where(deployments.c.id == bindparam("id_"))
-    .values({name: _WRITTEN[name] for name in (*_SAID, *_CHANGED)})
+    lambda: (
+        update(deployments)
+        .where(deployments.c.id == bindparam("id_"))
+        .values({name: _WRITTEN[name] for name in (*_SAID, *_CHANGED)})
+    )
 )
 _MOVE = Statement(
-    update(deployments)
-    .where(deployments.c.id == bindparam("id_"))
-    .values({name: _WRITTEN[name] for name in (*_MOVED, *_CHANGED)})
+    lambda: (
+        update(deployments)
+        .where(deployments.c.id == bindparam("id_"))
+        .values({name: _WRITTEN[name] for name in (*_MOVED, *_CHANGED)})
+    )
 )
 
 EVENT_FIELDS: Final = {
@@ -104,7 +108,7 @@ EVENT_FIELDS: Final = {
     "created_by": deployment_events.c.created_by,
 }
 _APPEND = Statement(
-    insert(deployment_events).values(
+    lambda: insert(deployment_events).values(
         {
             column.name: bindparam(name)
             for name, column in EVENT_FIELDS.items()
@@ -115,35 +119,41 @@ _APPEND = Statement(
 _OF_DEPLOYMENT: Final = deployment_events.c.deployment == bindparam("deployment")
 _BRINGS: Final = deployment_events.c.action.in_((literal("'deploy'"), literal("'rollback'")))
 _LAST_BROUGHT = Statement(
-    select(*EVENT_FIELDS.values())
-    .where(_OF_DEPLOYMENT, _BRINGS)
-    .order_by(deployment_events.c.id.desc())
-    .limit(1)
+    lambda: (
+        select(*EVENT_FIELDS.values())
+        .where(_OF_DEPLOYMENT, _BRINGS)
+        .order_by(deployment_events.c.id.desc())
+        .limit(1)
+    )
 )
 _BROUGHT_BEFORE = Statement(
-    select(*EVENT_FIELDS.values())
-    .join(versions, versions.c.id == deployment_events.c.to_version)
-    .where(
-        _OF_DEPLOYMENT,
-        _BRINGS,
-        deployment_events.c.id < bindparam("before"),
-        deployment_events.c.to_version != bindparam("version"),
-        versions.c.purged_at.is_(None),
+    lambda: (
+        select(*EVENT_FIELDS.values())
+        .join(versions, versions.c.id == deployment_events.c.to_version)
+        .where(
+            _OF_DEPLOYMENT,
+            _BRINGS,
+            deployment_events.c.id < bindparam("before"),
+            deployment_events.c.to_version != bindparam("version"),
+            versions.c.purged_at.is_(None),
+        )
+        .order_by(deployment_events.c.id.desc())
+        .limit(1)
     )
-    .order_by(deployment_events.c.id.desc())
-    .limit(1)
 )
 
 _BROUGHT = Statement(
-    select(*EVENT_FIELDS.values())
-    .where(
-        _OF_DEPLOYMENT,
-        _BRINGS,
-        deployment_events.c.id < bindparam("before"),
-        deployment_events.c.to_version == bindparam("version"),
+    lambda: (
+        select(*EVENT_FIELDS.values())
+        .where(
+            _OF_DEPLOYMENT,
+            _BRINGS,
+            deployment_events.c.id < bindparam("before"),
+            deployment_events.c.to_version == bindparam("version"),
+        )
+        .order_by(deployment_events.c.id.desc())
+        .limit(1)
     )
-    .order_by(deployment_events.c.id.desc())
-    .limit(1)
 )
 
 

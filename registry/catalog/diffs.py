@@ -21,26 +21,32 @@ _from_new = _new.join(
     _old, (_old.c.tree == bindparam("old")) & (_old.c.path == _new.c.path), isouter=True
 )
 _GONE_OR_CHANGED = Statement(
-    select(_old.c.path, _old.c.digest, _old.c.size, _new.c.digest, _new.c.size)
-    .select_from(_from_old)
-    .where(*_in_old, or_(_new.c.digest.is_(None), _new.c.digest != _old.c.digest))
-    .order_by(_old.c.path)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(_old.c.path, _old.c.digest, _old.c.size, _new.c.digest, _new.c.size)
+        .select_from(_from_old)
+        .where(*_in_old, or_(_new.c.digest.is_(None), _new.c.digest != _old.c.digest))
+        .order_by(_old.c.path)
+        .limit(bindparam("limit"))
+    )
 )
 _ADDED = Statement(
-    select(_new.c.path, _new.c.digest, _new.c.size)
-    .select_from(_from_new)
-    .where(*_in_new, _old.c.digest.is_(None))
-    .order_by(_new.c.path)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(_new.c.path, _new.c.digest, _new.c.size)
+        .select_from(_from_new)
+        .where(*_in_new, _old.c.digest.is_(None))
+        .order_by(_new.c.path)
+        .limit(bindparam("limit"))
+    )
 )
 _COUNT_OLD = Statement(
-    select(func.count(), func.count(_new.c.digest))
-    .select_from(_from_old)
-    .where(*_in_old, or_(_new.c.digest.is_(None), _new.c.digest != _old.c.digest))
+    lambda: (
+        select(func.count(), func.count(_new.c.digest))
+        .select_from(_from_old)
+        .where(*_in_old, or_(_new.c.digest.is_(None), _new.c.digest != _old.c.digest))
+    )
 )
 _COUNT_ADDED = Statement(
-    select(func.count()).select_from(_from_new).where(*_in_new, _old.c.digest.is_(None))
+    lambda: select(func.count()).select_from(_from_new).where(*_in_new, _old.c.digest.is_(None))
 )
 
 

@@ -27,7 +27,7 @@ _DAY: Final = 24 * 60 * MINUTE
 
 # What was downloaded may have been purged meanwhile; nothing is kept of that.
 _ADD = Statement(
-    text(
+    lambda: text(
         "INSERT INTO downloads (version, minute, path, principal, client, requests, bytes) "
         "SELECT :version, :minute, :path, :principal, :client, :requests, :bytes "
         "WHERE EXISTS (SELECT 1 FROM versions WHERE id = :version) "

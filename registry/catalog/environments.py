@@ -33,15 +33,19 @@ _FIELDS: Final = {
 }
 _WRITTEN: Final[dict[str, Any]] = {column.name: bindparam(name) for name, column in _FIELDS.items()}
 _SELECT: Final = select(*_FIELDS.values())
-_BY_ID = Statement(_SELECT.where(environments.c.id == bindparam("id")))
+_BY_ID = Statement(lambda: _SELECT.where(environments.c.id == bindparam("id")))
 _BY_NAME = Statement(
-    _SELECT.where(environments.c.folded == bindparam("folded"), environments.c.deleted_at.is_(None))
+    lambda: _SELECT.where(
+        environments.c.folded == bindparam("folded"), environments.c.deleted_at.is_(None)
+    )
 )
-_INSERT = Statement(insert(environments).values(_WRITTEN))
+_INSERT = Statement(lambda: insert(environments).values(_WRITTEN))
 _UPDATE = Statement(
-    update(environments)
-    .where(environments.c.id == bindparam("id_"))
-    .values({name: value for name, value in _WRITTEN.items() if name != "id"})
+    lambda: (
+        update(environments)
+        .where(environments.c.id == bindparam("id_"))
+        .values({name: value for name, value in _WRITTEN.items() if name != "id"})
+    )
 )
 
 

@@ -15,20 +15,24 @@ from registry.catalog.schema import lineage, model_cards, run_series, runs, vers
 from store.index.transactions import Statement, Tx
 
 _RUNS = Statement(
-    select(runs.c.id, runs.c.status, runs.c.dataset, runs.c.dataset_version)
-    .where(runs.c.version == bindparam("version"), runs.c.deleted_at.is_(None))
-    .order_by(runs.c.started_at.desc(), runs.c.id.desc())
-    .limit(bindparam("limit"))
+    lambda: (
+        select(runs.c.id, runs.c.status, runs.c.dataset, runs.c.dataset_version)
+        .where(runs.c.version == bindparam("version"), runs.c.deleted_at.is_(None))
+        .order_by(runs.c.started_at.desc(), runs.c.id.desc())
+        .limit(bindparam("limit"))
+    )
 )
-_HAS_SERIES = Statement(select(constant("1")).where(run_series.c.run == bindparam("run")).limit(1))
+_HAS_SERIES = Statement(
+    lambda: select(constant("1")).where(run_series.c.run == bindparam("run")).limit(1)
+)
 _PUT_CARD = Statement(
-    select(
+    lambda: select(
         func.substr(model_cards.c.text, constant("1"), bindparam("characters")),
         func.length(model_cards.c.text),
     ).where(model_cards.c.model == bindparam("model"), model_cards.c.source == bindparam("put"))
 )
 _CARD_MAKER = Statement(
-    select(model_cards.c.updated_by, constant("1")).where(
+    lambda: select(model_cards.c.updated_by, constant("1")).where(
         model_cards.c.model == bindparam("model"), model_cards.c.source == bindparam("put")
     )
 )

@@ -39,24 +39,26 @@ _FIELDS: Final = {
 }
 _WRITTEN: Final[dict[str, Any]] = {column.name: bindparam(name) for name, column in _FIELDS.items()}
 _SELECT: Final = select(*_FIELDS.values())
-_BY_ID = Statement(_SELECT.where(experiments.c.id == bindparam("id")))
+_BY_ID = Statement(lambda: _SELECT.where(experiments.c.id == bindparam("id")))
 _BY_NAME = Statement(
-    _SELECT.where(
+    lambda: _SELECT.where(
         experiments.c.namespace == bindparam("namespace"),
         experiments.c.folded == bindparam("folded"),
         experiments.c.deleted_at.is_(None),
     )
 )
-_INSERT = Statement(insert(experiments).values(_WRITTEN))
+_INSERT = Statement(lambda: insert(experiments).values(_WRITTEN))
 _UPDATE = Statement(
-    update(experiments)
-    .where(experiments.c.id == bindparam("id_"))
-    .values({name: value for name, value in _WRITTEN.items() if name != "id"})
+    lambda: (
+        update(experiments)
+        .where(experiments.c.id == bindparam("id_"))
+        .values({name: value for name, value in _WRITTEN.items() if name != "id"})
+    )
 )
-_DELETE = Statement(delete(experiments).where(experiments.c.id == bindparam("id_")))
+_DELETE = Statement(lambda: delete(experiments).where(experiments.c.id == bindparam("id_")))
 _HELD = held(experiments)
 _HAS_RUNS = Statement(
-    select(runs.c.id).where(runs.c.experiment == bindparam("experiment")).limit(1)
+    lambda: select(runs.c.id).where(runs.c.experiment == bindparam("experiment")).limit(1)
 )
 
 

@@ -18,49 +18,59 @@ from store.index.transactions import Statement, Tx
 
 _PAGE: Final = 1000
 _VERSIONS = Statement(
-    select(*COLUMNS)
-    .where(versions.c.model == bindparam("model"), versions.c.number > bindparam("after"))
-    .order_by(versions.c.number)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(*COLUMNS)
+        .where(versions.c.model == bindparam("model"), versions.c.number > bindparam("after"))
+        .order_by(versions.c.number)
+        .limit(bindparam("limit"))
+    )
 )
 _MOVES = Statement(
-    select(
-        alias_events.c.folded,
-        alias_events.c.id,
-        alias_events.c.name,
-        alias_events.c.from_revision,
-        alias_events.c.to_revision,
-        alias_events.c.actor,
-        alias_events.c.reason,
-        alias_events.c.created_at,
+    lambda: (
+        select(
+            alias_events.c.folded,
+            alias_events.c.id,
+            alias_events.c.name,
+            alias_events.c.from_revision,
+            alias_events.c.to_revision,
+            alias_events.c.actor,
+            alias_events.c.reason,
+            alias_events.c.created_at,
+        )
+        .where(alias_events.c.model == bindparam("model"))
+        .order_by(alias_events.c.folded, alias_events.c.id)
     )
-    .where(alias_events.c.model == bindparam("model"))
-    .order_by(alias_events.c.folded, alias_events.c.id)
 )
 _asked = func.json_each(bindparam("trees", type_=Text)).table_valued("value", name="asked")
 _TEXT_BYTES = Statement(
     # Two spaces, a newline and 64 digits beside the size and the path of each file.
-    select(
-        tree_files.c.tree,
-        func.sum(
-            func.length(cast(tree_files.c.size, Text))
-            + func.length(cast(tree_files.c.path, LargeBinary))
-            + literal("67")
-        ),
+    lambda: (
+        select(
+            tree_files.c.tree,
+            func.sum(
+                func.length(cast(tree_files.c.size, Text))
+                + func.length(cast(tree_files.c.path, LargeBinary))
+                + literal("67")
+            ),
+        )
+        .select_from(_asked.join(tree_files, tree_files.c.tree == func.unhex(_asked.c.value)))
+        .group_by(tree_files.c.tree)
     )
-    .select_from(_asked.join(tree_files, tree_files.c.tree == func.unhex(_asked.c.value)))
-    .group_by(tree_files.c.tree)
 )
 _BLOBS = Statement(
-    select(tree_files.c.digest, tree_files.c.size)
-    .distinct()
-    .select_from(_asked.join(tree_files, tree_files.c.tree == func.unhex(_asked.c.value)))
-    .order_by(tree_files.c.digest)
+    lambda: (
+        select(tree_files.c.digest, tree_files.c.size)
+        .distinct()
+        .select_from(_asked.join(tree_files, tree_files.c.tree == func.unhex(_asked.c.value)))
+        .order_by(tree_files.c.digest)
+    )
 )
 _SKIP = Statement(
-    update(models)
-    .where(models.c.id == bindparam("id_"), models.c.last_number < bindparam("number"))
-    .values(last_number=bindparam("number"))
+    lambda: (
+        update(models)
+        .where(models.c.id == bindparam("id_"), models.c.last_number < bindparam("number"))
+        .values(last_number=bindparam("number"))
+    )
 )
 
 

@@ -32,18 +32,20 @@ _COLUMNS = (
     folders.c.touched_at,
 )
 _FIND = Statement(
-    select(*_COLUMNS).where(
+    lambda: select(*_COLUMNS).where(
         folders.c.model == bindparam("model"), folders.c.folded == bindparam("folded")
     )
 )
 _IDLE = Statement(
-    select(*_COLUMNS)
-    .where(folders.c.touched_at < bindparam("before"))
-    .order_by(folders.c.touched_at, folders.c.id)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(*_COLUMNS)
+        .where(folders.c.touched_at < bindparam("before"))
+        .order_by(folders.c.touched_at, folders.c.id)
+        .limit(bindparam("limit"))
+    )
 )
 _INSERT = Statement(
-    insert(folders).values(
+    lambda: insert(folders).values(
         id=bindparam("id"),
         model=bindparam("model"),
         kind="draft",
@@ -55,50 +57,60 @@ _INSERT = Statement(
     )
 )
 _TOUCH = Statement(
-    update(folders).where(folders.c.id == bindparam("id_")).values(touched_at=bindparam("now"))
+    lambda: (
+        update(folders).where(folders.c.id == bindparam("id_")).values(touched_at=bindparam("now"))
+    )
 )
-_DELETE = Statement(delete(folders).where(folders.c.id == bindparam("id_")))
+_DELETE = Statement(lambda: delete(folders).where(folders.c.id == bindparam("id_")))
 
 _FILE = Statement(
-    select(folder_files.c.path, folder_files.c.digest, folder_files.c.size).where(
+    lambda: select(folder_files.c.path, folder_files.c.digest, folder_files.c.size).where(
         folder_files.c.folder == bindparam("folder"), folder_files.c.path == bindparam("path")
     )
 )
 _PAGE = Statement(
-    select(folder_files.c.path, folder_files.c.digest, folder_files.c.size)
-    .where(folder_files.c.folder == bindparam("folder"), folder_files.c.path > bindparam("after"))
-    .order_by(folder_files.c.path)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(folder_files.c.path, folder_files.c.digest, folder_files.c.size)
+        .where(
+            folder_files.c.folder == bindparam("folder"), folder_files.c.path > bindparam("after")
+        )
+        .order_by(folder_files.c.path)
+        .limit(bindparam("limit"))
+    )
 )
 _WITHIN = Statement(
-    select(folder_files.c.path)
-    .where(
-        folder_files.c.folder == bindparam("folder"),
-        folder_files.c.path > bindparam("first"),
-        folder_files.c.path < bindparam("beyond"),
+    lambda: (
+        select(folder_files.c.path)
+        .where(
+            folder_files.c.folder == bindparam("folder"),
+            folder_files.c.path > bindparam("first"),
+            folder_files.c.path < bindparam("beyond"),
+        )
+        .limit(1)
     )
-    .limit(1)
 )
 _listed = func.json_each(bindparam("paths", type_=Text)).table_valued("value", name="listed")
 _FILES = Statement(
-    select(folder_files.c.path, folder_files.c.digest, folder_files.c.size).where(
+    lambda: select(folder_files.c.path, folder_files.c.digest, folder_files.c.size).where(
         folder_files.c.folder == bindparam("folder"),
         folder_files.c.path.in_(select(_listed.c.value)),
     )
 )
 _ANY_WITHIN = Statement(
-    select(_listed.c.value)
-    .where(
-        exists().where(
-            folder_files.c.folder == bindparam("folder"),
-            folder_files.c.path > _listed.c.value + literal("'/'", Text),
-            folder_files.c.path < _listed.c.value + literal("'0'", Text),
+    lambda: (
+        select(_listed.c.value)
+        .where(
+            exists().where(
+                folder_files.c.folder == bindparam("folder"),
+                folder_files.c.path > _listed.c.value + literal("'/'", Text),
+                folder_files.c.path < _listed.c.value + literal("'0'", Text),
+            )
         )
+        .limit(1)
     )
-    .limit(1)
 )
 _INSERT_FILE = Statement(
-    insert(folder_files).values(
+    lambda: insert(folder_files).values(
         folder=bindparam("folder"),
         path=bindparam("path"),
         digest=bindparam("digest"),
@@ -107,17 +119,23 @@ _INSERT_FILE = Statement(
     )
 )
 _SET_FILE = Statement(
-    upsert(folder_files)
-    .values(
-        folder=bindparam("folder"),
-        path=bindparam("path"),
-        digest=bindparam("digest"),
-        size=bindparam("size"),
-        put_at=bindparam("now"),
-    )
-    .on_conflict_do_update(
-        index_elements=["folder", "path"],
-        set_={"digest": bindparam("digest"), "size": bindparam("size"), "put_at": bindparam("now")},
+    lambda: (
+        upsert(folder_files)
+        .values(
+            folder=bindparam("folder"),
+            path=bindparam("path"),
+            digest=bindparam("digest"),
+            size=bindparam("size"),
+            put_at=bindparam("now"),
+        )
+        .on_conflict_do_update(
+            index_elements=["folder", "path"],
+            set_={
+                "digest": bindparam("digest"),
+                "size": bindparam("size"),
+                "put_at": bindparam("now"),
+            },
+        )
     )
 )
 _filled = upsert(folder_files).from_select(
@@ -131,34 +149,38 @@ _filled = upsert(folder_files).from_select(
     ),
 )
 _SET_FILES = Statement(
-    _filled.on_conflict_do_update(
+    lambda: _filled.on_conflict_do_update(
         index_elements=["folder", "path"],
         set_={name: _filled.excluded[name] for name in ("digest", "size", "put_at")},
     )
 )
 _DELETE_FILE = Statement(
-    delete(folder_files).where(
+    lambda: delete(folder_files).where(
         folder_files.c.folder == bindparam("folder_"), folder_files.c.path == bindparam("path_")
     )
 )
-_DELETE_FILES = Statement(delete(folder_files).where(folder_files.c.folder == bindparam("folder_")))
+_DELETE_FILES = Statement(
+    lambda: delete(folder_files).where(folder_files.c.folder == bindparam("folder_"))
+)
 _NOT_PRESENT = Statement(
-    select(folder_files.c.digest)
-    .join(blobs, blobs.c.digest == folder_files.c.digest, isouter=True)
-    .where(
-        folder_files.c.folder == bindparam("folder"),
-        func.coalesce(blobs.c.state, "absent") != "present",
+    lambda: (
+        select(folder_files.c.digest)
+        .join(blobs, blobs.c.digest == folder_files.c.digest, isouter=True)
+        .where(
+            folder_files.c.folder == bindparam("folder"),
+            func.coalesce(blobs.c.state, "absent") != "present",
+        )
+        .limit(bindparam("limit"))
     )
-    .limit(bindparam("limit"))
 )
 _TOTALS = Statement(
-    select(func.count(), func.coalesce(func.sum(folder_files.c.size), 0)).where(
+    lambda: select(func.count(), func.coalesce(func.sum(folder_files.c.size), 0)).where(
         folder_files.c.folder == bindparam("folder")
     )
 )
 
 _REGISTER = Statement(
-    insert(folder_uploads).values(
+    lambda: insert(folder_uploads).values(
         id=bindparam("id"),
         model_folded=bindparam("model"),
         label_folded=bindparam("label"),
@@ -169,26 +191,36 @@ _REGISTER = Statement(
     )
 )
 _RENEW = Statement(
-    update(folder_uploads)
-    .where(folder_uploads.c.id == bindparam("id_"))
-    .values(expires_at=bindparam("expires_at"))
+    lambda: (
+        update(folder_uploads)
+        .where(folder_uploads.c.id == bindparam("id_"))
+        .values(expires_at=bindparam("expires_at"))
+    )
 )
 _MOVE_UPLOADS = Statement(
-    update(folder_uploads)
-    .where(folder_uploads.c.model_folded == bindparam("before"))
-    .values(model_folded=bindparam("after"))
-)
-_UNREGISTER = Statement(delete(folder_uploads).where(folder_uploads.c.id == bindparam("id_")))
-_LAPSE = Statement(delete(folder_uploads).where(folder_uploads.c.expires_at <= bindparam("now")))
-_RUNNING = Statement(
-    select(folder_uploads.c.path, folder_uploads.c.principal, folder_uploads.c.started_at)
-    .where(
-        folder_uploads.c.model_folded == bindparam("model"),
-        folder_uploads.c.label_folded == bindparam("label"),
-        folder_uploads.c.expires_at > bindparam("now"),
+    lambda: (
+        update(folder_uploads)
+        .where(folder_uploads.c.model_folded == bindparam("before"))
+        .values(model_folded=bindparam("after"))
     )
-    .order_by(folder_uploads.c.path, folder_uploads.c.id)
-    .limit(bindparam("limit"))
+)
+_UNREGISTER = Statement(
+    lambda: delete(folder_uploads).where(folder_uploads.c.id == bindparam("id_"))
+)
+_LAPSE = Statement(
+    lambda: delete(folder_uploads).where(folder_uploads.c.expires_at <= bindparam("now"))
+)
+_RUNNING = Statement(
+    lambda: (
+        select(folder_uploads.c.path, folder_uploads.c.principal, folder_uploads.c.started_at)
+        .where(
+            folder_uploads.c.model_folded == bindparam("model"),
+            folder_uploads.c.label_folded == bindparam("label"),
+            folder_uploads.c.expires_at > bindparam("now"),
+        )
+        .order_by(folder_uploads.c.path, folder_uploads.c.id)
+        .limit(bindparam("limit"))
+    )
 )
 
 _PAGE_ROWS = 1000

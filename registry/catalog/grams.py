@@ -23,7 +23,7 @@ IS_HIT: Final = literal("model_grams").op("MATCH")(bindparam("match"))
 """Whether a row of `model_grams` has what `having` asks for, bound as ``match``."""
 
 _hit = select(model_grams.c.rowid).where(IS_HIT).limit(bindparam("limit")).subquery("hits")
-_DOCUMENTS = Statement(select(func.count(), func.json_group_array(_hit.c.rowid)))
+_DOCUMENTS = Statement(lambda: select(func.count(), func.json_group_array(_hit.c.rowid)))
 
 
 async def documents_with(tx: Tx, text: str, most: int) -> str | None:

@@ -29,9 +29,9 @@ _NAMED: Final = (
     .outerjoin(teams, teams.c.id == grants.c.subject)
     .outerjoin(models, models.c.id == grants.c.resource)
 )
-_BY_ID = Statement(_NAMED.where(grants.c.id == bindparam("id")))
+_BY_ID = Statement(lambda: _NAMED.where(grants.c.id == bindparam("id")))
 _SAME = Statement(
-    select(*_FIELDS.values()).where(
+    lambda: select(*_FIELDS.values()).where(
         grants.c.subject_kind == bindparam("subject_kind"),
         grants.c.subject == bindparam("subject"),
         grants.c.resource_kind == bindparam("resource_kind"),
@@ -39,19 +39,21 @@ _SAME = Statement(
     )
 )
 _INSERT = Statement(
-    insert(grants).values({column.name: bindparam(name) for name, column in _FIELDS.items()})
+    lambda: insert(grants).values(
+        {column.name: bindparam(name) for name, column in _FIELDS.items()}
+    )
 )
 _UPDATE = Statement(
-    update(grants).where(grants.c.id == bindparam("id_")).values(role=bindparam("role"))
+    lambda: update(grants).where(grants.c.id == bindparam("id_")).values(role=bindparam("role"))
 )
-_DELETE = Statement(delete(grants).where(grants.c.id == bindparam("id_")))
+_DELETE = Statement(lambda: delete(grants).where(grants.c.id == bindparam("id_")))
 _DELETE_TO = Statement(
-    delete(grants).where(
+    lambda: delete(grants).where(
         grants.c.subject_kind == bindparam("kind"), grants.c.subject == bindparam("subject_")
     )
 )
 _DELETE_ON = Statement(
-    delete(grants).where(
+    lambda: delete(grants).where(
         grants.c.resource_kind == bindparam("kind"), grants.c.resource == bindparam("resource_")
     )
 )

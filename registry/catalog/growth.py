@@ -73,7 +73,7 @@ def _counted(
 
 
 _ALL = Statement(
-    union_all(
+    lambda: union_all(
         _counted("models", models, models.c.deleted_at.is_(None), by=models.c.kind),
         select(
             literal("'versions'").label("what"),
@@ -113,7 +113,7 @@ _page = (
 )
 _present = _page.c.state == literal("'present'")
 _HELD = Statement(
-    select(
+    lambda: select(
         func.max(_page.c.digest),
         _summed(_present, literal("1")),
         _summed(_present, _page.c.size),

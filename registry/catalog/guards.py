@@ -30,29 +30,35 @@ _FIELDS: Final = {
 }
 _WRITTEN: Final[dict[str, Any]] = {column.name: bindparam(name) for name, column in _FIELDS.items()}
 _SELECT: Final = select(*_FIELDS.values())
-_FIND = Statement(_SELECT.where(guards.c.id == bindparam("id")))
+_FIND = Statement(lambda: _SELECT.where(guards.c.id == bindparam("id")))
 _ACTIVE = _SELECT.where(guards.c.active == literal("1"))
 _COVERING = Statement(
-    union_all(  # without an order, which would be a table to sort each time
+    lambda: union_all(  # without an order, which would be a table to sort each time
         _ACTIVE.where(guards.c.model == bindparam("model")),
         _ACTIVE.where(guards.c.namespace == bindparam("namespace")),
     )
 )
 _COUNT = Statement(
-    select(func.count()).where(
+    lambda: select(func.count()).where(
         or_(guards.c.model == bindparam("model"), guards.c.namespace == bindparam("namespace"))
     )
 )
-_INSERT = Statement(insert(guards).values(_WRITTEN))
+_INSERT = Statement(lambda: insert(guards).values(_WRITTEN))
 _UPDATE = Statement(
-    update(guards)
-    .where(guards.c.id == bindparam("id_"))
-    .values({name: value for name, value in _WRITTEN.items() if name != "id"})
+    lambda: (
+        update(guards)
+        .where(guards.c.id == bindparam("id_"))
+        .values({name: value for name, value in _WRITTEN.items() if name != "id"})
+    )
 )
-_DELETE = Statement(delete(guards).where(guards.c.id == bindparam("id_")))
-_DELETE_OF_NAMESPACE = Statement(delete(guards).where(guards.c.namespace == bindparam("namespace")))
-_NAME_OF_MODEL = Statement(select(models.c.name).where(models.c.id == bindparam("id")))
-_NAME_OF_NAMESPACE = Statement(select(namespaces.c.slug).where(namespaces.c.id == bindparam("id")))
+_DELETE = Statement(lambda: delete(guards).where(guards.c.id == bindparam("id_")))
+_DELETE_OF_NAMESPACE = Statement(
+    lambda: delete(guards).where(guards.c.namespace == bindparam("namespace"))
+)
+_NAME_OF_MODEL = Statement(lambda: select(models.c.name).where(models.c.id == bindparam("id")))
+_NAME_OF_NAMESPACE = Statement(
+    lambda: select(namespaces.c.slug).where(namespaces.c.id == bindparam("id"))
+)
 
 
 class ListedGuard(msgspec.Struct, frozen=True):

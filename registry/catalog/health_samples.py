@@ -38,25 +38,30 @@ class Sample(msgspec.Struct, frozen=True):
 _table = health_samples.c
 _ALL: Final = (_table.time, _table.component, _table.status, _table.detail, _table.numbers)
 _PUT = Statement(
-    insert(health_samples)
-    .values({column.name: bindparam(column.name) for column in _ALL})
-    .on_conflict_do_update(
-        index_elements=["time", "component"],
-        set_={name: bindparam(name) for name in ("status", "detail", "numbers")},
+    lambda: (
+        insert(health_samples)
+        .values({column.name: bindparam(column.name) for column in _ALL})
+        .on_conflict_do_update(
+            index_elements=["time", "component"],
+            set_={name: bindparam(name) for name in ("status", "detail", "numbers")},
+        )
     )
 )
 _is_health: Final = _table.component != literal(f"'{GROWTH}'")
 _SPANS = Statement(
-    select(_table.time, _table.component, _table.status)
-    .where(
-        tuple_(_table.time, _table.component) > tuple_(bindparam("time"), bindparam("component")),
-        _table.time < bindparam("before"),
+    lambda: (
+        select(_table.time, _table.component, _table.status)
+        .where(
+            tuple_(_table.time, _table.component)
+            > tuple_(bindparam("time"), bindparam("component")),
+            _table.time < bindparam("before"),
+        )
+        .order_by(_table.time, _table.component)
+        .limit(bindparam("limit"))
     )
-    .order_by(_table.time, _table.component)
-    .limit(bindparam("limit"))
 )
 _DELETE = Statement(
-    delete(health_samples).where(
+    lambda: delete(health_samples).where(
         _table.time == bindparam("time_"), _table.component == bindparam("component_")
     )
 )
@@ -66,33 +71,39 @@ _OLD = (
     .order_by(_table.time, _table.component)
     .limit(bindparam("limit"))
 )
-_EXPIRE = Statement(delete(health_samples).where(tuple_(_table.time, _table.component).in_(_OLD)))
+_EXPIRE = Statement(
+    lambda: delete(health_samples).where(tuple_(_table.time, _table.component).in_(_OLD))
+)
 
 _LATEST = Statement(
-    select(*_ALL)
-    .where(
-        _table.time == select(func.max(_table.time)).where(_is_health).scalar_subquery(),
-        _is_health,
+    lambda: (
+        select(*_ALL)
+        .where(
+            _table.time == select(func.max(_table.time)).where(_is_health).scalar_subquery(),
+            _is_health,
+        )
+        .order_by(_table.component)
     )
-    .order_by(_table.component)
 )
 _LAST_OTHER = Statement(
-    select(func.max(_table.time)).where(
+    lambda: select(func.max(_table.time)).where(
         _table.component == bindparam("component"),
         _table.time >= bindparam("since"),
         _table.status != bindparam("status"),
     )
 )
 _FIRST_AFTER = Statement(
-    select(func.min(_table.time)).where(
+    lambda: select(func.min(_table.time)).where(
         _table.component == bindparam("component"), _table.time > bindparam("after")
     )
 )
 
 _UNSETTLED = Statement(
-    select(blobs.c.state, func.count())
-    .where(blobs.c.state != literal("'present'"))
-    .group_by(blobs.c.state)
+    lambda: (
+        select(blobs.c.state, func.count())
+        .where(blobs.c.state != literal("'present'"))
+        .group_by(blobs.c.state)
+    )
 )
 
 

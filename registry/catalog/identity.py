@@ -64,33 +64,41 @@ class Named(msgspec.Struct, frozen=True):
     folded: str
 
 
-_STATE = Statement(select(identity_state.c.changes).where(identity_state.c.one == literal("1")))
+_STATE = Statement(
+    lambda: select(identity_state.c.changes).where(identity_state.c.one == literal("1"))
+)
 _TOUCH = Statement(
-    update(identity_state)
-    .where(identity_state.c.one == literal("1"))
-    .values(changes=identity_state.c.changes + literal("1"))
+    lambda: (
+        update(identity_state)
+        .where(identity_state.c.one == literal("1"))
+        .values(changes=identity_state.c.changes + literal("1"))
+    )
 )
 _ACCOUNT = (users.c.id, users.c.username, users.c.folded, users.c.kind, users.c.is_admin)
 _ACTS = (users.c.active == literal("1"), users.c.deleted_at.is_(None))
-_BY_ID = Statement(select(*_ACCOUNT).where(users.c.id == bindparam("id"), *_ACTS))
+_BY_ID = Statement(lambda: select(*_ACCOUNT).where(users.c.id == bindparam("id"), *_ACTS))
 _BY_TOKEN = Statement(
-    select(tokens.c.id, tokens.c.expires_at, tokens.c.scopes, *_ACCOUNT)
-    .join(users, users.c.id == tokens.c.user)
-    .where(
-        tokens.c.secret_hash == bindparam("secret_hash"),
-        tokens.c.revoked_at.is_(None),
-        or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > bindparam("now")),
-        *_ACTS,
+    lambda: (
+        select(tokens.c.id, tokens.c.expires_at, tokens.c.scopes, *_ACCOUNT)
+        .join(users, users.c.id == tokens.c.user)
+        .where(
+            tokens.c.secret_hash == bindparam("secret_hash"),
+            tokens.c.revoked_at.is_(None),
+            or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > bindparam("now")),
+            *_ACTS,
+        )
     )
 )
 _BY_SESSION = Statement(
-    select(sessions.c.id, sessions.c.expires_at, *_ACCOUNT)
-    .join(users, users.c.id == sessions.c.user)
-    .where(
-        sessions.c.id == bindparam("id"),
-        sessions.c.revoked_at.is_(None),
-        sessions.c.expires_at > bindparam("now"),
-        *_ACTS,
+    lambda: (
+        select(sessions.c.id, sessions.c.expires_at, *_ACCOUNT)
+        .join(users, users.c.id == sessions.c.user)
+        .where(
+            sessions.c.id == bindparam("id"),
+            sessions.c.revoked_at.is_(None),
+            sessions.c.expires_at > bindparam("now"),
+            *_ACTS,
+        )
     )
 )
 _TEAMS_OF = (
@@ -99,7 +107,7 @@ _TEAMS_OF = (
     .where(memberships.c.user == bindparam("user"), teams.c.deleted_at.is_(None))
 )
 _GIVEN = Statement(
-    select(grants.c.resource_kind, grants.c.resource, grants.c.role).where(
+    lambda: select(grants.c.resource_kind, grants.c.resource, grants.c.role).where(
         or_(
             (grants.c.subject_kind == literal("'user'")) & (grants.c.subject == bindparam("user")),
             (grants.c.subject_kind == literal("'team'")) & grants.c.subject.in_(_TEAMS_OF),
@@ -108,23 +116,25 @@ _GIVEN = Statement(
     )
 )
 _OWNED_ALONE = Statement(
-    select(namespaces.c.id).where(
+    lambda: select(namespaces.c.id).where(
         namespaces.c.owner_kind == literal("'user'"), namespaces.c.owner == bindparam("user")
     )
 )
 _OWNED_BY_TEAMS = Statement(
-    select(namespaces.c.id, memberships.c.role)
-    .join(memberships, memberships.c.team == namespaces.c.owner)
-    .join(teams, teams.c.id == memberships.c.team)
-    .where(
-        namespaces.c.owner_kind == literal("'team'"),
-        memberships.c.user == bindparam("user"),
-        teams.c.deleted_at.is_(None),
+    lambda: (
+        select(namespaces.c.id, memberships.c.role)
+        .join(memberships, memberships.c.team == namespaces.c.owner)
+        .join(teams, teams.c.id == memberships.c.team)
+        .where(
+            namespaces.c.owner_kind == literal("'team'"),
+            memberships.c.user == bindparam("user"),
+            teams.c.deleted_at.is_(None),
+        )
     )
 )
-_NAMESPACES = Statement(select(namespaces.c.id, namespaces.c.folded))
+_NAMESPACES = Statement(lambda: select(namespaces.c.id, namespaces.c.folded))
 _ANY_ADMIN = Statement(
-    select(users.c.id).where(users.c.is_admin == literal("1"), *_ACTS).limit(literal("1"))
+    lambda: select(users.c.id).where(users.c.is_admin == literal("1"), *_ACTS).limit(literal("1"))
 )
 
 

@@ -74,46 +74,52 @@ def _around(asked: ColumnElement[Any], other: ColumnElement[Any]) -> Statement:
 _UP = _around(lineage.c.child, lineage.c.parent)
 _DOWN = _around(lineage.c.parent, lineage.c.child)
 _DOWN_FROM_URI = Statement(
-    select(*_EDGE.values(), *_MEMBER)
-    .select_from(
-        lineage.join(versions, versions.c.id == lineage.c.child).join(
-            models, models.c.id == versions.c.model
+    lambda: (
+        select(*_EDGE.values(), *_MEMBER)
+        .select_from(
+            lineage.join(versions, versions.c.id == lineage.c.child).join(
+                models, models.c.id == versions.c.model
+            )
         )
+        .where(lineage.c.parent_uri == bindparam("uri"))
+        .limit(bindparam("limit"))
     )
-    .where(lineage.c.parent_uri == bindparam("uri"))
-    .limit(bindparam("limit"))
 )
 _MEMBERS = Statement(
-    select(*_MEMBER)
-    .select_from(versions.join(models, models.c.id == versions.c.model))
-    .where(versions.c.id.in_(_listed("versions")))
+    lambda: (
+        select(*_MEMBER)
+        .select_from(versions.join(models, models.c.id == versions.c.model))
+        .where(versions.c.id.in_(_listed("versions")))
+    )
 )
 _ALIASES = Statement(
-    select(aliases.c.revision, aliases.c.name)
-    .where(aliases.c.revision.in_(_listed("revisions")))
-    .order_by(aliases.c.folded)
+    lambda: (
+        select(aliases.c.revision, aliases.c.name)
+        .where(aliases.c.revision.in_(_listed("revisions")))
+        .order_by(aliases.c.folded)
+    )
 )
-_FIND = Statement(select(*_EDGE.values()).where(lineage.c.id == bindparam("id")))
+_FIND = Statement(lambda: select(*_EDGE.values()).where(lineage.c.id == bindparam("id")))
 _FIND_SAME = Statement(
-    select(*_EDGE.values()).where(
+    lambda: select(*_EDGE.values()).where(
         lineage.c.parent == bindparam("parent"),
         lineage.c.child == bindparam("child"),
         lineage.c.relation == bindparam("relation"),
     )
 )
 _FIND_SAME_URI = Statement(
-    select(*_EDGE.values()).where(
+    lambda: select(*_EDGE.values()).where(
         lineage.c.parent_uri == bindparam("uri"),
         lineage.c.child == bindparam("child"),
         lineage.c.relation == bindparam("relation"),
     )
 )
 _INSERT = Statement(
-    insert(lineage).values(**{c.name: bindparam(name) for name, c in _EDGE.items()})
+    lambda: insert(lineage).values(**{c.name: bindparam(name) for name, c in _EDGE.items()})
 )
-_DELETE = Statement(delete(lineage).where(lineage.c.id == bindparam("id_")))
+_DELETE = Statement(lambda: delete(lineage).where(lineage.c.id == bindparam("id_")))
 _HAS_CHILDREN = Statement(
-    select(literal(1)).where(exists().where(lineage.c.parent == bindparam("version")))
+    lambda: select(literal(1)).where(exists().where(lineage.c.parent == bindparam("version")))
 )
 
 

@@ -19,36 +19,44 @@ _FIELDS: Final = {
     "created_by": memberships.c.created_by,
 }
 _ONE: Final = (memberships.c.team == bindparam("team_"), memberships.c.user == bindparam("user_"))
-_FIND = Statement(select(*_FIELDS.values()).where(*_ONE))
+_FIND = Statement(lambda: select(*_FIELDS.values()).where(*_ONE))
 _OF_TEAM = Statement(
-    select(*_FIELDS.values(), users.c.username, users.c.kind, users.c.active)
-    .join(users, users.c.id == memberships.c.user)
-    .where(memberships.c.team == bindparam("team"), memberships.c.user > bindparam("after"))
-    .order_by(memberships.c.user)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(*_FIELDS.values(), users.c.username, users.c.kind, users.c.active)
+        .join(users, users.c.id == memberships.c.user)
+        .where(memberships.c.team == bindparam("team"), memberships.c.user > bindparam("after"))
+        .order_by(memberships.c.user)
+        .limit(bindparam("limit"))
+    )
 )
 _OF_USER = Statement(
-    select(*_FIELDS.values(), teams.c.name)
-    .join(teams, teams.c.id == memberships.c.team)
-    .where(
-        memberships.c.user == bindparam("user"),
-        memberships.c.team > bindparam("after"),
-        teams.c.deleted_at.is_(None),
+    lambda: (
+        select(*_FIELDS.values(), teams.c.name)
+        .join(teams, teams.c.id == memberships.c.team)
+        .where(
+            memberships.c.user == bindparam("user"),
+            memberships.c.team > bindparam("after"),
+            teams.c.deleted_at.is_(None),
+        )
+        .order_by(memberships.c.team)
+        .limit(bindparam("limit"))
     )
-    .order_by(memberships.c.team)
-    .limit(bindparam("limit"))
 )
 _TEAM_IDS = Statement(
-    select(memberships.c.team)
-    .join(teams, teams.c.id == memberships.c.team)
-    .where(memberships.c.user == bindparam("user"), teams.c.deleted_at.is_(None))
+    lambda: (
+        select(memberships.c.team)
+        .join(teams, teams.c.id == memberships.c.team)
+        .where(memberships.c.user == bindparam("user"), teams.c.deleted_at.is_(None))
+    )
 )
 _INSERT = Statement(
-    insert(memberships).values({column.name: bindparam(name) for name, column in _FIELDS.items()})
+    lambda: insert(memberships).values(
+        {column.name: bindparam(name) for name, column in _FIELDS.items()}
+    )
 )
-_UPDATE = Statement(update(memberships).where(*_ONE).values(role=bindparam("role")))
-_DELETE = Statement(delete(memberships).where(*_ONE))
-_DELETE_ALL = Statement(delete(memberships).where(memberships.c.user == bindparam("user_")))
+_UPDATE = Statement(lambda: update(memberships).where(*_ONE).values(role=bindparam("role")))
+_DELETE = Statement(lambda: delete(memberships).where(*_ONE))
+_DELETE_ALL = Statement(lambda: delete(memberships).where(memberships.c.user == bindparam("user_")))
 
 
 class Member(msgspec.Struct, frozen=True):

@@ -51,7 +51,7 @@ _put = upsert(version_metrics).values(
     {column.name: bindparam(column.name) for column in version_metrics.c}
 )
 _PUT = Statement(
-    _put.on_conflict_do_update(
+    lambda: _put.on_conflict_do_update(
         index_elements=["version", "name", "split", "time"],
         set_={
             name: _put.excluded[name] for name in ("value", "special", "created_at", "created_by")
@@ -173,7 +173,7 @@ def _latest_per_split() -> Select[Any]:
     )
 
 
-_LATEST_PER_SPLIT = Statement(_latest_per_split())
+_LATEST_PER_SPLIT = Statement(lambda: _latest_per_split())
 _each = _latest_per_split().subquery("each")
 _ranked = (
     select(
@@ -189,7 +189,9 @@ _ranked = (
     .subquery("ranked")
 )
 _LATEST_PER_NAME = Statement(
-    select(*(_ranked.c[column.name] for column in _COLUMNS)).where(_ranked.c.rank == constant("1"))
+    lambda: select(*(_ranked.c[column.name] for column in _COLUMNS)).where(
+        _ranked.c.rank == constant("1")
+    )
 )
 
 
@@ -207,7 +209,7 @@ async def latest_metrics(tx: Tx, version_ids: Sequence[str], *, per: Per) -> lis
 
 
 _walk = _names()
-_COUNT_NAMES = Statement(select(func.count(_walk.c.name)).select_from(_walk))
+_COUNT_NAMES = Statement(lambda: select(func.count(_walk.c.name)).select_from(_walk))
 
 
 async def count_names(tx: Tx, version_id: str) -> int:

@@ -53,7 +53,7 @@ matches make unlikely.
 """
 
 _ids = func.json_each(bindparam("ids", type_=SqlText)).table_valued("value", name="ids")
-_BY_IDS = Statement(select(*COLUMNS).where(models.c.id.in_(select(_ids.c.value))))
+_BY_IDS = Statement(lambda: select(*COLUMNS).where(models.c.id.in_(select(_ids.c.value))))
 
 
 async def models_after(

@@ -39,51 +39,61 @@ _FIELDS = {
 _FACTS = ("is_compliance_required", "is_active", "has_legal_hold")
 COLUMNS: Final = tuple(_FIELDS.values())
 _BY_NAME = Statement(
-    select(*COLUMNS).where(models.c.folded == bindparam("folded"), models.c.deleted_at.is_(None))
+    lambda: select(*COLUMNS).where(
+        models.c.folded == bindparam("folded"), models.c.deleted_at.is_(None)
+    )
 )
 _BY_ID = Statement(
-    select(*COLUMNS).where(models.c.id == bindparam("id"), models.c.deleted_at.is_(None))
+    lambda: select(*COLUMNS).where(models.c.id == bindparam("id"), models.c.deleted_at.is_(None))
 )
-_SOME = Statement(select(*COLUMNS).order_by(models.c.id).limit(1))
-_ANY_BY_ID = Statement(select(*COLUMNS).where(models.c.id == bindparam("id")))
+_SOME = Statement(lambda: select(*COLUMNS).order_by(models.c.id).limit(1))
+_ANY_BY_ID = Statement(lambda: select(*COLUMNS).where(models.c.id == bindparam("id")))
 _DELETED_BY_ID = Statement(
-    select(*COLUMNS).where(
+    lambda: select(*COLUMNS).where(
         models.c.id == bindparam("id"),
         models.c.deleted_at.is_not(None),
         models.c.purged_at.is_(None),
     )
 )
 _MARKED_BY_ID = Statement(
-    select(*COLUMNS).where(models.c.id == bindparam("id"), models.c.purged_at.is_not(None))
+    lambda: select(*COLUMNS).where(models.c.id == bindparam("id"), models.c.purged_at.is_not(None))
 )
 _WRITTEN: dict[str, Any] = {
     column.name: bindparam(name)
     for name, column in _FIELDS.items()
     if name not in ("last_number", "version_count")
 }
-_INSERT = Statement(insert(models).values(**_WRITTEN, last_number=0, version_count=0))
+_INSERT = Statement(lambda: insert(models).values(**_WRITTEN, last_number=0, version_count=0))
 _UPDATE = Statement(
-    update(models)
-    .where(models.c.id == bindparam("id_"))
-    .values({name: value for name, value in _WRITTEN.items() if name != "id"})
-)
-_BUMP = Statement(
-    update(models)
-    .where(models.c.id == bindparam("id_"))
-    .values(updated_at=bindparam("now"), changes=models.c.changes + 1)
-)
-_TAKE_NUMBER = Statement(
-    update(models)
-    .where(models.c.id == bindparam("id_"), models.c.last_number == bindparam("number") - 1)
-    .values(
-        last_number=bindparam("number"),
-        version_count=models.c.version_count + 1,
-        updated_at=bindparam("now"),
-        changes=models.c.changes + 1,
-        trained_at=func.max(func.coalesce(models.c.trained_at, literal("-1")), bindparam("now")),
+    lambda: (
+        update(models)
+        .where(models.c.id == bindparam("id_"))
+        .values({name: value for name, value in _WRITTEN.items() if name != "id"})
     )
 )
-_LAST_NUMBER = Statement(select(models.c.last_number).where(models.c.id == bindparam("id")))
+_BUMP = Statement(
+    lambda: (
+        update(models)
+        .where(models.c.id == bindparam("id_"))
+        .values(updated_at=bindparam("now"), changes=models.c.changes + 1)
+    )
+)
+_TAKE_NUMBER = Statement(
+    lambda: (
+        update(models)
+        .where(models.c.id == bindparam("id_"), models.c.last_number == bindparam("number") - 1)
+        .values(
+            last_number=bindparam("number"),
+            version_count=models.c.version_count + 1,
+            updated_at=bindparam("now"),
+            changes=models.c.changes + 1,
+            trained_at=func.max(
+                func.coalesce(models.c.trained_at, literal("-1")), bindparam("now")
+            ),
+        )
+    )
+)
+_LAST_NUMBER = Statement(lambda: select(models.c.last_number).where(models.c.id == bindparam("id")))
 
 
 def model_of(row: Row) -> Model:

@@ -32,38 +32,42 @@ _FIELDS = {
     "changes": namespaces.c.changes,
 }
 _SELECT = select(*_FIELDS.values())
-_BY_FOLDED = Statement(_SELECT.where(namespaces.c.folded == bindparam("folded")))
-_BY_ID = Statement(_SELECT.where(namespaces.c.id == bindparam("id")))
+_BY_FOLDED = Statement(lambda: _SELECT.where(namespaces.c.folded == bindparam("folded")))
+_BY_ID = Statement(lambda: _SELECT.where(namespaces.c.id == bindparam("id")))
 _AFTER = (
     _SELECT.where(namespaces.c.folded > bindparam("after"))
     .order_by(namespaces.c.folded)
     .limit(bindparam("limit"))
 )
-_PAGE = Statement(_AFTER)
-_PAGE_SEEN = Statement(_AFTER.where(shows_namespace()))
-_PAGE_OF_FEW = Statement(_AFTER.where(of_few(namespaces.c.id)))
+_PAGE = Statement(lambda: _AFTER)
+_PAGE_SEEN = Statement(lambda: _AFTER.where(shows_namespace()))
+_PAGE_OF_FEW = Statement(lambda: _AFTER.where(of_few(namespaces.c.id)))
 _SHOWN = Statement(
-    select(namespaces.c.id).where(namespaces.c.id == bindparam("id"), shows_namespace())
+    lambda: select(namespaces.c.id).where(namespaces.c.id == bindparam("id"), shows_namespace())
 )
 _INSERT = Statement(
-    insert(namespaces).values({column.name: bindparam(name) for name, column in _FIELDS.items()})
-)
-_UPDATE = Statement(
-    update(namespaces)
-    .where(namespaces.c.id == bindparam("id_"))
-    .values(
-        owner_kind=bindparam("owner_kind"),
-        owner=bindparam("owner"),
-        visibility=bindparam("visibility"),
-        description=bindparam("description"),
-        quota_bytes=bindparam("quota_bytes"),
-        quota_versions=bindparam("quota_versions"),
-        quota_pins=bindparam("quota_pins"),
-        updated_at=bindparam("updated_at"),
-        changes=bindparam("changes"),
+    lambda: insert(namespaces).values(
+        {column.name: bindparam(name) for name, column in _FIELDS.items()}
     )
 )
-_DELETE = Statement(delete(namespaces).where(namespaces.c.id == bindparam("id_")))
+_UPDATE = Statement(
+    lambda: (
+        update(namespaces)
+        .where(namespaces.c.id == bindparam("id_"))
+        .values(
+            owner_kind=bindparam("owner_kind"),
+            owner=bindparam("owner"),
+            visibility=bindparam("visibility"),
+            description=bindparam("description"),
+            quota_bytes=bindparam("quota_bytes"),
+            quota_versions=bindparam("quota_versions"),
+            quota_pins=bindparam("quota_pins"),
+            updated_at=bindparam("updated_at"),
+            changes=bindparam("changes"),
+        )
+    )
+)
+_DELETE = Statement(lambda: delete(namespaces).where(namespaces.c.id == bindparam("id_")))
 
 
 def held(table: Table) -> tuple[Statement, Statement]:

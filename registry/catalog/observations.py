@@ -32,7 +32,7 @@ COLUMNS: Final = tuple(binding_statistics.c[name] for name in _FIELDS)
 
 _mark = upsert(observation_marks).values(name=bindparam("name"), last=1)
 _NEXT_MARK = Statement(
-    _mark.on_conflict_do_update(
+    lambda: _mark.on_conflict_do_update(
         index_elements=["name"], set_={"last": observation_marks.c.last + 1}
     ).returning(observation_marks.c.last)
 )
@@ -40,22 +40,24 @@ _put = upsert(binding_statistics).values(
     binding=bindparam("binding"), **{name: bindparam(name) for name in _FIELDS}
 )
 _PUT = Statement(
-    _put.on_conflict_do_update(
+    lambda: _put.on_conflict_do_update(
         index_elements=["binding"], set_={name: _put.excluded[name] for name in _FIELDS}
     )
 )
 _ids = func.json_each(bindparam("ids", type_=Text)).table_valued("value", name="wanted")
 _OBSERVED = Statement(
-    select(bindings.c.id, bindings.c.model, *COLUMNS)
-    .select_from(
-        bindings.join(versions, versions.c.id == bindings.c.version)
-        .join(models, models.c.id == bindings.c.model)
-        .outerjoin(binding_statistics, binding_statistics.c.binding == bindings.c.id)
-    )
-    .where(
-        bindings.c.id.in_(select(_ids.c.value)),
-        versions.c.deleted_at.is_(None),
-        models.c.deleted_at.is_(None),
+    lambda: (
+        select(bindings.c.id, bindings.c.model, *COLUMNS)
+        .select_from(
+            bindings.join(versions, versions.c.id == bindings.c.version)
+            .join(models, models.c.id == bindings.c.model)
+            .outerjoin(binding_statistics, binding_statistics.c.binding == bindings.c.id)
+        )
+        .where(
+            bindings.c.id.in_(select(_ids.c.value)),
+            versions.c.deleted_at.is_(None),
+            models.c.deleted_at.is_(None),
+        )
     )
 )
 

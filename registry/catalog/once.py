@@ -27,13 +27,13 @@ _OF_SCOPE = (
     keys.c.key == bindparam("key"),
 )
 _FIND = Statement(
-    select(keys.c.fingerprint, keys.c.status, keys.c.headers, keys.c.body).where(
+    lambda: select(keys.c.fingerprint, keys.c.status, keys.c.headers, keys.c.body).where(
         *_OF_SCOPE, keys.c.expires_at > bindparam("now")
     )
 )
-_DELETE = Statement(delete(keys).where(*_OF_SCOPE))
+_DELETE = Statement(lambda: delete(keys).where(*_OF_SCOPE))
 _INSERT = Statement(
-    insert(keys).values(
+    lambda: insert(keys).values(
         principal=bindparam("principal"),
         route=bindparam("route"),
         key=bindparam("key"),
@@ -46,7 +46,7 @@ _INSERT = Statement(
     )
 )
 _EXPIRE = Statement(
-    delete(keys).where(
+    lambda: delete(keys).where(
         tuple_(keys.c.principal, keys.c.route, keys.c.key).in_(
             select(keys.c.principal, keys.c.route, keys.c.key)
             .where(keys.c.expires_at <= bindparam("now"))

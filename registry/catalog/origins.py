@@ -19,32 +19,36 @@ _PLACE: Final = "downloads.without_clients"
 _NOTHING: Final = literal("''", Text)
 
 _SESSIONS = Statement(
-    update(sessions)
-    .where(
-        sessions.c.id.in_(
-            select(sessions.c.id)
-            .where(
-                sessions.c.created_at < bindparam("before"),
-                or_(sessions.c.address != _NOTHING, sessions.c.user_agent != _NOTHING),
+    lambda: (
+        update(sessions)
+        .where(
+            sessions.c.id.in_(
+                select(sessions.c.id)
+                .where(
+                    sessions.c.created_at < bindparam("before"),
+                    or_(sessions.c.address != _NOTHING, sessions.c.user_agent != _NOTHING),
+                )
+                .limit(bindparam("most"))
             )
-            .limit(bindparam("most"))
         )
+        .values(address=_NOTHING, user_agent=_NOTHING)
     )
-    .values(address=_NOTHING, user_agent=_NOTHING)
 )
 _KEYS: Final = ("version", "minute", "path", "principal", "client")
 _NAMED = Statement(
-    select(*(downloads.c[name] for name in (*_KEYS, "requests", "bytes")))
-    .where(
-        downloads.c.minute >= bindparam("since"),
-        downloads.c.minute < bindparam("before"),
-        downloads.c.client != _NOTHING,
+    lambda: (
+        select(*(downloads.c[name] for name in (*_KEYS, "requests", "bytes")))
+        .where(
+            downloads.c.minute >= bindparam("since"),
+            downloads.c.minute < bindparam("before"),
+            downloads.c.client != _NOTHING,
+        )
+        .order_by(downloads.c.minute)
+        .limit(bindparam("most"))
     )
-    .order_by(downloads.c.minute)
-    .limit(bindparam("most"))
 )
 _DELETE = Statement(
-    delete(downloads).where(*(downloads.c[name] == bindparam(f"{name}_") for name in _KEYS))
+    lambda: delete(downloads).where(*(downloads.c[name] == bindparam(f"{name}_") for name in _KEYS))
 )
 
 

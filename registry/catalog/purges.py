@@ -56,9 +56,16 @@ AT_ONCE: Final = 1_000
 _MODEL: Final[BindParameter[str]] = bindparam("model_")
 _LIMIT: Final[BindParameter[int]] = bindparam("limit")
 
-_MARK = Statement(update(models).where(models.c.id == _MODEL).values(purged_at=bindparam("now")))
+_MARK = Statement(
+    lambda: update(models).where(models.c.id == _MODEL).values(purged_at=bindparam("now"))
+)
 _MARKED = Statement(
-    select(models.c.id).where(models.c.purged_at.is_not(None)).order_by(models.c.purged_at).limit(1)
+    lambda: (
+        select(models.c.id)
+        .where(models.c.purged_at.is_not(None))
+        .order_by(models.c.purged_at)
+        .limit(1)
+    )
 )
 
 _some_refs = (
@@ -68,12 +75,16 @@ _some_refs = (
     .limit(_LIMIT)
 )
 _TOUCH = Statement(
-    update(blobs)
-    .where(blobs.c.digest.in_(select(_some_refs.subquery("claimed").c.digest)))
-    .values(last_claimed=bindparam("now"))
+    lambda: (
+        update(blobs)
+        .where(blobs.c.digest.in_(select(_some_refs.subquery("claimed").c.digest)))
+        .values(last_claimed=bindparam("now"))
+    )
 )
 _DROP_REFS = Statement(
-    delete(refs).where(refs.c.owner == _MODEL, tuple_(refs.c.digest, refs.c.kind).in_(_some_refs))
+    lambda: delete(refs).where(
+        refs.c.owner == _MODEL, tuple_(refs.c.digest, refs.c.kind).in_(_some_refs)
+    )
 )
 
 _of_versions = select(versions.c.id).where(versions.c.model == _MODEL)
@@ -107,57 +118,69 @@ _REDIRECTS = _some(redirects, redirects.c.model == _MODEL)
 _CARDS = _some(model_cards, model_cards.c.model == _MODEL)
 
 _HEIRS = Statement(
-    select(lineage.c.id, versions.c.id, versions.c.number, versions.c.label)
-    .join(versions, versions.c.id == lineage.c.parent)
-    .where(versions.c.model == _MODEL)
-    .limit(_LIMIT)
+    lambda: (
+        select(lineage.c.id, versions.c.id, versions.c.number, versions.c.label)
+        .join(versions, versions.c.id == lineage.c.parent)
+        .where(versions.c.model == _MODEL)
+        .limit(_LIMIT)
+    )
 )
 _MAKE_EXTERNAL = Statement(
-    update(lineage)
-    .where(lineage.c.id == bindparam("id_"))
-    .values(parent=null(), parent_uri=bindparam("uri"), parent_kind=bindparam("kind"))
+    lambda: (
+        update(lineage)
+        .where(lineage.c.id == bindparam("id_"))
+        .values(parent=null(), parent_uri=bindparam("uri"), parent_kind=bindparam("kind"))
+    )
 )
 _TAGS_OF_MODEL = Statement(
-    select(model_tags.c.model, model_tags.c.key, model_tags.c.tag)
-    .where(model_tags.c.model == _MODEL)
-    .limit(_LIMIT)
+    lambda: (
+        select(model_tags.c.model, model_tags.c.key, model_tags.c.tag)
+        .where(model_tags.c.model == _MODEL)
+        .limit(_LIMIT)
+    )
 )
 _TAGS_OF_VERSIONS = Statement(
-    select(version_tags.c.version, version_tags.c.key, version_tags.c.tag)
-    .where(version_tags.c.version.in_(_of_versions))
-    .limit(_LIMIT)
+    lambda: (
+        select(version_tags.c.version, version_tags.c.key, version_tags.c.tag)
+        .where(version_tags.c.version.in_(_of_versions))
+        .limit(_LIMIT)
+    )
 )
 _UNTAG_MODEL = Statement(
-    delete(model_tags).where(
+    lambda: delete(model_tags).where(
         model_tags.c.model == bindparam("of"), model_tags.c.key == bindparam("key_")
     )
 )
 _UNTAG_VERSION = Statement(
-    delete(version_tags).where(
+    lambda: delete(version_tags).where(
         version_tags.c.version == bindparam("of"), version_tags.c.key == bindparam("key_")
     )
 )
 _REVISIONS = Statement(
-    select(revisions.c.id, revisions.c.tree, trees.c.files)
-    .join(trees, trees.c.digest == revisions.c.tree)
-    .where(revisions.c.model == _MODEL)
-    .limit(_LIMIT)
+    lambda: (
+        select(revisions.c.id, revisions.c.tree, trees.c.files)
+        .join(trees, trees.c.digest == revisions.c.tree)
+        .where(revisions.c.model == _MODEL)
+        .limit(_LIMIT)
+    )
 )
 _VERSIONS_OF_REVISION = Statement(
-    delete(versions).where(versions.c.revision == bindparam("revision_"))
+    lambda: delete(versions).where(versions.c.revision == bindparam("revision_"))
 )
-_REVISION = Statement(delete(revisions).where(revisions.c.id == bindparam("revision_")))
+_REVISION = Statement(lambda: delete(revisions).where(revisions.c.id == bindparam("revision_")))
 _TREE_IN_USE = Statement(
-    select(revisions.c.id).where(revisions.c.tree == bindparam("tree")).limit(1)
+    lambda: select(revisions.c.id).where(revisions.c.tree == bindparam("tree")).limit(1)
 )
 _TREE_LEASED = Statement(
-    select(leases.c.holder)
-    .where(leases.c.digest == bindparam("tree"), leases.c.expires_at > bindparam("now"))
-    .limit(1)
+    lambda: (
+        select(leases.c.holder)
+        .where(leases.c.digest == bindparam("tree"), leases.c.expires_at > bindparam("now"))
+        .limit(1)
+    )
 )
-_TREE_FILES = Statement(delete(tree_files).where(tree_files.c.tree == bindparam("tree_")))
-_TREE = Statement(delete(trees).where(trees.c.digest == bindparam("tree_")))
-_ROW = Statement(delete(models).where(models.c.id == _MODEL))
+_TREE_FILES = Statement(lambda: delete(tree_files).where(tree_files.c.tree == bindparam("tree_")))
+_TREE = Statement(lambda: delete(trees).where(trees.c.digest == bindparam("tree_")))
+_ROW = Statement(lambda: delete(models).where(models.c.id == _MODEL))
 
 
 async def mark_purged(tx: Tx, model_id: str) -> None:

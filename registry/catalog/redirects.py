@@ -16,17 +16,21 @@ _SELECT = select(
     redirects.c.name, redirects.c.model, redirects.c.created_at, redirects.c.created_by
 )
 _FIND = Statement(
-    _SELECT.join(models, models.c.id == redirects.c.model).where(
+    lambda: _SELECT.join(models, models.c.id == redirects.c.model).where(
         redirects.c.folded == bindparam("folded"), models.c.deleted_at.is_(None)
     )
 )
 _PAGE = Statement(
-    _SELECT.where(redirects.c.model == bindparam("model"), redirects.c.folded > bindparam("after"))
-    .order_by(redirects.c.folded)
-    .limit(bindparam("limit"))
+    lambda: (
+        _SELECT.where(
+            redirects.c.model == bindparam("model"), redirects.c.folded > bindparam("after")
+        )
+        .order_by(redirects.c.folded)
+        .limit(bindparam("limit"))
+    )
 )
 _INSERT = Statement(
-    insert(redirects).values(
+    lambda: insert(redirects).values(
         folded=bindparam("folded"),
         name=bindparam("name"),
         model=bindparam("model"),
@@ -34,7 +38,7 @@ _INSERT = Statement(
         created_by=bindparam("actor"),
     )
 )
-_DELETE = Statement(delete(redirects).where(redirects.c.folded == bindparam("folded_")))
+_DELETE = Statement(lambda: delete(redirects).where(redirects.c.folded == bindparam("folded_")))
 
 
 def _redirect(row: Row) -> Redirect:

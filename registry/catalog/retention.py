@@ -46,34 +46,40 @@ _FIELDS: Final = {
 _FACTS: Final = ("is_active", "protect_descendants", "protect_releases")
 _WRITTEN: Final[dict[str, Any]] = {column.name: bindparam(name) for name, column in _FIELDS.items()}
 _SELECT: Final = select(*_FIELDS.values())
-_FIND = Statement(_SELECT.where(retention_policies.c.id == bindparam("id")))
-_INSERT = Statement(insert(retention_policies).values(_WRITTEN))
+_FIND = Statement(lambda: _SELECT.where(retention_policies.c.id == bindparam("id")))
+_INSERT = Statement(lambda: insert(retention_policies).values(_WRITTEN))
 _UPDATE = Statement(
-    update(retention_policies)
-    .where(retention_policies.c.id == bindparam("id_"))
-    .values({name: value for name, value in _WRITTEN.items() if name != "id"})
+    lambda: (
+        update(retention_policies)
+        .where(retention_policies.c.id == bindparam("id_"))
+        .values({name: value for name, value in _WRITTEN.items() if name != "id"})
+    )
 )
-_DELETE = Statement(delete(retention_policies).where(retention_policies.c.id == bindparam("id_")))
+_DELETE = Statement(
+    lambda: delete(retention_policies).where(retention_policies.c.id == bindparam("id_"))
+)
 _OF_MODEL = _SELECT.where(retention_policies.c.model == bindparam("model"))
 _OF_NAMESPACE = _SELECT.where(retention_policies.c.namespace == bindparam("namespace"))
 _OF_REGISTRY = _SELECT.where(retention_policies.c.scope == literal("'registry'"))
 # Three look-ups of a key; at most three rows, the nearest chosen by who asked.
-_COVERING = Statement(union_all(_OF_MODEL, _OF_NAMESPACE, _OF_REGISTRY))
+_COVERING = Statement(lambda: union_all(_OF_MODEL, _OF_NAMESPACE, _OF_REGISTRY))
 _AT = {
-    "model": Statement(_OF_MODEL),
-    "namespace": Statement(_OF_NAMESPACE),
-    "registry": Statement(_OF_REGISTRY),
+    "model": Statement(lambda: _OF_MODEL),
+    "namespace": Statement(lambda: _OF_NAMESPACE),
+    "registry": Statement(lambda: _OF_REGISTRY),
 }
 _ANY_ACTIVE = Statement(
-    select(retention_policies.c.id).where(retention_policies.c.active == literal("1")).limit(1)
+    lambda: (
+        select(retention_policies.c.id).where(retention_policies.c.active == literal("1")).limit(1)
+    )
 )
-_COUNT = Statement(select(func.count()).select_from(retention_policies))
+_COUNT = Statement(lambda: select(func.count()).select_from(retention_policies))
 
 _RETURN = upsert(retention_returns).values(
     version=bindparam("version"), returned_at=bindparam("now"), returned_by=bindparam("actor")
 )
 _WRITE_RETURN = Statement(
-    _RETURN.on_conflict_do_update(
+    lambda: _RETURN.on_conflict_do_update(
         index_elements=["version"],
         set_={
             "returned_at": _RETURN.excluded.returned_at,
@@ -82,7 +88,7 @@ _WRITE_RETURN = Statement(
     )
 )
 _FORGET_RETURN = Statement(
-    delete(retention_returns).where(retention_returns.c.version == bindparam("version_"))
+    lambda: delete(retention_returns).where(retention_returns.c.version == bindparam("version_"))
 )
 
 _COUNTED: Final = tuple(column.name for column in retention_days.c if column.name != "day")
@@ -90,19 +96,23 @@ _DAY = upsert(retention_days).values(
     day=bindparam("day"), **{name: bindparam(name) for name in _COUNTED}
 )
 _ADD = Statement(
-    _DAY.on_conflict_do_update(
+    lambda: _DAY.on_conflict_do_update(
         index_elements=["day"],
         set_={name: retention_days.c[name] + _DAY.excluded[name] for name in _COUNTED},
     )
 )
 _DAYS = Statement(
-    select(retention_days.c.day, *(retention_days.c[name] for name in _COUNTED))
-    .where(retention_days.c.day >= bindparam("first"))
-    .order_by(retention_days.c.day.desc())
-    .limit(bindparam("limit"))
+    lambda: (
+        select(retention_days.c.day, *(retention_days.c[name] for name in _COUNTED))
+        .where(retention_days.c.day >= bindparam("first"))
+        .order_by(retention_days.c.day.desc())
+        .limit(bindparam("limit"))
+    )
 )
 _TOTALS = Statement(
-    select(*(func.coalesce(func.sum(retention_days.c[name]), literal("0")) for name in _COUNTED))
+    lambda: select(
+        *(func.coalesce(func.sum(retention_days.c[name]), literal("0")) for name in _COUNTED)
+    )
 )
 
 _RANKS: Final = {"model": 0, "namespace": 1, "registry": 2}

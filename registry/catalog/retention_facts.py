@@ -42,24 +42,32 @@ MOST_DRAFTS: Final = 10_000
 
 _LIVES: Final = versions.c.deleted_at.is_(None)
 _PAGE = Statement(
-    select(*COLUMNS)
-    .where(versions.c.model == bindparam("model"), _LIVES, versions.c.number > bindparam("after"))
-    .order_by(versions.c.number)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(*COLUMNS)
+        .where(
+            versions.c.model == bindparam("model"), _LIVES, versions.c.number > bindparam("after")
+        )
+        .order_by(versions.c.number)
+        .limit(bindparam("limit"))
+    )
 )
 _NEWEST = Statement(
-    select(versions.c.number)
-    .where(versions.c.model == bindparam("model"), _LIVES)
-    .order_by(versions.c.number.desc())
-    .limit(bindparam("limit"))
+    lambda: (
+        select(versions.c.number)
+        .where(versions.c.model == bindparam("model"), _LIVES)
+        .order_by(versions.c.number.desc())
+        .limit(bindparam("limit"))
+    )
 )
 _UPLOADING = Statement(
-    select(folder_uploads.c.id)
-    .where(
-        folder_uploads.c.model_folded == bindparam("folded"),
-        folder_uploads.c.expires_at > bindparam("now"),
+    lambda: (
+        select(folder_uploads.c.id)
+        .where(
+            folder_uploads.c.model_folded == bindparam("folded"),
+            folder_uploads.c.expires_at > bindparam("now"),
+        )
+        .limit(1)
     )
-    .limit(1)
 )
 
 
@@ -89,18 +97,22 @@ _BINDINGS = _named(
 _child = versions.alias("child")
 # A child that was deleted can be restored; it counts until it is purged.
 _DESCENDANTS = Statement(
-    select(lineage.c.parent, func.count(), func.min(_child.c.id))
-    .join(_child, _child.c.id == lineage.c.child)
-    .where(lineage.c.parent.in_(_listed("keys")), _child.c.purged_at.is_(None))
-    .group_by(lineage.c.parent)
+    lambda: (
+        select(lineage.c.parent, func.count(), func.min(_child.c.id))
+        .join(_child, _child.c.id == lineage.c.child)
+        .where(lineage.c.parent.in_(_listed("keys")), _child.c.purged_at.is_(None))
+        .group_by(lineage.c.parent)
+    )
 )
 _TAGS = Statement(
-    select(version_tags.c.version, tags.c.folded)
-    .join(tags, tags.c.id == version_tags.c.tag)
-    .where(version_tags.c.version.in_(_listed("keys")))
+    lambda: (
+        select(version_tags.c.version, tags.c.folded)
+        .join(tags, tags.c.id == version_tags.c.tag)
+        .where(version_tags.c.version.in_(_listed("keys")))
+    )
 )
 _RETURNS = Statement(
-    select(retention_returns.c.version, retention_returns.c.returned_at).where(
+    lambda: select(retention_returns.c.version, retention_returns.c.returned_at).where(
         retention_returns.c.version.in_(_listed("keys"))
     )
 )
@@ -137,7 +149,7 @@ _uploads = (
     .subquery("uploads")
 )
 _BASES = Statement(
-    union(
+    lambda: union(
         select(_main_at(_drafts.c.began).label("revision")).select_from(_drafts),
         select(_main_at(_uploads.c.began).label("revision")).select_from(_uploads),
     )
@@ -155,7 +167,9 @@ _files = (
 )
 _claims = select(func.sum(refs.c.count)).where(refs.c.digest == _files.c.digest).scalar_subquery()
 _FREES = Statement(
-    select(func.coalesce(func.sum(_files.c.size), literal("0"))).where(_claims <= _files.c.times)
+    lambda: select(func.coalesce(func.sum(_files.c.size), literal("0"))).where(
+        _claims <= _files.c.times
+    )
 )
 
 

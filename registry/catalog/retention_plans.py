@@ -121,56 +121,70 @@ _PLAN_WRITTEN: Final[dict[str, Any]] = {
 _LINE_WRITTEN: Final[dict[str, Any]] = {
     column.name: bindparam(name) for name, column in _LINE.items()
 }
-_FIND = Statement(select(*_PLAN.values()).where(retention_plans.c.id == bindparam("id")))
-_INSERT = Statement(insert(retention_plans).values(_PLAN_WRITTEN))
+_FIND = Statement(lambda: select(*_PLAN.values()).where(retention_plans.c.id == bindparam("id")))
+_INSERT = Statement(lambda: insert(retention_plans).values(_PLAN_WRITTEN))
 _UPDATE = Statement(
-    update(retention_plans)
-    .where(retention_plans.c.id == bindparam("id_"))
-    .values({name: value for name, value in _PLAN_WRITTEN.items() if name != "id"})
+    lambda: (
+        update(retention_plans)
+        .where(retention_plans.c.id == bindparam("id_"))
+        .values({name: value for name, value in _PLAN_WRITTEN.items() if name != "id"})
+    )
 )
-_DELETE = Statement(delete(retention_plans).where(retention_plans.c.id == bindparam("id_")))
+_DELETE = Statement(lambda: delete(retention_plans).where(retention_plans.c.id == bindparam("id_")))
 _IN_STATE = Statement(
-    select(*_PLAN.values())
-    .where(retention_plans.c.state == bindparam("state"))
-    .order_by(retention_plans.c.id)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(*_PLAN.values())
+        .where(retention_plans.c.state == bindparam("state"))
+        .order_by(retention_plans.c.id)
+        .limit(bindparam("limit"))
+    )
 )
 _OLDEST = Statement(
-    select(*_PLAN.values())
-    .where(retention_plans.c.id < bindparam("before"))
-    .order_by(retention_plans.c.id)
-    .limit(1)
+    lambda: (
+        select(*_PLAN.values())
+        .where(retention_plans.c.id < bindparam("before"))
+        .order_by(retention_plans.c.id)
+        .limit(1)
+    )
 )
-_INSERT_LINE = Statement(insert(retention_lines).values(_LINE_WRITTEN))
+_INSERT_LINE = Statement(lambda: insert(retention_lines).values(_LINE_WRITTEN))
 _OF_PLAN: Final = retention_lines.c.plan == bindparam("plan")
 _FIND_LINE = Statement(
-    select(*_LINE.values()).where(_OF_PLAN, retention_lines.c.line == bindparam("line"))
+    lambda: select(*_LINE.values()).where(_OF_PLAN, retention_lines.c.line == bindparam("line"))
 )
 _WAITS: Final = (
     retention_lines.c.action != literal("'keep'"),
     retention_lines.c.outcome.is_(None),
 )
 _WAITING = Statement(
-    select(*_LINE.values())
-    .where(_OF_PLAN, *_WAITS, retention_lines.c.line > bindparam("after"))
-    .order_by(retention_lines.c.line)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(*_LINE.values())
+        .where(_OF_PLAN, *_WAITS, retention_lines.c.line > bindparam("after"))
+        .order_by(retention_lines.c.line)
+        .limit(bindparam("limit"))
+    )
 )
 _END = Statement(
-    update(retention_lines)
-    .where(retention_lines.c.plan == bindparam("plan_"), retention_lines.c.line == bindparam("at"))
-    .values(
-        outcome=bindparam("outcome"), reason=bindparam("reason"), ended_at=bindparam("ended_at")
+    lambda: (
+        update(retention_lines)
+        .where(
+            retention_lines.c.plan == bindparam("plan_"), retention_lines.c.line == bindparam("at")
+        )
+        .values(
+            outcome=bindparam("outcome"), reason=bindparam("reason"), ended_at=bindparam("ended_at")
+        )
     )
 )
 _OUTCOMES = Statement(
-    select(retention_lines.c.outcome, func.count())
-    .where(_OF_PLAN, retention_lines.c.outcome.is_not(None))
-    .group_by(retention_lines.c.outcome)
+    lambda: (
+        select(retention_lines.c.outcome, func.count())
+        .where(_OF_PLAN, retention_lines.c.outcome.is_not(None))
+        .group_by(retention_lines.c.outcome)
+    )
 )
 _some = retention_lines.alias("some")
 _DELETE_LINES = Statement(
-    delete(retention_lines).where(
+    lambda: delete(retention_lines).where(
         retention_lines.c.plan == bindparam("plan_"),
         retention_lines.c.line.in_(
             select(_some.c.line)
@@ -197,7 +211,9 @@ _goes = (
 )
 _claims = select(func.sum(refs.c.count)).where(refs.c.digest == _goes.c.digest).scalar_subquery()
 _FREES = Statement(
-    select(func.coalesce(func.sum(_goes.c.size), literal("0"))).where(_claims <= _goes.c.times)
+    lambda: select(func.coalesce(func.sum(_goes.c.size), literal("0"))).where(
+        _claims <= _goes.c.times
+    )
 )
 
 

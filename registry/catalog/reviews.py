@@ -28,16 +28,20 @@ _FIELDS: Final = {
     "changes": _r.changes,
 }
 _COLUMNS: Final = tuple(_FIELDS.values())
-_BY_ID = Statement(select(*_COLUMNS).where(_r.id == bindparam("id")))
+_BY_ID = Statement(lambda: select(*_COLUMNS).where(_r.id == bindparam("id")))
 _INSERT = Statement(
-    insert(reviews).values({column.name: bindparam(name) for name, column in _FIELDS.items()})
+    lambda: insert(reviews).values(
+        {column.name: bindparam(name) for name, column in _FIELDS.items()}
+    )
 )
 _UPDATE = Statement(
-    update(reviews)
-    .where(_r.id == bindparam("id_"))
-    .values({name: bindparam(name) for name in ("verdict", "comment", "updated_at", "changes")})
+    lambda: (
+        update(reviews)
+        .where(_r.id == bindparam("id_"))
+        .values({name: bindparam(name) for name in ("verdict", "comment", "updated_at", "changes")})
+    )
 )
-_DELETE = Statement(delete(reviews).where(_r.id == bindparam("id_")))
+_DELETE = Statement(lambda: delete(reviews).where(_r.id == bindparam("id_")))
 _ranked = (
     select(
         _r.verdict,
@@ -53,18 +57,20 @@ _ranked = (
     .subquery("ranked")
 )
 _VERDICTS = Statement(
-    select(_ranked.c.verdict, func.count())
-    .where(_ranked.c.rank == constant("1"))
-    .group_by(_ranked.c.verdict)
+    lambda: (
+        select(_ranked.c.verdict, func.count())
+        .where(_ranked.c.rank == constant("1"))
+        .group_by(_ranked.c.verdict)
+    )
 )
 _TOTALS = Statement(
-    select(func.count(), func.coalesce(func.sum(constant("1") - _r.counts), constant("0"))).where(
-        _r.version == bindparam("version")
-    )
+    lambda: select(
+        func.count(), func.coalesce(func.sum(constant("1") - _r.counts), constant("0"))
+    ).where(_r.version == bindparam("version"))
 )
 _some = reviews.alias("some")
 _DELETE_SOME = Statement(
-    delete(reviews).where(
+    lambda: delete(reviews).where(
         _r.id.in_(
             select(_some.c.id)
             .where(_some.c.version == bindparam("version_"))

@@ -15,7 +15,7 @@ AT_ONCE: Final = 1_000
 """How many rows of a kind go in one transaction."""
 
 _RUNS_OF_MODEL = Statement(
-    select(runs.c.id).where(runs.c.model == bindparam("model")).limit(bindparam("limit"))
+    lambda: select(runs.c.id).where(runs.c.model == bindparam("model")).limit(bindparam("limit"))
 )
 _metrics = version_metrics.alias("some")
 _KEY: Final = tuple_(
@@ -26,7 +26,7 @@ _KEY: Final = tuple_(
 )
 _some = select(_metrics.c.version, _metrics.c.name, _metrics.c.split, _metrics.c.time)
 _METRICS_OF_MODEL = Statement(
-    delete(version_metrics).where(
+    lambda: delete(version_metrics).where(
         _KEY.in_(
             _some.join(versions, versions.c.id == _metrics.c.version)
             .where(versions.c.model == bindparam("model_"))
@@ -35,21 +35,23 @@ _METRICS_OF_MODEL = Statement(
     )
 )
 _METRICS_OF_VERSION = Statement(
-    delete(version_metrics).where(
+    lambda: delete(version_metrics).where(
         _KEY.in_(_some.where(_metrics.c.version == bindparam("version_")).limit(bindparam("limit")))
     )
 )
 _runs = runs.alias("of_version")
 _LEAVE_VERSION = Statement(
-    update(runs)
-    .where(
-        runs.c.id.in_(
-            select(_runs.c.id)
-            .where(_runs.c.version == bindparam("version_"))
-            .limit(bindparam("limit"))
+    lambda: (
+        update(runs)
+        .where(
+            runs.c.id.in_(
+                select(_runs.c.id)
+                .where(_runs.c.version == bindparam("version_"))
+                .limit(bindparam("limit"))
+            )
         )
+        .values(version=null(), updated_at=bindparam("now"), changes=runs.c.changes + 1)
     )
-    .values(version=null(), updated_at=bindparam("now"), changes=runs.c.changes + 1)
 )
 
 

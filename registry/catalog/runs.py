@@ -55,25 +55,29 @@ _FIXED: Final = frozenset(("id", "status", "created_at", "created_by"))
 """What an update leaves alone: the status has its own statement, the rest never changes."""
 
 _COLUMNS: Final = tuple(_FIELDS.values())
-_BY_ID = Statement(select(*_COLUMNS).where(runs.c.id == bindparam("id")))
-_INSERT = Statement(insert(runs).values(_WRITTEN))
+_BY_ID = Statement(lambda: select(*_COLUMNS).where(runs.c.id == bindparam("id")))
+_INSERT = Statement(lambda: insert(runs).values(_WRITTEN))
 _UPDATE = Statement(
-    update(runs)
-    .where(runs.c.id == bindparam("id_"))
-    .values({name: value for name, value in _WRITTEN.items() if name not in _FIXED})
+    lambda: (
+        update(runs)
+        .where(runs.c.id == bindparam("id_"))
+        .values({name: value for name, value in _WRITTEN.items() if name not in _FIXED})
+    )
 )
 _SET_STATUS = Statement(
-    update(runs)
-    .where(runs.c.id == bindparam("id_"))
-    .values(
-        status=bindparam("status"),
-        ended_at=bindparam("ended_at"),
-        updated_at=bindparam("now"),
-        changes=runs.c.changes + 1,
+    lambda: (
+        update(runs)
+        .where(runs.c.id == bindparam("id_"))
+        .values(
+            status=bindparam("status"),
+            ended_at=bindparam("ended_at"),
+            updated_at=bindparam("now"),
+            changes=runs.c.changes + 1,
+        )
     )
 )
 _DETAILS = Statement(
-    select(
+    lambda: select(
         run_details.c.description,
         run_details.c.hyperparameters,
         run_details.c.environment,
@@ -81,17 +85,21 @@ _DETAILS = Statement(
     ).where(run_details.c.run == bindparam("run"))
 )
 _INSERT_DETAILS = Statement(
-    insert(run_details).values(
+    lambda: insert(run_details).values(
         {name: bindparam(name) for name in ("run", *RunDetails.__struct_fields__)}
     )
 )
 _UPDATE_DETAILS = Statement(
-    update(run_details)
-    .where(run_details.c.run == bindparam("run_"))
-    .values({name: bindparam(name) for name in RunDetails.__struct_fields__})
+    lambda: (
+        update(run_details)
+        .where(run_details.c.run == bindparam("run_"))
+        .values({name: bindparam(name) for name in RunDetails.__struct_fields__})
+    )
 )
-_DELETE_DETAILS = Statement(delete(run_details).where(run_details.c.run == bindparam("run_")))
-_DELETE = Statement(delete(runs).where(runs.c.id == bindparam("id_")))
+_DELETE_DETAILS = Statement(
+    lambda: delete(run_details).where(run_details.c.run == bindparam("run_"))
+)
+_DELETE = Statement(lambda: delete(runs).where(runs.c.id == bindparam("id_")))
 
 
 def _run(row: Row) -> Run:

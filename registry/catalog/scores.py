@@ -48,7 +48,7 @@ _COLUMNS: Final = (
     _s.created_by,
 )
 _INSERT = Statement(
-    insert(scores).values({c.name: bindparam(c.name) for c in _COLUMNS if c.name != "id"})
+    lambda: insert(scores).values({c.name: bindparam(c.name) for c in _COLUMNS if c.name != "id"})
 )
 _wanted = func.json_each(bindparam("metrics", type_=Text)).table_valued("value", name="wanted")
 _asked = func.json_each(bindparam("versions", type_=Text)).table_valued("value", name="asked")
@@ -62,13 +62,15 @@ _newest = (
 _ends = (
     select(_newest.label("id")).select_from(_asked.join(_wanted, constant("true"))).subquery("ends")
 )
-_LATEST = Statement(select(*_COLUMNS).select_from(_ends.join(scores, _s.id == _ends.c.id)))
+_LATEST = Statement(lambda: select(*_COLUMNS).select_from(_ends.join(scores, _s.id == _ends.c.id)))
 _VALUES = Statement(
-    select(_s.version, _s.metric, _s.value).select_from(_ends.join(scores, _s.id == _ends.c.id))
+    lambda: select(_s.version, _s.metric, _s.value).select_from(
+        _ends.join(scores, _s.id == _ends.c.id)
+    )
 )
 _some = scores.alias("some")
 _DELETE_SOME = Statement(
-    delete(scores).where(
+    lambda: delete(scores).where(
         _s.id.in_(
             select(_some.c.id)
             .where(_some.c.version == bindparam("version_"))

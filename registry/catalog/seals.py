@@ -30,22 +30,26 @@ _COLUMNS = (
     audit_seals.c.seal,
     audit_seals.c.created_at,
 )
-_LAST = Statement(select(*_COLUMNS).order_by(audit_seals.c.number.desc()).limit(1))
-_FIND = Statement(select(*_COLUMNS).where(audit_seals.c.number == bindparam("number")))
+_LAST = Statement(lambda: select(*_COLUMNS).order_by(audit_seals.c.number.desc()).limit(1))
+_FIND = Statement(lambda: select(*_COLUMNS).where(audit_seals.c.number == bindparam("number")))
 _AFTER = Statement(
-    select(*_COLUMNS)
-    .where(audit_seals.c.number > bindparam("number"))
-    .order_by(audit_seals.c.number)
-    .limit(bindparam("most"))
+    lambda: (
+        select(*_COLUMNS)
+        .where(audit_seals.c.number > bindparam("number"))
+        .order_by(audit_seals.c.number)
+        .limit(bindparam("most"))
+    )
 )
 _BEYOND = Statement(
-    select(*_COLUMNS)
-    .where(audit_seals.c.last > bindparam("entry"))
-    .order_by(audit_seals.c.number)
-    .limit(bindparam("most"))
+    lambda: (
+        select(*_COLUMNS)
+        .where(audit_seals.c.last > bindparam("entry"))
+        .order_by(audit_seals.c.number)
+        .limit(bindparam("most"))
+    )
 )
 _INSERT = Statement(
-    insert(audit_seals).values({column.name: bindparam(column.name) for column in _COLUMNS})
+    lambda: insert(audit_seals).values({column.name: bindparam(column.name) for column in _COLUMNS})
 )
 
 

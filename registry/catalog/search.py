@@ -31,37 +31,49 @@ CARD_CHARACTERS: Final = 65_536
 """How much of a card is searched."""
 
 _SAYS = Statement(
-    select(models.c.folded, models.c.description, models.c.deleted_at.is_(None)).where(
+    lambda: select(models.c.folded, models.c.description, models.c.deleted_at.is_(None)).where(
         models.c.id == bindparam("model")
     )
 )
 _TAGS = Statement(
-    select(tags.c.folded)
-    .join(model_tags, model_tags.c.tag == tags.c.id)
-    .where(model_tags.c.model == bindparam("model"))
-    .order_by(model_tags.c.key)
-)
-_CARD = Statement(
-    select(func.substr(model_cards.c.text, literal("1"), literal(str(CARD_CHARACTERS)))).where(
-        model_cards.c.model == bindparam("model")
+    lambda: (
+        select(tags.c.folded)
+        .join(model_tags, model_tags.c.tag == tags.c.id)
+        .where(model_tags.c.model == bindparam("model"))
+        .order_by(model_tags.c.key)
     )
 )
+_CARD = Statement(
+    lambda: select(
+        func.substr(model_cards.c.text, literal("1"), literal(str(CARD_CHARACTERS)))
+    ).where(model_cards.c.model == bindparam("model"))
+)
 _FIND = Statement(
-    select(search_documents.c.document).where(search_documents.c.model == bindparam("model"))
+    lambda: select(search_documents.c.document).where(
+        search_documents.c.model == bindparam("model")
+    )
 )
 _NUMBER = Statement(
-    insert(search_documents).values(model=bindparam("model")).returning(search_documents.c.document)
+    lambda: (
+        insert(search_documents)
+        .values(model=bindparam("model"))
+        .returning(search_documents.c.document)
+    )
 )
 _FORGET = Statement(
-    delete(search_documents).where(search_documents.c.document == bindparam("document_"))
+    lambda: delete(search_documents).where(search_documents.c.document == bindparam("document_"))
 )
-_DELETE_WORDS = Statement(delete(model_words).where(model_words.c.rowid == bindparam("rowid_")))
-_DELETE_GRAMS = Statement(delete(model_grams).where(model_grams.c.rowid == bindparam("rowid_")))
+_DELETE_WORDS = Statement(
+    lambda: delete(model_words).where(model_words.c.rowid == bindparam("rowid_"))
+)
+_DELETE_GRAMS = Statement(
+    lambda: delete(model_grams).where(model_grams.c.rowid == bindparam("rowid_"))
+)
 _INSERT_WORDS = Statement(
-    insert(model_words).values({c.name: bindparam(c.name) for c in model_words.c})
+    lambda: insert(model_words).values({c.name: bindparam(c.name) for c in model_words.c})
 )
 _INSERT_GRAMS = Statement(
-    insert(model_grams).values({c.name: bindparam(c.name) for c in model_grams.c})
+    lambda: insert(model_grams).values({c.name: bindparam(c.name) for c in model_grams.c})
 )
 
 

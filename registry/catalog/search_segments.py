@@ -19,27 +19,27 @@ PAGES: Final = 16
 """A step writes so many pages of each index; 1 to 3 ms."""
 
 _STOP = (
-    Statement(text("INSERT INTO model_words (model_words, rank) VALUES ('automerge', 0)")),
-    Statement(text("INSERT INTO model_grams (model_grams, rank) VALUES ('automerge', 0)")),
+    Statement(lambda: text("INSERT INTO model_words (model_words, rank) VALUES ('automerge', 0)")),
+    Statement(lambda: text("INSERT INTO model_grams (model_grams, rank) VALUES ('automerge', 0)")),
 )
 _MERGE = (
-    Statement(text("INSERT INTO model_words (model_words, rank) VALUES ('merge', :pages)")),
-    Statement(text("INSERT INTO model_grams (model_grams, rank) VALUES ('merge', :pages)")),
+    Statement(lambda: text("INSERT INTO model_words (model_words, rank) VALUES ('merge', :pages)")),
+    Statement(lambda: text("INSERT INTO model_grams (model_grams, rank) VALUES ('merge', :pages)")),
 )
 _STOPPED = Statement(
-    text(
+    lambda: text(
         "SELECT v FROM model_words_config WHERE k = 'automerge' AND v = 0 UNION ALL "
         "SELECT v FROM model_grams_config WHERE k = 'automerge' AND v = 0"
     )
 )
 # FTS5 keeps the list of an index's segments in this row.
 _SEGMENTS = Statement(
-    text(
+    lambda: text(
         "SELECT block FROM model_words_data WHERE id = 10 UNION ALL "
         "SELECT block FROM model_grams_data WHERE id = 10"
     )
 )
-_CHANGES = Statement(text("SELECT total_changes()"))
+_CHANGES = Statement(lambda: text("SELECT total_changes()"))
 
 
 async def merges_by_itself(tx: Tx) -> bool:

@@ -108,17 +108,19 @@ def _listed(name: str) -> Select[Any]:
 
 
 _OF_KEYS = Statement(
-    _WITH_LAST.where(
+    lambda: _WITH_LAST.where(
         run_series.c.run == bindparam("run"), run_series.c.key.in_(_listed("keys"))
     ).order_by(run_series.c.key)
 )
 _COUNT = Statement(
-    select(func.count()).select_from(run_series).where(run_series.c.run == bindparam("run"))
+    lambda: select(func.count()).select_from(run_series).where(run_series.c.run == bindparam("run"))
 )
 _INSERT_SERIES = Statement(
-    insert(run_series)
-    .values(run=bindparam("run"), key=bindparam("key"), points=0)
-    .returning(run_series.c.id)
+    lambda: (
+        insert(run_series)
+        .values(run=bindparam("run"), key=bindparam("key"), points=0)
+        .returning(run_series.c.id)
+    )
 )
 _given = func.json_each(bindparam("points", type_=Text)).table_valued("value", name="given")
 
@@ -128,9 +130,11 @@ def _part(place: int, type: Any) -> ColumnElement[Any]:
 
 
 _ADD = Statement(
-    update(run_series)
-    .where(run_series.c.id == _part(0, BigInteger))
-    .values(points=run_series.c.points + _part(1, BigInteger))
+    lambda: (
+        update(run_series)
+        .where(run_series.c.id == _part(0, BigInteger))
+        .values(points=run_series.c.points + _part(1, BigInteger))
+    )
 )
 """Given as pairs of a series and how many points came."""
 
@@ -145,22 +149,24 @@ _put = upsert(run_points).from_select(
     ).where(literal("true")),  # else SQLite takes ON CONFLICT for the ON of a join
 )
 _PUT = Statement(
-    _put.on_conflict_do_update(
+    lambda: _put.on_conflict_do_update(
         index_elements=["series", "step", "time"],
         set_={"value": _put.excluded.value, "special": _put.excluded.special},
     )
 )
 _KNOWN = Statement(
-    select(run_points.c.series, func.count())
-    .select_from(
-        _given.outerjoin(
-            run_points,
-            (run_points.c.series == _part(0, BigInteger))
-            & (run_points.c.step == _part(1, BigInteger))
-            & (run_points.c.time == _part(2, BigInteger)),
+    lambda: (
+        select(run_points.c.series, func.count())
+        .select_from(
+            _given.outerjoin(
+                run_points,
+                (run_points.c.series == _part(0, BigInteger))
+                & (run_points.c.step == _part(1, BigInteger))
+                & (run_points.c.time == _part(2, BigInteger)),
+            )
         )
+        .group_by(run_points.c.series)
     )
-    .group_by(run_points.c.series)
 )
 
 
@@ -264,26 +270,32 @@ _IN_SPAN: Final = (
 )
 _place = tuple_(run_points.c.step, run_points.c.time)
 _FROM_START = Statement(
-    select(*_POINT)
-    .where(*_IN_SPAN)
-    .order_by(run_points.c.step, run_points.c.time)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(*_POINT)
+        .where(*_IN_SPAN)
+        .order_by(run_points.c.step, run_points.c.time)
+        .limit(bindparam("limit"))
+    )
 )
 _BEHIND = Statement(
-    select(*_POINT)
-    .where(
-        _OF_SERIES,
-        _place > tuple_(bindparam("step"), bindparam("time")),
-        run_points.c.step <= bindparam("high"),
+    lambda: (
+        select(*_POINT)
+        .where(
+            _OF_SERIES,
+            _place > tuple_(bindparam("step"), bindparam("time")),
+            run_points.c.step <= bindparam("high"),
+        )
+        .order_by(run_points.c.step, run_points.c.time)
+        .limit(bindparam("limit"))
     )
-    .order_by(run_points.c.step, run_points.c.time)
-    .limit(bindparam("limit"))
 )
 _TO_END = Statement(
-    select(*_POINT)
-    .where(*_IN_SPAN)
-    .order_by(run_points.c.step.desc(), run_points.c.time.desc())
-    .limit(1)
+    lambda: (
+        select(*_POINT)
+        .where(*_IN_SPAN)
+        .order_by(run_points.c.step.desc(), run_points.c.time.desc())
+        .limit(1)
+    )
 )
 
 
@@ -380,9 +392,13 @@ async def sampled_points(
 # Removing, in steps of bounded length.
 
 _SOME_SERIES = Statement(
-    select(run_series.c.id).where(run_series.c.run == bindparam("run")).limit(bindparam("limit"))
+    lambda: (
+        select(run_series.c.id)
+        .where(run_series.c.run == bindparam("run"))
+        .limit(bindparam("limit"))
+    )
 )
-_DELETE_SERIES = Statement(delete(run_series).where(run_series.c.id == bindparam("id_")))
+_DELETE_SERIES = Statement(lambda: delete(run_series).where(run_series.c.id == bindparam("id_")))
 _some = (
     select(_other.c.step, _other.c.time)
     .where(_other.c.series == bindparam("series"))
@@ -390,7 +406,7 @@ _some = (
     .limit(bindparam("limit"))
 )
 _DELETE_POINTS = Statement(
-    delete(run_points).where(run_points.c.series == bindparam("series"), _place.in_(_some))
+    lambda: delete(run_points).where(run_points.c.series == bindparam("series"), _place.in_(_some))
 )
 
 

@@ -24,42 +24,52 @@ _FIELDS: Final = {
 }
 _SELECT: Final = select(*_FIELDS.values())
 _HOLDS: Final = (sessions.c.revoked_at.is_(None), sessions.c.expires_at > bindparam("now"))
-_BY_ID = Statement(_SELECT.where(sessions.c.id == bindparam("id")))
+_BY_ID = Statement(lambda: _SELECT.where(sessions.c.id == bindparam("id")))
 _PAGE = Statement(
-    _SELECT.where(
-        sessions.c.user == bindparam("user"), sessions.c.id < bindparam("before"), *_HOLDS
+    lambda: (
+        _SELECT.where(
+            sessions.c.user == bindparam("user"), sessions.c.id < bindparam("before"), *_HOLDS
+        )
+        .order_by(sessions.c.id.desc())
+        .limit(bindparam("limit"))
     )
-    .order_by(sessions.c.id.desc())
-    .limit(bindparam("limit"))
 )
 _INSERT = Statement(
-    insert(sessions).values({column.name: bindparam(name) for name, column in _FIELDS.items()})
+    lambda: insert(sessions).values(
+        {column.name: bindparam(name) for name, column in _FIELDS.items()}
+    )
 )
 _REVOKE = Statement(
-    update(sessions)
-    .where(sessions.c.id == bindparam("id_"), sessions.c.revoked_at.is_(None))
-    .values(revoked_at=bindparam("now"))
+    lambda: (
+        update(sessions)
+        .where(sessions.c.id == bindparam("id_"), sessions.c.revoked_at.is_(None))
+        .values(revoked_at=bindparam("now"))
+    )
 )
 _REVOKE_ALL = Statement(
-    update(sessions)
-    .where(
-        sessions.c.user == bindparam("user_"),
-        sessions.c.id != bindparam("but"),
-        sessions.c.revoked_at.is_(None),
-        sessions.c.expires_at > bindparam("now"),
+    lambda: (
+        update(sessions)
+        .where(
+            sessions.c.user == bindparam("user_"),
+            sessions.c.id != bindparam("but"),
+            sessions.c.revoked_at.is_(None),
+            sessions.c.expires_at > bindparam("now"),
+        )
+        .values(revoked_at=bindparam("now"))
     )
-    .values(revoked_at=bindparam("now"))
 )
 _USED = Statement(
-    update(sessions)
-    .where(
-        sessions.c.id == bindparam("id_"),
-        or_(sessions.c.last_used_at.is_(None), sessions.c.last_used_at < bindparam("at")),
+    lambda: (
+        update(sessions)
+        .where(
+            sessions.c.id == bindparam("id_"),
+            or_(sessions.c.last_used_at.is_(None), sessions.c.last_used_at < bindparam("at")),
+        )
+        .values(last_used_at=bindparam("at"))
     )
-    .values(last_used_at=bindparam("at"))
 )
 _FORGET = Statement(
-    delete(sessions).where(
+    lambda: delete(sessions).where(
         sessions.c.id.in_(
             select(sessions.c.id)
             .where(sessions.c.expires_at < bindparam("before"))
@@ -69,7 +79,7 @@ _FORGET = Statement(
     )
 )
 _FAILURES = Statement(
-    select(
+    lambda: select(
         login_failures.c.key,
         login_failures.c.failures,
         login_failures.c.last_at,
@@ -77,7 +87,7 @@ _FAILURES = Statement(
     ).where(login_failures.c.key == bindparam("key"))
 )
 _FIRST_FAILURE = Statement(
-    insert(login_failures).values(
+    lambda: insert(login_failures).values(
         key=bindparam("key"),
         failures=bindparam("failures"),
         last_at=bindparam("last_at"),
@@ -85,13 +95,19 @@ _FIRST_FAILURE = Statement(
     )
 )
 _NEXT_FAILURE = Statement(
-    update(login_failures)
-    .where(login_failures.c.key == bindparam("key_"))
-    .values(failures=bindparam("failures"), last_at=bindparam("last_at"), until=bindparam("until"))
+    lambda: (
+        update(login_failures)
+        .where(login_failures.c.key == bindparam("key_"))
+        .values(
+            failures=bindparam("failures"), last_at=bindparam("last_at"), until=bindparam("until")
+        )
+    )
 )
-_NO_FAILURES = Statement(delete(login_failures).where(login_failures.c.key == bindparam("key_")))
+_NO_FAILURES = Statement(
+    lambda: delete(login_failures).where(login_failures.c.key == bindparam("key_"))
+)
 _FORGET_FAILURES = Statement(
-    delete(login_failures).where(
+    lambda: delete(login_failures).where(
         login_failures.c.key.in_(
             select(login_failures.c.key)
             .where(login_failures.c.last_at < bindparam("before"))

@@ -91,13 +91,15 @@ _candidates = (
     )
     .where(versions.c.deleted_at.is_(None), models.c.deleted_at.is_(None))
 )
-_ALL = Statement(_candidates)
+_ALL = Statement(lambda: _candidates)
 _models = func.json_each(bindparam("models", type_=Text)).table_valued("value", name="changed")
 _OF_MODELS = Statement(
-    _candidates.where(bindings.c.model.in_(select(_models.c.value))).limit(bindparam("limit"))
+    lambda: _candidates.where(bindings.c.model.in_(select(_models.c.value))).limit(
+        bindparam("limit")
+    )
 )
 _HEADS = Statement(
-    select(
+    lambda: select(
         select(func.max(audit.c.id)).scalar_subquery(),
         select(observation_marks.c.last)
         .where(observation_marks.c.name == bindparam("name"))
@@ -107,20 +109,24 @@ _HEADS = Statement(
 )
 _kinds = func.json_each(bindparam("kinds", type_=Text)).table_valued("value", name="without")
 _CHANGED = Statement(
-    select(audit.c.model)
-    .distinct()
-    .where(
-        audit.c.id > bindparam("after"),
-        audit.c.id <= bindparam("last"),
-        # An expression keeps SQLite from any other index than that of the ids.
-        func.coalesce(audit.c.model, literal("NULL")).is_not(None),
-        func.coalesce(audit.c.kind, literal("NULL")).not_in(select(_kinds.c.value)),
+    lambda: (
+        select(audit.c.model)
+        .distinct()
+        .where(
+            audit.c.id > bindparam("after"),
+            audit.c.id <= bindparam("last"),
+            # An expression keeps SQLite from any other index than that of the ids.
+            func.coalesce(audit.c.model, literal("NULL")).is_not(None),
+            func.coalesce(audit.c.kind, literal("NULL")).not_in(select(_kinds.c.value)),
+        )
     )
 )
 _REPORTED = Statement(
-    select(binding_statistics.c.binding, *_OBSERVED.values())
-    .where(binding_statistics.c.mark > bindparam("after"))
-    .limit(bindparam("limit"))
+    lambda: (
+        select(binding_statistics.c.binding, *_OBSERVED.values())
+        .where(binding_statistics.c.mark > bindparam("after"))
+        .limit(bindparam("limit"))
+    )
 )
 
 

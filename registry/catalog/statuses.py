@@ -8,12 +8,14 @@ from registry.catalog.schema import versions
 from store.index.transactions import Statement, Tx
 
 _SET = Statement(
-    update(versions)
-    .where(versions.c.id == bindparam("id_"))
-    .values(
-        status=bindparam("status"),
-        updated_at=bindparam("now"),
-        changes=versions.c.changes + 1,
+    lambda: (
+        update(versions)
+        .where(versions.c.id == bindparam("id_"))
+        .values(
+            status=bindparam("status"),
+            updated_at=bindparam("now"),
+            changes=versions.c.changes + 1,
+        )
     )
 )
 

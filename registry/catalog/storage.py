@@ -122,9 +122,9 @@ _owning = (
     .order_by(models.c.id)
     .limit(bindparam("limit"))
 )
-_OWNING = Statement(_owning)
-_OWNING_SEEN = Statement(_owning.where(sees_model()))
-_OWNING_OF_FEW = Statement(_owning.where(of_few(refs.c.owner)))
+_OWNING = Statement(lambda: _owning)
+_OWNING_SEEN = Statement(lambda: _owning.where(sees_model()))
+_OWNING_OF_FEW = Statement(lambda: _owning.where(of_few(refs.c.owner)))
 
 _newest = (
     select(versions.c.tree, versions.c.number, versions.c.label, versions.c.deleted_at)
@@ -134,37 +134,49 @@ _newest = (
     .subquery("newest")
 )
 _IN_VERSIONS = Statement(
-    select(_newest.c.number, _newest.c.label, tree_files.c.path, _newest.c.deleted_at)
-    .join(tree_files, tree_files.c.tree == _newest.c.tree)
-    .where(tree_files.c.digest == bindparam("digest"))
-    .limit(bindparam("limit"))
+    lambda: (
+        select(_newest.c.number, _newest.c.label, tree_files.c.path, _newest.c.deleted_at)
+        .join(tree_files, tree_files.c.tree == _newest.c.tree)
+        .where(tree_files.c.digest == bindparam("digest"))
+        .limit(bindparam("limit"))
+    )
 )
 _IN_DRAFTS = Statement(
-    select(literal("NULL"), folders.c.label, folder_files.c.path, literal("NULL"))
-    .join(folder_files, folder_files.c.folder == folders.c.id)
-    .where(folders.c.model == bindparam("model"), folder_files.c.digest == bindparam("digest"))
-    .limit(bindparam("limit"))
+    lambda: (
+        select(literal("NULL"), folders.c.label, folder_files.c.path, literal("NULL"))
+        .join(folder_files, folder_files.c.folder == folders.c.id)
+        .where(folders.c.model == bindparam("model"), folder_files.c.digest == bindparam("digest"))
+        .limit(bindparam("limit"))
+    )
 )
 _PINS = Statement(
-    select(refs.c.owner, refs.c.kind, refs.c.created_at)
-    .where(refs.c.digest == bindparam("digest"), refs.c.realm.is_(None))
-    .order_by(refs.c.owner, refs.c.kind)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(refs.c.owner, refs.c.kind, refs.c.created_at)
+        .where(refs.c.digest == bindparam("digest"), refs.c.realm.is_(None))
+        .order_by(refs.c.owner, refs.c.kind)
+        .limit(bindparam("limit"))
+    )
 )
 _OWN_PINS = Statement(
-    select(refs.c.owner, refs.c.kind, refs.c.created_at)
-    .where(refs.c.digest == bindparam("digest"), refs.c.owner == bindparam("owner"))
-    .order_by(refs.c.kind)
+    lambda: (
+        select(refs.c.owner, refs.c.kind, refs.c.created_at)
+        .where(refs.c.digest == bindparam("digest"), refs.c.owner == bindparam("owner"))
+        .order_by(refs.c.kind)
+    )
 )
 _LEASES = Statement(
-    select(leases.c.holder, leases.c.expires_at)
-    .where(leases.c.digest == bindparam("digest"), leases.c.expires_at > bindparam("now"))
-    .limit(bindparam("limit"))
+    lambda: (
+        select(leases.c.holder, leases.c.expires_at)
+        .where(leases.c.digest == bindparam("digest"), leases.c.expires_at > bindparam("now"))
+        .limit(bindparam("limit"))
+    )
 )
 _OWN_UPLOADS = Statement(
-    select(uploads.c.id)
-    .where(uploads.c.owner == bindparam("owner"), uploads.c.digest == bindparam("digest"))
-    .limit(bindparam("limit"))
+    lambda: (
+        select(uploads.c.id)
+        .where(uploads.c.owner == bindparam("owner"), uploads.c.digest == bindparam("digest"))
+        .limit(bindparam("limit"))
+    )
 )
 
 

@@ -45,11 +45,13 @@ TEXT_COLUMNS: Final = (models.c.id, models.c.folded, models.c.description, model
 
 _ids = func.json_each(bindparam("models", type_=SqlText)).table_valued("value", name="looked_at")
 _TAGGED = Statement(
-    select(model_tags.c.model)
-    .join(tags, tags.c.id == model_tags.c.tag)
-    .where(
-        model_tags.c.model.in_(select(_ids.c.value)),
-        func.instr(tags.c.folded, bindparam("text")) > 0,
+    lambda: (
+        select(model_tags.c.model)
+        .join(tags, tags.c.id == model_tags.c.tag)
+        .where(
+            model_tags.c.model.in_(select(_ids.c.value)),
+            func.instr(tags.c.folded, bindparam("text")) > 0,
+        )
     )
 )
 

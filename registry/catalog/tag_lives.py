@@ -38,9 +38,13 @@ _BEHIND_ALL: Final = 2**62
 _MORE: Final[BindParameter[int]] = bindparam("more", type_=BigInteger())
 _OF_MODEL = versions.c.model == bindparam("model_")
 _COUNT_MODEL = Statement(
-    update(tags)
-    .where(tags.c.id.in_(select(model_tags.c.tag).where(model_tags.c.model == bindparam("model_"))))
-    .values(models=tags.c.models + _MORE)
+    lambda: (
+        update(tags)
+        .where(
+            tags.c.id.in_(select(model_tags.c.tag).where(model_tags.c.model == bindparam("model_")))
+        )
+        .values(models=tags.c.models + _MORE)
+    )
 )
 _tagged = versions.join(version_tags, version_tags.c.version == versions.c.id)
 _uses = (
@@ -56,12 +60,20 @@ _uses = (
     .subquery("uses")
 )
 _COUNT_VERSIONS = Statement(
-    update(tags)
-    .where(tags.c.id == _uses.c.tag)
-    .values(versions=tags.c.versions + _MORE * _uses.c.many)
+    lambda: (
+        update(tags)
+        .where(tags.c.id == _uses.c.tag)
+        .values(versions=tags.c.versions + _MORE * _uses.c.many)
+    )
 )
 _HAS_MORE = Statement(
-    select(literal("1")).select_from(_tagged).where(_OF_MODEL).limit(1).offset(bindparam("passed"))
+    lambda: (
+        select(literal("1"))
+        .select_from(_tagged)
+        .where(_OF_MODEL)
+        .limit(1)
+        .offset(bindparam("passed"))
+    )
 )
 _next_versions = (
     select(versions.c.number)
@@ -70,7 +82,7 @@ _next_versions = (
     .limit(bindparam("limit"))
     .subquery("next_versions")
 )
-_LAST_OF_STEP = Statement(select(func.max(_next_versions.c.number)))
+_LAST_OF_STEP = Statement(lambda: select(func.max(_next_versions.c.number)))
 
 
 async def end_in_tags(tx: Tx, model_id: str) -> None:

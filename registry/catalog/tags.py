@@ -43,20 +43,22 @@ NAMELESS: Final = ""
 COLUMNS = {name: tags.c[name] for name in Tag.__struct_fields__}
 _BOUND: dict[str, Any] = {name: bindparam(name) for name in COLUMNS}
 _SELECT = select(*COLUMNS.values())
-_BY_FOLDED = Statement(_SELECT.where(tags.c.folded == bindparam("folded")))
-_BY_ID = Statement(_SELECT.where(tags.c.id == bindparam("id")))
-_INSERT = Statement(insert(tags).values(_BOUND))
+_BY_FOLDED = Statement(lambda: _SELECT.where(tags.c.folded == bindparam("folded")))
+_BY_ID = Statement(lambda: _SELECT.where(tags.c.id == bindparam("id")))
+_INSERT = Statement(lambda: insert(tags).values(_BOUND))
 _UPDATE = Statement(
-    update(tags)
-    .where(tags.c.id == bindparam("id_"))
-    .values(
-        description=bindparam("description"),
-        updated_at=bindparam("now"),
-        changes=tags.c.changes + 1,
+    lambda: (
+        update(tags)
+        .where(tags.c.id == bindparam("id_"))
+        .values(
+            description=bindparam("description"),
+            updated_at=bindparam("now"),
+            changes=tags.c.changes + 1,
+        )
     )
 )
 _SWEEP = Statement(
-    delete(tags).where(
+    lambda: delete(tags).where(
         tags.c.id == bindparam("id_"),
         tags.c.description == literal("''"),
         ~select(model_tags.c.tag).where(model_tags.c.tag == tags.c.id).exists(),
@@ -64,14 +66,14 @@ _SWEEP = Statement(
     )
 )
 _USED = Statement(
-    select(
+    lambda: select(
         or_(
             select(model_tags.c.tag).where(model_tags.c.tag == bindparam("id")).exists(),
             select(version_tags.c.tag).where(version_tags.c.tag == bindparam("id")).exists(),
         )
     )
 )
-_DELETE = Statement(delete(tags).where(tags.c.id == bindparam("id_")))
+_DELETE = Statement(lambda: delete(tags).where(tags.c.id == bindparam("id_")))
 
 _MORE: Final[BindParameter[int]] = bindparam("more", type_=BigInteger())
 
@@ -109,19 +111,23 @@ def _is_behind() -> ColumnElement[bool]:
 
 
 _COUNT_VERSION = Statement(
-    update(tags)
-    .where(tags.c.id == bindparam("id_"), ~_is_behind())
-    .values(versions=tags.c.versions + _MORE)
+    lambda: (
+        update(tags)
+        .where(tags.c.id == bindparam("id_"), ~_is_behind())
+        .values(versions=tags.c.versions + _MORE)
+    )
 )
 _COUNT_ALL_OF_VERSION = Statement(
-    update(tags)
-    .where(
-        tags.c.id.in_(
-            select(version_tags.c.tag).where(version_tags.c.version == bindparam("version_"))
-        ),
-        ~_is_behind(),
+    lambda: (
+        update(tags)
+        .where(
+            tags.c.id.in_(
+                select(version_tags.c.tag).where(version_tags.c.version == bindparam("version_"))
+            ),
+            ~_is_behind(),
+        )
+        .values(versions=tags.c.versions + _MORE)
     )
-    .values(versions=tags.c.versions + _MORE)
 )
 
 
@@ -151,26 +157,34 @@ _ON_MODEL = _On(model_tags, "model")
 _ON_VERSION = _On(version_tags, "version")
 _models = func.json_each(bindparam("models", type_=Text)).table_valued("value", name="wanted")
 _OF_MODELS = Statement(
-    select(model_tags.c.model, *COLUMNS.values(), model_tags.c.created_at, model_tags.c.created_by)
-    .select_from(model_tags.join(tags, tags.c.id == model_tags.c.tag))
-    .where(model_tags.c.model.in_(select(_models.c.value)))
-    .order_by(model_tags.c.model, model_tags.c.key)
+    lambda: (
+        select(
+            model_tags.c.model, *COLUMNS.values(), model_tags.c.created_at, model_tags.c.created_by
+        )
+        .select_from(model_tags.join(tags, tags.c.id == model_tags.c.tag))
+        .where(model_tags.c.model.in_(select(_models.c.value)))
+        .order_by(model_tags.c.model, model_tags.c.key)
+    )
 )
 _RENAME = Statement(
-    update(model_tags)
-    .where(model_tags.c.model == bindparam("model_"))
-    .values(name=bindparam("name"))
+    lambda: (
+        update(model_tags)
+        .where(model_tags.c.model == bindparam("model_"))
+        .values(name=bindparam("name"))
+    )
 )
 _TAGS_OF_VERSION = Statement(
-    select(version_tags.c.tag).where(version_tags.c.version == bindparam("version_"))
+    lambda: select(version_tags.c.tag).where(version_tags.c.version == bindparam("version_"))
 )
 _DELETE_OF_VERSION = Statement(
-    delete(version_tags).where(version_tags.c.version == bindparam("version_"))
+    lambda: delete(version_tags).where(version_tags.c.version == bindparam("version_"))
 )
 _BUMP_VERSION = Statement(
-    update(versions)
-    .where(versions.c.id == bindparam("version_"))
-    .values(updated_at=bindparam("now"), changes=versions.c.changes + 1)
+    lambda: (
+        update(versions)
+        .where(versions.c.id == bindparam("version_"))
+        .values(updated_at=bindparam("now"), changes=versions.c.changes + 1)
+    )
 )
 
 

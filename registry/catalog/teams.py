@@ -28,28 +28,38 @@ _FIELDS = {
 _WRITTEN: dict[str, Any] = {column.name: bindparam(name) for name, column in _FIELDS.items()}
 _SELECT = select(*_FIELDS.values())
 _LIVE = teams.c.deleted_at.is_(None)
-_BY_NAME = Statement(_SELECT.where(teams.c.folded == bindparam("folded"), _LIVE))
-_BY_ID = Statement(_SELECT.where(teams.c.id == bindparam("id")))
+_BY_NAME = Statement(lambda: _SELECT.where(teams.c.folded == bindparam("folded"), _LIVE))
+_BY_ID = Statement(lambda: _SELECT.where(teams.c.id == bindparam("id")))
 _PAGE = Statement(
-    _SELECT.where(_LIVE, teams.c.folded > bindparam("after"))
-    .order_by(teams.c.folded)
-    .limit(bindparam("limit"))
+    lambda: (
+        _SELECT.where(_LIVE, teams.c.folded > bindparam("after"))
+        .order_by(teams.c.folded)
+        .limit(bindparam("limit"))
+    )
 )
 _PAGE_BY_ACTIVITY = Statement(
-    _SELECT.where(_LIVE, teams.c.folded > bindparam("after"), teams.c.active == bindparam("active"))
-    .order_by(teams.c.folded)
-    .limit(bindparam("limit"))
+    lambda: (
+        _SELECT.where(
+            _LIVE, teams.c.folded > bindparam("after"), teams.c.active == bindparam("active")
+        )
+        .order_by(teams.c.folded)
+        .limit(bindparam("limit"))
+    )
 )
 _PAGE_DELETED = Statement(
-    _SELECT.where(teams.c.id > bindparam("after"), teams.c.deleted_at.is_not(None))
-    .order_by(teams.c.id)
-    .limit(bindparam("limit"))
+    lambda: (
+        _SELECT.where(teams.c.id > bindparam("after"), teams.c.deleted_at.is_not(None))
+        .order_by(teams.c.id)
+        .limit(bindparam("limit"))
+    )
 )
-_INSERT = Statement(insert(teams).values(_WRITTEN))
+_INSERT = Statement(lambda: insert(teams).values(_WRITTEN))
 _UPDATE = Statement(
-    update(teams)
-    .where(teams.c.id == bindparam("id_"))
-    .values({name: value for name, value in _WRITTEN.items() if name != "id"})
+    lambda: (
+        update(teams)
+        .where(teams.c.id == bindparam("id_"))
+        .values({name: value for name, value in _WRITTEN.items() if name != "id"})
+    )
 )
 
 

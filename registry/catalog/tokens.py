@@ -31,16 +31,16 @@ _HOLDS: Final = (
     tokens.c.revoked_at.is_(None),
     or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > bindparam("now")),
 )
-_BY_ID = Statement(_SELECT.where(tokens.c.id == bindparam("id")))
+_BY_ID = Statement(lambda: _SELECT.where(tokens.c.id == bindparam("id")))
 _BEFORE: Final = (
     _SELECT.where(tokens.c.user == bindparam("user"), tokens.c.id < bindparam("before"))
     .order_by(tokens.c.id.desc())
     .limit(bindparam("limit"))
 )
-_PAGE = Statement(_BEFORE)
-_PAGE_HOLDING = Statement(_BEFORE.where(*_HOLDS))
+_PAGE = Statement(lambda: _BEFORE)
+_PAGE_HOLDING = Statement(lambda: _BEFORE.where(*_HOLDS))
 _HELD = Statement(
-    select(func.count()).select_from(
+    lambda: select(func.count()).select_from(
         select(tokens.c.id)
         .where(tokens.c.user == bindparam("user"), *_HOLDS)
         .limit(literal(str(MOST_TOKENS)))
@@ -48,28 +48,36 @@ _HELD = Statement(
     )
 )
 _INSERT = Statement(
-    insert(tokens).values({column.name: bindparam(name) for name, column in _FIELDS.items()})
+    lambda: insert(tokens).values(
+        {column.name: bindparam(name) for name, column in _FIELDS.items()}
+    )
 )
 _REVOKE = Statement(
-    update(tokens)
-    .where(tokens.c.id == bindparam("id_"), tokens.c.revoked_at.is_(None))
-    .values(revoked_at=bindparam("now"), revoked_by=bindparam("by"))
+    lambda: (
+        update(tokens)
+        .where(tokens.c.id == bindparam("id_"), tokens.c.revoked_at.is_(None))
+        .values(revoked_at=bindparam("now"), revoked_by=bindparam("by"))
+    )
 )
 _REVOKE_ALL = Statement(
-    update(tokens)
-    .where(tokens.c.user == bindparam("user_"), tokens.c.revoked_at.is_(None))
-    .values(revoked_at=bindparam("now"), revoked_by=bindparam("by"))
+    lambda: (
+        update(tokens)
+        .where(tokens.c.user == bindparam("user_"), tokens.c.revoked_at.is_(None))
+        .values(revoked_at=bindparam("now"), revoked_by=bindparam("by"))
+    )
 )
 _USED = Statement(
-    update(tokens)
-    .where(
-        tokens.c.id == bindparam("id_"),
-        or_(tokens.c.last_used_at.is_(None), tokens.c.last_used_at < bindparam("at")),
+    lambda: (
+        update(tokens)
+        .where(
+            tokens.c.id == bindparam("id_"),
+            or_(tokens.c.last_used_at.is_(None), tokens.c.last_used_at < bindparam("at")),
+        )
+        .values(last_used_at=bindparam("at"))
     )
-    .values(last_used_at=bindparam("at"))
 )
 _FORGET = Statement(
-    delete(tokens).where(
+    lambda: delete(tokens).where(
         tokens.c.id.in_(
             select(tokens.c.id)
             .where(

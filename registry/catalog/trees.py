@@ -22,9 +22,11 @@ from store.index.transactions import Statement, Tx
 _FILES_AT_ONCE: Final = 1000
 """Written by one step of a statement, which takes a sixth of a step for each."""
 
-_FIND = Statement(select(trees.c.files, trees.c.size).where(trees.c.digest == bindparam("digest")))
+_FIND = Statement(
+    lambda: select(trees.c.files, trees.c.size).where(trees.c.digest == bindparam("digest"))
+)
 _INSERT = Statement(
-    insert(trees).values(
+    lambda: insert(trees).values(
         digest=bindparam("digest"),
         files=bindparam("files"),
         size=bindparam("size"),
@@ -33,7 +35,7 @@ _INSERT = Statement(
 )
 _SIZE_DIGITS: Final = 19
 _INSERT_FILES = Statement(
-    insert(tree_files).from_select(
+    lambda: insert(tree_files).from_select(
         ["tree", "path", "digest", "size"],
         for_each(
             bindparam("tree", type_=LargeBinary),
@@ -44,7 +46,7 @@ _INSERT_FILES = Statement(
     )
 )
 _COPY_FOLDER = Statement(
-    insert(tree_files).from_select(
+    lambda: insert(tree_files).from_select(
         ["tree", "path", "digest", "size"],
         select(
             bindparam("tree", type_=LargeBinary),
@@ -55,30 +57,34 @@ _COPY_FOLDER = Statement(
     )
 )
 _FILE = Statement(
-    select(tree_files.c.path, tree_files.c.digest, tree_files.c.size).where(
+    lambda: select(tree_files.c.path, tree_files.c.digest, tree_files.c.size).where(
         tree_files.c.tree == bindparam("tree"), tree_files.c.path == bindparam("path")
     )
 )
 _PAGE = Statement(
-    select(tree_files.c.path, tree_files.c.digest, tree_files.c.size)
-    .where(tree_files.c.tree == bindparam("tree"), tree_files.c.path > bindparam("after"))
-    .order_by(tree_files.c.path)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(tree_files.c.path, tree_files.c.digest, tree_files.c.size)
+        .where(tree_files.c.tree == bindparam("tree"), tree_files.c.path > bindparam("after"))
+        .order_by(tree_files.c.path)
+        .limit(bindparam("limit"))
+    )
 )
 _SUMS_BYTES = Statement(
     # Two spaces, a newline and 64 digits beside the bytes of each path.
-    select(func.sum(func.length(cast(tree_files.c.path, LargeBinary)) + 67)).where(
+    lambda: select(func.sum(func.length(cast(tree_files.c.path, LargeBinary)) + 67)).where(
         tree_files.c.tree == bindparam("tree")
     )
 )
 _NOT_PRESENT = Statement(
-    select(tree_files.c.digest)
-    .join(blobs, blobs.c.digest == tree_files.c.digest, isouter=True)
-    .where(
-        tree_files.c.tree == bindparam("tree"),
-        func.coalesce(blobs.c.state, "absent") != "present",
+    lambda: (
+        select(tree_files.c.digest)
+        .join(blobs, blobs.c.digest == tree_files.c.digest, isouter=True)
+        .where(
+            tree_files.c.tree == bindparam("tree"),
+            func.coalesce(blobs.c.state, "absent") != "present",
+        )
+        .limit(1)
     )
-    .limit(1)
 )
 
 

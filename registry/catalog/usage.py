@@ -49,62 +49,76 @@ IN_ALL_LEVELS: Final = _words(LEVELS)
 """All of them, so that a seek for each finds what a realm has, however many others have a blob."""
 
 _STANDING = Statement(
-    select(
-        namespaces.c.slug,
-        namespace_usage.c.bytes,
-        namespace_usage.c.versions,
-        namespaces.c.quota_bytes,
-        namespaces.c.quota_versions,
+    lambda: (
+        select(
+            namespaces.c.slug,
+            namespace_usage.c.bytes,
+            namespace_usage.c.versions,
+            namespaces.c.quota_bytes,
+            namespaces.c.quota_versions,
+        )
+        .join(namespace_usage, namespace_usage.c.namespace == namespaces.c.id)
+        .where(namespaces.c.id == bindparam("namespace"))
     )
-    .join(namespace_usage, namespace_usage.c.namespace == namespaces.c.id)
-    .where(namespaces.c.id == bindparam("namespace"))
 )
 _held = (
     select(refs.c.realm, refs.c.digest).where(refs.c.realm.is_not(None)).distinct().subquery("held")
 )
 _TRUE_BYTES = Statement(
-    select(_held.c.realm, func.sum(blobs.c.size))
-    .join(blobs, blobs.c.digest == _held.c.digest)
-    .group_by(_held.c.realm)
+    lambda: (
+        select(_held.c.realm, func.sum(blobs.c.size))
+        .join(blobs, blobs.c.digest == _held.c.digest)
+        .group_by(_held.c.realm)
+    )
 )
 _TRUE_VERSIONS = Statement(
-    select(models.c.namespace, func.count())
-    .select_from(models.join(versions, versions.c.model == models.c.id))
-    .where(versions.c.purged_at.is_(None))
-    .group_by(models.c.namespace)
+    lambda: (
+        select(models.c.namespace, func.count())
+        .select_from(models.join(versions, versions.c.model == models.c.id))
+        .where(versions.c.purged_at.is_(None))
+        .group_by(models.c.namespace)
+    )
 )
 _ADD = Statement(
-    update(namespace_usage)
-    .where(namespace_usage.c.namespace == bindparam("namespace_"))
-    .values(
-        bytes=func.max(0, namespace_usage.c.bytes + bindparam("bytes")),
-        versions=func.max(0, namespace_usage.c.versions + bindparam("versions")),
+    lambda: (
+        update(namespace_usage)
+        .where(namespace_usage.c.namespace == bindparam("namespace_"))
+        .values(
+            bytes=func.max(0, namespace_usage.c.bytes + bindparam("bytes")),
+            versions=func.max(0, namespace_usage.c.versions + bindparam("versions")),
+        )
     )
 )
 _ADD_VERSION = Statement(
-    update(namespace_usage)
-    .where(
-        namespace_usage.c.namespace
-        == select(models.c.namespace).where(models.c.id == bindparam("model")).scalar_subquery()
+    lambda: (
+        update(namespace_usage)
+        .where(
+            namespace_usage.c.namespace
+            == select(models.c.namespace).where(models.c.id == bindparam("model")).scalar_subquery()
+        )
+        .values(versions=namespace_usage.c.versions + literal("1"))
     )
-    .values(versions=namespace_usage.c.versions + literal("1"))
 )
 _ALL = Statement(
-    select(namespace_usage.c.namespace, namespace_usage.c.bytes, namespace_usage.c.versions)
+    lambda: select(namespace_usage.c.namespace, namespace_usage.c.bytes, namespace_usage.c.versions)
 )
 _HOLDS = Statement(
-    select(refs.c.digest)
-    .where(
-        refs.c.digest == bindparam("digest"),
-        refs.c.level.in_(IN_ALL_LEVELS),
-        refs.c.realm == bindparam("namespace"),
+    lambda: (
+        select(refs.c.digest)
+        .where(
+            refs.c.digest == bindparam("digest"),
+            refs.c.level.in_(IN_ALL_LEVELS),
+            refs.c.realm == bindparam("namespace"),
+        )
+        .limit(1)
     )
-    .limit(1)
 )
 _PIN_QUOTA = Statement(
-    select(namespaces.c.quota_pins, namespaces.c.slug)
-    .join(users, users.c.folded == namespaces.c.folded)
-    .where(users.c.id == bindparam("user"), namespaces.c.quota_pins.is_not(None))
+    lambda: (
+        select(namespaces.c.quota_pins, namespaces.c.slug)
+        .join(users, users.c.folded == namespaces.c.folded)
+        .where(users.c.id == bindparam("user"), namespaces.c.quota_pins.is_not(None))
+    )
 )
 _SOME_PINS = (
     select(refs.c.digest)
@@ -113,11 +127,13 @@ _SOME_PINS = (
     .limit(bindparam("most"))
     .subquery("pins")
 )
-_PINS = Statement(select(func.count()).select_from(_SOME_PINS))
+_PINS = Statement(lambda: select(func.count()).select_from(_SOME_PINS))
 _USER_OF = Statement(
-    select(users.c.id)
-    .join(namespaces, namespaces.c.folded == users.c.folded)
-    .where(namespaces.c.id == bindparam("namespace"), users.c.kind == literal("'user'"))
+    lambda: (
+        select(users.c.id)
+        .join(namespaces, namespaces.c.folded == users.c.folded)
+        .where(namespaces.c.id == bindparam("namespace"), users.c.kind == literal("'user'"))
+    )
 )
 
 COUNTED_PINS: Final = 1_000_000

@@ -36,34 +36,44 @@ _WRITTEN: Final[dict[str, Any]] = {column.name: bindparam(name) for name, column
 _SELECT: Final = select(*_FIELDS.values())
 _LIVE: Final = users.c.deleted_at.is_(None)
 _ADMIN: Final = (users.c.is_admin == literal("1"), users.c.active == literal("1"), _LIVE)
-_BY_NAME = Statement(_SELECT.where(users.c.folded == bindparam("folded"), _LIVE))
-_BY_ID = Statement(_SELECT.where(users.c.id == bindparam("id")))
+_BY_NAME = Statement(lambda: _SELECT.where(users.c.folded == bindparam("folded"), _LIVE))
+_BY_ID = Statement(lambda: _SELECT.where(users.c.id == bindparam("id")))
 _BY_SUBJECT = Statement(
-    _SELECT.where(users.c.issuer == bindparam("issuer"), users.c.subject == bindparam("subject"))
+    lambda: _SELECT.where(
+        users.c.issuer == bindparam("issuer"), users.c.subject == bindparam("subject")
+    )
 )
 _PAGE = Statement(
-    _SELECT.where(_LIVE, users.c.folded > bindparam("after"))
-    .order_by(users.c.folded)
-    .limit(bindparam("limit"))
+    lambda: (
+        _SELECT.where(_LIVE, users.c.folded > bindparam("after"))
+        .order_by(users.c.folded)
+        .limit(bindparam("limit"))
+    )
 )
 _PAGE_OF_KIND = Statement(
-    _SELECT.where(_LIVE, users.c.folded > bindparam("after"), users.c.kind == bindparam("kind"))
-    .order_by(users.c.folded)
-    .limit(bindparam("limit"))
+    lambda: (
+        _SELECT.where(_LIVE, users.c.folded > bindparam("after"), users.c.kind == bindparam("kind"))
+        .order_by(users.c.folded)
+        .limit(bindparam("limit"))
+    )
 )
 _PAGE_DELETED = Statement(
-    _SELECT.where(users.c.id > bindparam("after"), users.c.deleted_at.is_not(None))
-    .order_by(users.c.id)
-    .limit(bindparam("limit"))
+    lambda: (
+        _SELECT.where(users.c.id > bindparam("after"), users.c.deleted_at.is_not(None))
+        .order_by(users.c.id)
+        .limit(bindparam("limit"))
+    )
 )
 _OTHER_ADMIN = Statement(
-    select(users.c.id).where(*_ADMIN, users.c.id != bindparam("id")).limit(literal("1"))
+    lambda: select(users.c.id).where(*_ADMIN, users.c.id != bindparam("id")).limit(literal("1"))
 )
-_INSERT = Statement(insert(users).values(_WRITTEN))
+_INSERT = Statement(lambda: insert(users).values(_WRITTEN))
 _UPDATE = Statement(
-    update(users)
-    .where(users.c.id == bindparam("id_"))
-    .values({name: value for name, value in _WRITTEN.items() if name != "id"})
+    lambda: (
+        update(users)
+        .where(users.c.id == bindparam("id_"))
+        .values({name: value for name, value in _WRITTEN.items() if name != "id"})
+    )
 )
 
 

@@ -62,39 +62,45 @@ _SOURCE = (versions.c.source, versions.c.source_digest, versions.c.source_size)
 COLUMNS: Final = (*_FIELDS.values(), *_SOURCE)
 """What `version_of` reads, in its order."""
 _OF_MODEL = select(*COLUMNS).where(versions.c.model == bindparam("model"))
-_BY_NUMBER = Statement(_OF_MODEL.where(versions.c.number == bindparam("number")))
-_BY_LABEL = Statement(_OF_MODEL.where(versions.c.folded == bindparam("folded")))
-_BY_ID = Statement(_OF_MODEL.where(versions.c.id == bindparam("id")))
+_BY_NUMBER = Statement(lambda: _OF_MODEL.where(versions.c.number == bindparam("number")))
+_BY_LABEL = Statement(lambda: _OF_MODEL.where(versions.c.folded == bindparam("folded")))
+_BY_ID = Statement(lambda: _OF_MODEL.where(versions.c.id == bindparam("id")))
 _BY_TREE = Statement(
-    _OF_MODEL.where(versions.c.tree == bindparam("tree"), versions.c.deleted_at.is_(None))
-    .order_by(versions.c.number.desc())
-    .limit(1)
+    lambda: (
+        _OF_MODEL.where(versions.c.tree == bindparam("tree"), versions.c.deleted_at.is_(None))
+        .order_by(versions.c.number.desc())
+        .limit(1)
+    )
 )
-_ANYWHERE = Statement(select(*COLUMNS).where(versions.c.id == bindparam("id")))
+_ANYWHERE = Statement(lambda: select(*COLUMNS).where(versions.c.id == bindparam("id")))
 _UNLABELLED = (versions.c.label.is_(None), versions.c.deleted_at.is_(None))
 _ID_OF_MODEL = select(versions.c.id).where(versions.c.model == bindparam("model"))
 _REPEATED_TREE = Statement(
-    _ID_OF_MODEL.where(
-        versions.c.tree == bindparam("tree"), versions.c.source.is_(None), *_UNLABELLED
+    lambda: (
+        _ID_OF_MODEL.where(
+            versions.c.tree == bindparam("tree"), versions.c.source.is_(None), *_UNLABELLED
+        )
+        .order_by(versions.c.number.desc())
+        .limit(1)
     )
-    .order_by(versions.c.number.desc())
-    .limit(1)
 )
 _REPEATED_SOURCE = Statement(
-    _ID_OF_MODEL.where(
-        versions.c.source == bindparam("source"),
-        versions.c.source_digest.is_not_distinct_from(bindparam("digest")),
-        versions.c.source_size.is_not_distinct_from(bindparam("size")),
-        *_UNLABELLED,
+    lambda: (
+        _ID_OF_MODEL.where(
+            versions.c.source == bindparam("source"),
+            versions.c.source_digest.is_not_distinct_from(bindparam("digest")),
+            versions.c.source_size.is_not_distinct_from(bindparam("size")),
+            *_UNLABELLED,
+        )
+        .order_by(versions.c.number.desc())
+        .limit(1)
     )
-    .order_by(versions.c.number.desc())
-    .limit(1)
 )
 _BY_REVISION = Statement(
-    select(*COLUMNS).where(versions.c.revision == bindparam("revision")).limit(1)
+    lambda: select(*COLUMNS).where(versions.c.revision == bindparam("revision")).limit(1)
 )
 _INSERT_REVISION = Statement(
-    insert(revisions).values(
+    lambda: insert(revisions).values(
         id=bindparam("id"),
         model=bindparam("model"),
         tree=bindparam("tree"),
@@ -105,12 +111,12 @@ _INSERT_REVISION = Statement(
     )
 )
 _REVISION_TREE = Statement(
-    select(revisions.c.tree).where(
+    lambda: select(revisions.c.tree).where(
         revisions.c.id == bindparam("id"), revisions.c.model == bindparam("model")
     )
 )
 _INSERT = Statement(
-    insert(versions).values(
+    lambda: insert(versions).values(
         id=bindparam("id"),
         model=bindparam("model"),
         number=bindparam("number"),
@@ -130,53 +136,65 @@ _INSERT = Statement(
     )
 )
 _INSERT_DETAILS = Statement(
-    insert(version_details).values(
+    lambda: insert(version_details).values(
         version=bindparam("version"),
         **{name: bindparam(name) for name in VersionDetails.__struct_fields__},
     )
 )
 _DETAILS = Statement(
-    select(*(version_details.c[name] for name in VersionDetails.__struct_fields__)).where(
+    lambda: select(*(version_details.c[name] for name in VersionDetails.__struct_fields__)).where(
         version_details.c.version == bindparam("version")
     )
 )
 _CHANGED = {"updated_at": bindparam("now"), "changes": versions.c.changes + 1}
 _UPDATE = Statement(
-    update(versions)
-    .where(versions.c.id == bindparam("id_"))
-    .values(**{name: bindparam(name) for name in ROW_FIELDS}, **_CHANGED)
+    lambda: (
+        update(versions)
+        .where(versions.c.id == bindparam("id_"))
+        .values(**{name: bindparam(name) for name in ROW_FIELDS}, **_CHANGED)
+    )
 )
 _UPDATE_DETAILS = Statement(
-    update(version_details)
-    .where(version_details.c.version == bindparam("version_"))
-    .values(**{name: bindparam(name) for name in VersionDetails.__struct_fields__})
+    lambda: (
+        update(version_details)
+        .where(version_details.c.version == bindparam("version_"))
+        .values(**{name: bindparam(name) for name in VersionDetails.__struct_fields__})
+    )
 )
 _SET_DELETED = Statement(
-    update(versions)
-    .where(versions.c.id == bindparam("id_"))
-    .values(deleted_at=bindparam("deleted_at"), deleted_by=bindparam("deleted_by"), **_CHANGED)
+    lambda: (
+        update(versions)
+        .where(versions.c.id == bindparam("id_"))
+        .values(deleted_at=bindparam("deleted_at"), deleted_by=bindparam("deleted_by"), **_CHANGED)
+    )
 )
 _COUNT_VERSION = Statement(
-    update(models)
-    .where(models.c.id == bindparam("model_"))
-    .values(
-        version_count=models.c.version_count + bindparam("more"),
-        updated_at=bindparam("now"),
-        changes=models.c.changes + 1,
+    lambda: (
+        update(models)
+        .where(models.c.id == bindparam("model_"))
+        .values(
+            version_count=models.c.version_count + bindparam("more"),
+            updated_at=bindparam("now"),
+            changes=models.c.changes + 1,
+        )
     )
 )
 _SET_PURGED = Statement(
-    update(versions)
-    .where(versions.c.id == bindparam("id_"))
-    .values(purged_at=bindparam("purged_at"), **_CHANGED)
+    lambda: (
+        update(versions)
+        .where(versions.c.id == bindparam("id_"))
+        .values(purged_at=bindparam("purged_at"), **_CHANGED)
+    )
 )
 _SET_RETIRED = Statement(
-    update(versions)
-    .where(versions.c.id == bindparam("id_"))
-    .values(retired_at=bindparam("retired_at"), **_CHANGED)
+    lambda: (
+        update(versions)
+        .where(versions.c.id == bindparam("id_"))
+        .values(retired_at=bindparam("retired_at"), **_CHANGED)
+    )
 )
 _DELETE_DETAILS = Statement(
-    delete(version_details).where(version_details.c.version == bindparam("version_"))
+    lambda: delete(version_details).where(version_details.c.version == bindparam("version_"))
 )
 
 
@@ -195,7 +213,7 @@ def _candidate(standing: Standing) -> Select[Any]:
 
 
 _CANDIDATES = Statement(
-    union_all(_candidate("plain"), _candidate("release"), _candidate("prerelease"))
+    lambda: union_all(_candidate("plain"), _candidate("release"), _candidate("prerelease"))
 )
 
 

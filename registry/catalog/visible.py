@@ -98,7 +98,9 @@ def _tested(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 _ids = func.json_each(bindparam("ids", type_=Text)).table_valued("value", name="asked")
-_SEEN_OF = Statement(select(models.c.id).where(models.c.id.in_(select(_ids.c.value)), sees_model()))
+_SEEN_OF = Statement(
+    lambda: select(models.c.id).where(models.c.id.in_(select(_ids.c.value)), sees_model())
+)
 
 
 async def seen_of(tx: Tx, seen: str | None, ids: Collection[str]) -> frozenset[str]:
@@ -118,13 +120,13 @@ def _some(column: ColumnElement[Any], *state: ColumnElement[bool]) -> Select[Any
 _LIVES: Final = models.c.deleted_at.is_(None)
 _WORDS: Final = func.json_each(bindparam("seen", type_=Text)).table_valued("value", name="word")
 _MODEL_COLUMNS: Final = (models.c.id, models.c.namespace, models.c.visibility)
-_FEW = Statement(union(*(_some(column, _LIVES) for column in _MODEL_COLUMNS)))
-_FEW_EVER = Statement(union(*(_some(column) for column in _MODEL_COLUMNS)))
+_FEW = Statement(lambda: union(*(_some(column, _LIVES) for column in _MODEL_COLUMNS)))
+_FEW_EVER = Statement(lambda: union(*(_some(column) for column in _MODEL_COLUMNS)))
 _FEW_NAMESPACES = Statement(
-    union(*(_some(column) for column in (namespaces.c.id, namespaces.c.visibility)))
+    lambda: union(*(_some(column) for column in (namespaces.c.id, namespaces.c.visibility)))
 )
 _FEW_OWNERS = Statement(
-    union(
+    lambda: union(
         select(_WORDS.c.value),
         _some(models.c.namespace),
         _some(models.c.visibility),
@@ -155,7 +157,7 @@ _SHOWN: Final = (
     select(models.c.id, models.c.namespace).where(models.c.visibility.in_(_seen()), _LIVES),
 )
 _FEW_SHOWN = Statement(
-    union(
+    lambda: union(
         *(
             select(text("*")).select_from(one.limit(bindparam("limit")).subquery("some"))
             for one in _SHOWN

@@ -37,37 +37,54 @@ _FIELDS: Final = {
 _WRITTEN: Final[dict[str, Any]] = {column.name: bindparam(name) for name, column in _FIELDS.items()}
 _SELECT: Final = select(*_FIELDS.values())
 _FIND = Statement(
-    _SELECT.where(webhooks.c.id == bindparam("id"), webhooks.c.namespace.is_not(None))
+    lambda: _SELECT.where(webhooks.c.id == bindparam("id"), webhooks.c.namespace.is_not(None))
 )
-_INSERT = Statement(insert(webhooks).values(_WRITTEN))
+_INSERT = Statement(lambda: insert(webhooks).values(_WRITTEN))
 _UPDATE = Statement(
-    update(webhooks)
-    .where(webhooks.c.id == bindparam("id_"))
-    .values({name: value for name, value in _WRITTEN.items() if name != "id"})
+    lambda: (
+        update(webhooks)
+        .where(webhooks.c.id == bindparam("id_"))
+        .values({name: value for name, value in _WRITTEN.items() if name != "id"})
+    )
 )
 _HAS_FORMER = Statement(
-    select(webhooks.c.id)
-    .where(webhooks.c.former_until <= bindparam("now"), webhooks.c.former_secret.is_not(None))
-    .limit(1)
+    lambda: (
+        select(webhooks.c.id)
+        .where(webhooks.c.former_until <= bindparam("now"), webhooks.c.former_secret.is_not(None))
+        .limit(1)
+    )
 )
 _FORGET_FORMER = Statement(
-    update(webhooks)
-    .where(webhooks.c.former_until <= bindparam("now"), webhooks.c.former_secret.is_not(None))
-    .values(former_secret=null())
+    lambda: (
+        update(webhooks)
+        .where(webhooks.c.former_until <= bindparam("now"), webhooks.c.former_secret.is_not(None))
+        .values(former_secret=null())
+    )
 )
 _HELD = Statement(
-    select(func.count()).select_from(webhooks).where(webhooks.c.namespace == bindparam("namespace"))
+    lambda: (
+        select(func.count())
+        .select_from(webhooks)
+        .where(webhooks.c.namespace == bindparam("namespace"))
+    )
 )
 _LAST_ENTRY = Statement(
-    select(audit.c.id).where(audit.c.entity == bindparam("id")).order_by(audit.c.id.desc()).limit(1)
+    lambda: (
+        select(audit.c.id)
+        .where(audit.c.entity == bindparam("id"))
+        .order_by(audit.c.id.desc())
+        .limit(1)
+    )
 )
-_ACTIVE = Statement(_SELECT.where(webhooks.c.active == 1))
-_FIRST_SINCE = Statement(select(func.min(webhooks.c.since)).where(webhooks.c.active == 1))
+_ACTIVE = Statement(lambda: _SELECT.where(webhooks.c.active == 1))
+_FIRST_SINCE = Statement(lambda: select(func.min(webhooks.c.since)).where(webhooks.c.active == 1))
 _FIRST_DELETED = Statement(
-    select(webhooks.c.id).where(webhooks.c.namespace.is_(None)).order_by(webhooks.c.id).limit(1)
+    lambda: (
+        select(webhooks.c.id).where(webhooks.c.namespace.is_(None)).order_by(webhooks.c.id).limit(1)
+    )
 )
 _DELETE_DELIVERIES = Statement(
-    delete(deliveries).where(
+    lambda: delete(deliveries).where(
         deliveries.c.webhook == bindparam("webhook_"),
         deliveries.c.entry.in_(
             select(deliveries.c.entry)
@@ -78,7 +95,9 @@ _DELETE_DELIVERIES = Statement(
     )
 )
 _DELETE = Statement(
-    delete(webhooks).where(webhooks.c.id == bindparam("id_"), webhooks.c.namespace.is_(None))
+    lambda: delete(webhooks).where(
+        webhooks.c.id == bindparam("id_"), webhooks.c.namespace.is_(None)
+    )
 )
 
 

@@ -25,10 +25,10 @@ import msgspec
 from registry.auth.local_secret import authorization
 from registry.cli import directory
 from registry.cli.exits import FAILED, REFUSED, CommandError, complain
+from registry.cli.imports import terminal_libraries_hidden
 from registry.cli.presence import Presence
 from registry.cli.reaching import connect
 from registry.cli.schema import is_current, prepare
-from registry.cli.terminal import terminal_libraries_hidden
 from registry.config import Config, ConfigError, load
 from registry.domain.operations import Failure, Operation, Progress
 from registry.domain.principals import LOCAL

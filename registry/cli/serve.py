@@ -160,10 +160,11 @@ def _conclude(outcome: Exit) -> int:
 
 def _work(assignment: Assignment, channel: socket.socket) -> int:
     gc.disable()  # a sixth of what imports take is looking for garbage; `work` turns it on again
-    from registry.cli.terminal import hide_terminal_libraries
+    from registry.cli.imports import certificates_unread, hide_terminal_libraries
 
     hide_terminal_libraries()
-    from registry.cli.worker import work
+    with certificates_unread():
+        from registry.cli.worker import work
 
     return work(assignment, channel)
 

@@ -301,8 +301,10 @@ def housekeeping(config: Config, store: Store, app: web.Application) -> Housekee
 
 
 def _settle_memory() -> None:
-    """What start-up made is here to stay: the collector, off so far, need not look at it."""
-    gc.collect()
+    """What start-up made is here to stay: the collector, off so far, need not look at it.
+
+    It is not run once before: of 120,000 objects 1,500 were garbage, and that took 75 ms.
+    """
     gc.freeze()
     gc.enable()
 

@@ -54,7 +54,7 @@ MOST_TEAMS: Final = 200
 OIDC: Final = Principal("usr_oidc", "oidc", kind="system")
 """Who makes users and memberships because the provider says so."""
 
-_NOT_IN_NAMES: Final = re.compile(r"[\s/:@~\\%#?]+|[^\x20-\x7e\u00a0-\U0010ffff]+")
+_NOT_IN_NAMES: Final = r"[\s/:@~\\%#?]+|[^\x20-\x7e\u00a0-\U0010ffff]+"
 
 
 class OidcSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,7 +252,7 @@ def username_of(claim: Any) -> str:
     Of an e-mail address it is what stands before the ``@``.
     """
     text = claim if isinstance(claim, str) else ""
-    name = _NOT_IN_NAMES.sub("-", text.partition("@")[0].strip())
+    name = re.sub(_NOT_IN_NAMES, "-", text.partition("@")[0].strip())
     try:
         return parse_username(name)
     except Invalid as error:

@@ -48,12 +48,12 @@ def _row(row: Row) -> ArchivedRow:
 
 _ONE = (archived.c.digest == bindparam("digest_"), archived.c.number == bindparam("number_"))
 _FIND = Statement(
-    select(archived).where(
+    lambda: select(archived).where(
         archived.c.digest == bindparam("digest"), archived.c.number == bindparam("number")
     )
 )
 _INSERT = Statement(
-    insert(archived).values(
+    lambda: insert(archived).values(
         digest=bindparam("digest"),
         number=bindparam("number"),
         size=bindparam("size"),
@@ -63,37 +63,45 @@ _INSERT = Statement(
     )
 )
 _SET_STORED = Statement(
-    update(archived).where(*_ONE, archived.c.spare_since > 0).values(stored=bindparam("stored"))
+    lambda: (
+        update(archived).where(*_ONE, archived.c.spare_since > 0).values(stored=bindparam("stored"))
+    )
 )
 _CONDEMN = Statement(
-    update(archived)
-    .where(*_ONE, archived.c.spare_since.is_not(None))
-    .values(stored=null(), spare_since=0)
+    lambda: (
+        update(archived)
+        .where(*_ONE, archived.c.spare_since.is_not(None))
+        .values(stored=null(), spare_since=0)
+    )
 )
-_USE = Statement(update(archived).where(*_ONE).values(spare_since=null(), size=bindparam("size")))
-_SPARE = Statement(update(archived).where(*_ONE).values(spare_since=bindparam("since")))
+_USE = Statement(
+    lambda: update(archived).where(*_ONE).values(spare_since=null(), size=bindparam("size"))
+)
+_SPARE = Statement(lambda: update(archived).where(*_ONE).values(spare_since=bindparam("since")))
 _DELETE = Statement(
-    delete(archived).where(*_ONE, archived.c.spare_since == 0, archived.c.stored.is_(None))
+    lambda: delete(archived).where(*_ONE, archived.c.spare_since == 0, archived.c.stored.is_(None))
 )
 _SPARES = Statement(
-    select(archived)
-    .where(archived.c.spare_since.is_not(None), archived.c.spare_since <= bindparam("before"))
-    .order_by(archived.c.spare_since)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(archived)
+        .where(archived.c.spare_since.is_not(None), archived.c.spare_since <= bindparam("before"))
+        .order_by(archived.c.spare_since)
+        .limit(bindparam("limit"))
+    )
 )
 _TOTALS = Statement(
-    select(
+    lambda: select(
         func.count(),
         func.coalesce(func.sum(archived.c.size), 0),
         func.coalesce(func.sum(archived.c.stored), 0),
     ).where(archived.c.spare_since.is_(None))
 )
 _SPARE_TOTALS = Statement(
-    select(func.count(), func.coalesce(func.sum(archived.c.stored), 0)).where(
+    lambda: select(func.count(), func.coalesce(func.sum(archived.c.stored), 0)).where(
         archived.c.spare_since.is_not(None)
     )
 )
-_ANY = Statement(select(archived.c.number).where(archived.c.spare_since.is_(None)).limit(1))
+_ANY = Statement(lambda: select(archived.c.number).where(archived.c.spare_since.is_(None)).limit(1))
 
 
 async def begin_archived(tx: Tx, digest: Digest, size_bytes: int) -> int:

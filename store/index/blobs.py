@@ -61,24 +61,28 @@ def blob_row(row: Row) -> BlobRow:
     return BlobRow(Digest(row[0].hex()), *row[1:])
 
 
-_FIND = Statement(select(blobs).where(blobs.c.digest == bindparam("digest")))
+_FIND = Statement(lambda: select(blobs).where(blobs.c.digest == bindparam("digest")))
 _PAGE = Statement(
-    select(blobs)
-    .where(blobs.c.digest > bindparam("after"))
-    .order_by(blobs.c.digest)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(blobs)
+        .where(blobs.c.digest > bindparam("after"))
+        .order_by(blobs.c.digest)
+        .limit(bindparam("limit"))
+    )
 )
 _UNSETTLED = Statement(
     # The first condition makes the partial index apply.
-    select(blobs).where(blobs.c.state != PRESENT, blobs.c.state == MOVING)
+    lambda: select(blobs).where(blobs.c.state != PRESENT, blobs.c.state == MOVING)
 )
 _DAMAGED = Statement(
-    select(blobs)
-    .where(blobs.c.state != PRESENT, blobs.c.state == DAMAGED)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(blobs)
+        .where(blobs.c.state != PRESENT, blobs.c.state == DAMAGED)
+        .limit(bindparam("limit"))
+    )
 )
 _INSERT = Statement(
-    insert(blobs).values(
+    lambda: insert(blobs).values(
         digest=bindparam("digest"),
         size=bindparam("size"),
         state=bindparam("state"),
@@ -92,42 +96,48 @@ _INSERT = Statement(
     )
 )
 _TOUCH = Statement(
-    update(blobs)
-    .where(blobs.c.digest == bindparam("digest_"))
-    .values(last_claimed=bindparam("now"))
+    lambda: (
+        update(blobs)
+        .where(blobs.c.digest == bindparam("digest_"))
+        .values(last_claimed=bindparam("now"))
+    )
 )
 _SET_STATE = Statement(
-    update(blobs)
-    .where(
-        blobs.c.digest == bindparam("digest_"),
-        blobs.c.generation == bindparam("generation_"),
-        blobs.c.state == bindparam("state_"),
+    lambda: (
+        update(blobs)
+        .where(
+            blobs.c.digest == bindparam("digest_"),
+            blobs.c.generation == bindparam("generation_"),
+            blobs.c.state == bindparam("state_"),
+        )
+        .values(state=bindparam("state"))
     )
-    .values(state=bindparam("state"))
 )
 _SET_VERIFIED = Statement(
-    update(blobs)
-    .where(
-        blobs.c.digest == bindparam("digest_"),
-        blobs.c.generation == bindparam("generation_"),
-        blobs.c.state == PRESENT,
-    )
-    .values(
-        verified_at=bindparam("verified_at"),
-        verified_boot=bindparam("verified_boot"),
-        segments=bindparam("segments"),
+    lambda: (
+        update(blobs)
+        .where(
+            blobs.c.digest == bindparam("digest_"),
+            blobs.c.generation == bindparam("generation_"),
+            blobs.c.state == PRESENT,
+        )
+        .values(
+            verified_at=bindparam("verified_at"),
+            verified_boot=bindparam("verified_boot"),
+            segments=bindparam("segments"),
+        )
     )
 )
 _DELETE = Statement(
-    delete(blobs).where(
+    lambda: delete(blobs).where(
         blobs.c.digest == bindparam("digest_"),
         blobs.c.generation == bindparam("generation_"),
         blobs.c.state == bindparam("state_"),
     )
 )
-_DELETE_ANY = Statement(delete(blobs).where(blobs.c.digest == bindparam("digest_")))
+_DELETE_ANY = Statement(lambda: delete(blobs).where(blobs.c.digest == bindparam("digest_")))
 _DELETE_DAMAGED = Statement(
-    delete(blobs).where(blobs.c.digest == bindparam("digest_"), blobs.c.state == DAMAGED)
+    lambda: delete(blobs).where(blobs.c.digest == bindparam("digest_"), blobs.c.state == DAMAGED)
 )
 
 
@@ -213,13 +223,15 @@ async def renew_present(tx: Tx, digest: Digest) -> None:
 
 
 _RETURN = Statement(
-    update(blobs)
-    .where(
-        blobs.c.digest == bindparam("digest_"),
-        blobs.c.generation == bindparam("generation_"),
-        blobs.c.state == MOVING,
+    lambda: (
+        update(blobs)
+        .where(
+            blobs.c.digest == bindparam("digest_"),
+            blobs.c.generation == bindparam("generation_"),
+            blobs.c.state == MOVING,
+        )
+        .values(state=PRESENT, generation=bindparam("generation"), last_claimed=bindparam("now"))
     )
-    .values(state=PRESENT, generation=bindparam("generation"), last_claimed=bindparam("now"))
 )
 
 
@@ -239,14 +251,18 @@ async def return_present(tx: Tx, digest: Digest, generation: int) -> bool:
 
 
 _SET_ARCHIVED = Statement(
-    update(blobs)
-    .where(
-        blobs.c.digest == bindparam("digest_"),
-        blobs.c.generation == bindparam("generation_"),
-        blobs.c.state == bindparam("state_"),
-    )
-    .values(
-        state=bindparam("state"), generation=bindparam("generation"), archived=bindparam("archived")
+    lambda: (
+        update(blobs)
+        .where(
+            blobs.c.digest == bindparam("digest_"),
+            blobs.c.generation == bindparam("generation_"),
+            blobs.c.state == bindparam("state_"),
+        )
+        .values(
+            state=bindparam("state"),
+            generation=bindparam("generation"),
+            archived=bindparam("archived"),
+        )
     )
 )
 
@@ -274,15 +290,19 @@ async def set_place(tx: Tx, row: BlobRow, *, state: str, archived: int | None) -
 
 
 _SET_HOT = Statement(
-    update(blobs)
-    .where(blobs.c.digest == bindparam("digest_"), blobs.c.generation == bindparam("generation_"))
-    .values(
-        generation=bindparam("generation"),
-        archived=null(),
-        last_claimed=bindparam("now"),
-        segments=bindparam("segments"),
-        verified_at=bindparam("now"),
-        verified_boot=bindparam("verified_boot"),
+    lambda: (
+        update(blobs)
+        .where(
+            blobs.c.digest == bindparam("digest_"), blobs.c.generation == bindparam("generation_")
+        )
+        .values(
+            generation=bindparam("generation"),
+            archived=null(),
+            last_claimed=bindparam("now"),
+            segments=bindparam("segments"),
+            verified_at=bindparam("now"),
+            verified_boot=bindparam("verified_boot"),
+        )
     )
 )
 

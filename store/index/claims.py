@@ -53,105 +53,123 @@ class RefRow(msgspec.Struct, frozen=True):
 # References.
 
 _ADD_REF = Statement(
-    insert(refs)
-    .values(
-        digest=bindparam("digest"),
-        owner=bindparam("owner"),
-        kind=bindparam("kind"),
-        count=bindparam("count"),
-        created_at=bindparam("now"),
-        realm=bindparam("realm"),
-        level=bindparam("level"),
+    lambda: (
+        insert(refs)
+        .values(
+            digest=bindparam("digest"),
+            owner=bindparam("owner"),
+            kind=bindparam("kind"),
+            count=bindparam("count"),
+            created_at=bindparam("now"),
+            realm=bindparam("realm"),
+            level=bindparam("level"),
+        )
+        .on_conflict_do_update(
+            index_elements=["digest", "owner", "kind"],
+            set_={"count": refs.c.count + bindparam("count")},
+        )
+        .returning(refs.c.count)
     )
-    .on_conflict_do_update(
-        index_elements=["digest", "owner", "kind"],
-        set_={"count": refs.c.count + bindparam("count")},
-    )
-    .returning(refs.c.count)
 )
 _ADD_REFS = Statement(
-    insert(refs)
-    .from_select(
-        ["digest", "owner", "kind", "count", "created_at", "realm", "level"],
-        for_each(
-            piece_of(DIGESTS),
-            bindparam("owner", type_=Text),
-            bindparam("kind", type_=Text),
-            literal("1"),
-            bindparam("now", type_=BigInteger),
-            bindparam("realm", type_=Text),
-            bindparam("level", type_=Text),
-        ),
-    )
-    .on_conflict_do_update(
-        index_elements=["digest", "owner", "kind"], set_={"count": refs.c.count + 1}
+    lambda: (
+        insert(refs)
+        .from_select(
+            ["digest", "owner", "kind", "count", "created_at", "realm", "level"],
+            for_each(
+                piece_of(DIGESTS),
+                bindparam("owner", type_=Text),
+                bindparam("kind", type_=Text),
+                literal("1"),
+                bindparam("now", type_=BigInteger),
+                bindparam("realm", type_=Text),
+                bindparam("level", type_=Text),
+            ),
+        )
+        .on_conflict_do_update(
+            index_elements=["digest", "owner", "kind"], set_={"count": refs.c.count + 1}
+        )
     )
 )
 _KEEP_REF = Statement(
-    insert(refs)
-    .values(
-        digest=bindparam("digest"),
-        owner=bindparam("owner"),
-        kind=bindparam("kind"),
-        count=1,
-        created_at=bindparam("now"),
+    lambda: (
+        insert(refs)
+        .values(
+            digest=bindparam("digest"),
+            owner=bindparam("owner"),
+            kind=bindparam("kind"),
+            count=1,
+            created_at=bindparam("now"),
+        )
+        .on_conflict_do_nothing()
     )
-    .on_conflict_do_nothing()
 )
 _KEEP_REFS = Statement(
-    insert(refs)
-    .from_select(
-        ["digest", "owner", "kind", "count", "created_at"],
-        for_each(
-            piece_of(DIGESTS),
-            bindparam("owner", type_=Text),
-            bindparam("kind", type_=Text),
-            literal("1"),
-            bindparam("now", type_=BigInteger),
-        ),
+    lambda: (
+        insert(refs)
+        .from_select(
+            ["digest", "owner", "kind", "count", "created_at"],
+            for_each(
+                piece_of(DIGESTS),
+                bindparam("owner", type_=Text),
+                bindparam("kind", type_=Text),
+                literal("1"),
+                bindparam("now", type_=BigInteger),
+            ),
+        )
+        .on_conflict_do_nothing()
     )
-    .on_conflict_do_nothing()
 )
 _OPEN_REFS = Statement(
-    update(refs)
-    .where(refs.c.owner == bindparam("owner_"))
-    .values(realm=bindparam("realm"), level=bindparam("level"))
+    lambda: (
+        update(refs)
+        .where(refs.c.owner == bindparam("owner_"))
+        .values(realm=bindparam("realm"), level=bindparam("level"))
+    )
 )
 _FIND_REF = Statement(
-    select(refs.c.count).where(
+    lambda: select(refs.c.count).where(
         refs.c.digest == bindparam("digest"),
         refs.c.owner == bindparam("owner"),
         refs.c.kind == bindparam("kind"),
     )
 )
 _LESS_REF = Statement(
-    update(refs)
-    .where(
-        refs.c.digest == bindparam("digest_"),
-        refs.c.owner == bindparam("owner_"),
-        refs.c.kind == bindparam("kind_"),
+    lambda: (
+        update(refs)
+        .where(
+            refs.c.digest == bindparam("digest_"),
+            refs.c.owner == bindparam("owner_"),
+            refs.c.kind == bindparam("kind_"),
+        )
+        .values(count=refs.c.count - bindparam("less"))
     )
-    .values(count=refs.c.count - bindparam("less"))
 )
 _DROP_REF = Statement(
-    delete(refs).where(
+    lambda: delete(refs).where(
         refs.c.digest == bindparam("digest_"),
         refs.c.owner == bindparam("owner_"),
         refs.c.kind == bindparam("kind_"),
     )
 )
-_ANY_REF = Statement(select(refs.c.owner).where(refs.c.digest == bindparam("digest")).limit(1))
+_ANY_REF = Statement(
+    lambda: select(refs.c.owner).where(refs.c.digest == bindparam("digest")).limit(1)
+)
 _OWNERS = Statement(
-    select(refs.c.owner).where(refs.c.digest == bindparam("digest")).limit(bindparam("limit"))
+    lambda: (
+        select(refs.c.owner).where(refs.c.digest == bindparam("digest")).limit(bindparam("limit"))
+    )
 )
 _OWNER_REF = Statement(
-    select(refs.c.kind)
-    .where(refs.c.digest == bindparam("digest"), refs.c.owner == bindparam("owner"))
-    .limit(1)
+    lambda: (
+        select(refs.c.kind)
+        .where(refs.c.digest == bindparam("digest"), refs.c.owner == bindparam("owner"))
+        .limit(1)
+    )
 )
 _OWNER_REFS = Statement(
     # A join would go through all that the owner has, and through the digests for each.
-    select(MANY.c.key).where(
+    lambda: select(MANY.c.key).where(
         exists().where(refs.c.digest == piece_of(DIGESTS), refs.c.owner == bindparam("owner"))
     )
 )
@@ -164,30 +182,36 @@ _REF_COLUMNS: Final = (
     blobs.c.size,
 )
 _REFS_OF = Statement(
-    select(*_REF_COLUMNS)
-    .join(blobs, blobs.c.digest == refs.c.digest, isouter=True)
-    .where(
-        refs.c.owner == bindparam("owner"),
-        refs.c.kind == bindparam("kind"),
-        refs.c.digest > bindparam("after"),
+    lambda: (
+        select(*_REF_COLUMNS)
+        .join(blobs, blobs.c.digest == refs.c.digest, isouter=True)
+        .where(
+            refs.c.owner == bindparam("owner"),
+            refs.c.kind == bindparam("kind"),
+            refs.c.digest > bindparam("after"),
+        )
+        .order_by(refs.c.digest)
+        .limit(bindparam("limit"))
     )
-    .order_by(refs.c.digest)
-    .limit(bindparam("limit"))
 )
 _REF = Statement(
-    select(*_REF_COLUMNS)
-    .join(blobs, blobs.c.digest == refs.c.digest, isouter=True)
-    .where(
-        refs.c.digest == bindparam("digest"),
-        refs.c.owner == bindparam("owner"),
-        refs.c.kind == bindparam("kind"),
+    lambda: (
+        select(*_REF_COLUMNS)
+        .join(blobs, blobs.c.digest == refs.c.digest, isouter=True)
+        .where(
+            refs.c.digest == bindparam("digest"),
+            refs.c.owner == bindparam("owner"),
+            refs.c.kind == bindparam("kind"),
+        )
     )
 )
 _DANGLING = Statement(
-    select(refs.c.digest, refs.c.owner, refs.c.kind)
-    .join(blobs, blobs.c.digest == refs.c.digest, isouter=True)
-    .where(or_(blobs.c.digest.is_(None), blobs.c.state == DAMAGED))
-    .limit(bindparam("limit"))
+    lambda: (
+        select(refs.c.digest, refs.c.owner, refs.c.kind)
+        .join(blobs, blobs.c.digest == refs.c.digest, isouter=True)
+        .where(or_(blobs.c.digest.is_(None), blobs.c.state == DAMAGED))
+        .limit(bindparam("limit"))
+    )
 )
 
 
@@ -270,7 +294,7 @@ async def any_ref(tx: Tx, digest: Digest) -> bool:
     return await tx.one(_ANY_REF, digest=digest.raw) is not None
 
 
-_ANY_REFS = Statement(select(refs.c.owner).limit(1))
+_ANY_REFS = Statement(lambda: select(refs.c.owner).limit(1))
 
 
 async def any_refs(tx: Tx) -> bool:
@@ -309,13 +333,17 @@ async def dangling_refs(tx: Tx, limit: int = 1000) -> list[tuple[Digest, str, st
 # Leases.
 
 _ADD_LEASE = Statement(
-    insert(leases)
-    .values(
-        digest=bindparam("digest"), holder=bindparam("holder"), expires_at=bindparam("expires_at")
-    )
-    .on_conflict_do_update(
-        index_elements=["digest", "holder"],
-        set_={"expires_at": func.max(leases.c.expires_at, bindparam("expires_at"))},
+    lambda: (
+        insert(leases)
+        .values(
+            digest=bindparam("digest"),
+            holder=bindparam("holder"),
+            expires_at=bindparam("expires_at"),
+        )
+        .on_conflict_do_update(
+            index_elements=["digest", "holder"],
+            set_={"expires_at": func.max(leases.c.expires_at, bindparam("expires_at"))},
+        )
     )
 )
 _adding_leases = insert(leases).from_select(
@@ -327,22 +355,24 @@ _adding_leases = insert(leases).from_select(
     ),
 )
 _ADD_LEASES = Statement(
-    _adding_leases.on_conflict_do_update(
+    lambda: _adding_leases.on_conflict_do_update(
         index_elements=["digest", "holder"],
         set_={"expires_at": func.max(leases.c.expires_at, _adding_leases.excluded.expires_at)},
     )
 )
-_DROP_LEASES = Statement(delete(leases).where(leases.c.holder == bindparam("holder_")))
-_EXPIRE_LEASES = Statement(delete(leases).where(leases.c.expires_at <= bindparam("now")))
+_DROP_LEASES = Statement(lambda: delete(leases).where(leases.c.holder == bindparam("holder_")))
+_EXPIRE_LEASES = Statement(lambda: delete(leases).where(leases.c.expires_at <= bindparam("now")))
 _HAD_LEASE = Statement(
-    select(leases.c.expires_at).where(
+    lambda: select(leases.c.expires_at).where(
         leases.c.digest == bindparam("digest"), leases.c.holder == bindparam("holder")
     )
 )
 _ANY_LEASE = Statement(
-    select(leases.c.holder)
-    .where(leases.c.digest == bindparam("digest"), leases.c.expires_at > bindparam("now"))
-    .limit(1)
+    lambda: (
+        select(leases.c.holder)
+        .where(leases.c.digest == bindparam("digest"), leases.c.expires_at > bindparam("now"))
+        .limit(1)
+    )
 )
 
 
@@ -378,16 +408,18 @@ async def is_leased(tx: Tx, digest: Digest) -> bool:
 _claimed = exists().where(refs.c.digest == blobs.c.digest)
 _leased = exists().where(leases.c.digest == blobs.c.digest, leases.c.expires_at > bindparam("now"))
 _COLLECTABLE = Statement(
-    select(blobs)
-    .where(
-        blobs.c.state != MOVING,
-        blobs.c.last_claimed <= bindparam("before"),
-        ~_claimed,
-        ~_leased,
-        blobs.c.digest > bindparam("after"),
+    lambda: (
+        select(blobs)
+        .where(
+            blobs.c.state != MOVING,
+            blobs.c.last_claimed <= bindparam("before"),
+            ~_claimed,
+            ~_leased,
+            blobs.c.digest > bindparam("after"),
+        )
+        .order_by(blobs.c.digest)
+        .limit(bindparam("limit"))
     )
-    .order_by(blobs.c.digest)
-    .limit(bindparam("limit"))
 )
 
 

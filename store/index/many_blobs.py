@@ -19,9 +19,11 @@ from store.index.schema import blobs
 from store.index.state import next_counter
 from store.index.transactions import Statement, Tx
 
-_FIND = Statement(select(blobs).select_from(MANY.join(blobs, blobs.c.digest == piece_of(DIGESTS))))
+_FIND = Statement(
+    lambda: select(blobs).select_from(MANY.join(blobs, blobs.c.digest == piece_of(DIGESTS)))
+)
 _DELETE_DAMAGED = Statement(
-    delete(blobs).where(
+    lambda: delete(blobs).where(
         # The first condition makes the partial index apply, and the plus keeps the index of digests
         # from applying: there are few damaged ones, and none to compare with in most stores.
         blobs.c.state != PRESENT,
@@ -53,9 +55,9 @@ _renewing = insert(blobs).from_select(
         bindparam("now", type_=BigInteger),
     ),
 )
-_INSERT = Statement(_renewing)
+_INSERT = Statement(lambda: _renewing)
 _INSERT_OR_RENEW = Statement(
-    _renewing.on_conflict_do_update(
+    lambda: _renewing.on_conflict_do_update(
         index_elements=["digest"], set_={"last_claimed": _renewing.excluded.last_claimed}
     )
 )

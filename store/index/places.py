@@ -11,10 +11,12 @@ from store.index.schema import blobs
 from store.index.transactions import Statement, Tx
 
 _BETWEEN = Statement(
-    select(blobs)
-    .where(blobs.c.digest > bindparam("after"), blobs.c.digest <= bindparam("last"))
-    .order_by(blobs.c.digest)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(blobs)
+        .where(blobs.c.digest > bindparam("after"), blobs.c.digest <= bindparam("last"))
+        .order_by(blobs.c.digest)
+        .limit(bindparam("limit"))
+    )
 )
 
 
@@ -69,7 +71,7 @@ _own_between = (
 )
 _is_own = and_(_own_between.c.is_present, _own_between.c.archived.is_(None))
 _FILES_EXPECTED = Statement(
-    select(
+    lambda: select(
         func.count(),
         func.count().filter(_is_own),
         func.group_concat(

@@ -41,7 +41,7 @@ def readable(digest: str) -> TextClause:
     return text(_READABLE.format(digest=digest))
 
 
-_IS_READABLE = Statement(text(f"SELECT 1 WHERE {_READABLE.format(digest=':digest')}"))
+_IS_READABLE = Statement(lambda: text(f"SELECT 1 WHERE {_READABLE.format(digest=':digest')}"))
 
 
 async def is_readable(tx: Tx, digest: Digest, reader: Reader) -> bool:

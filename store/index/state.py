@@ -8,35 +8,45 @@ from sqlalchemy.dialects.sqlite import insert
 from store.index.schema import counters, store_state
 from store.index.transactions import Statement, Tx
 
-_COUNTER = Statement(select(counters.c.value).where(counters.c.name == bindparam("name")))
+_COUNTER = Statement(lambda: select(counters.c.value).where(counters.c.name == bindparam("name")))
 _NEXT = Statement(
-    insert(counters)
-    .values(name=bindparam("name"), value=bindparam("step"))
-    .on_conflict_do_update(
-        index_elements=["name"], set_={"value": counters.c.value + bindparam("step")}
+    lambda: (
+        insert(counters)
+        .values(name=bindparam("name"), value=bindparam("step"))
+        .on_conflict_do_update(
+            index_elements=["name"], set_={"value": counters.c.value + bindparam("step")}
+        )
+        .returning(counters.c.value)
     )
-    .returning(counters.c.value)
 )
 _RAISE = Statement(
-    insert(counters)
-    .values(name=bindparam("name"), value=bindparam("least"))
-    .on_conflict_do_update(
-        index_elements=["name"], set_={"value": func.max(counters.c.value, bindparam("least"))}
+    lambda: (
+        insert(counters)
+        .values(name=bindparam("name"), value=bindparam("least"))
+        .on_conflict_do_update(
+            index_elements=["name"], set_={"value": func.max(counters.c.value, bindparam("least"))}
+        )
     )
 )
-_GET_STATE = Statement(select(store_state.c.value).where(store_state.c.key == bindparam("key")))
+_GET_STATE = Statement(
+    lambda: select(store_state.c.value).where(store_state.c.key == bindparam("key"))
+)
 _FIRST_STATE = Statement(
-    select(store_state.c.key, store_state.c.value)
-    .where(store_state.c.key >= bindparam("least"), store_state.c.key < bindparam("below"))
-    .order_by(store_state.c.key)
-    .limit(1)
+    lambda: (
+        select(store_state.c.key, store_state.c.value)
+        .where(store_state.c.key >= bindparam("least"), store_state.c.key < bindparam("below"))
+        .order_by(store_state.c.key)
+        .limit(1)
+    )
 )
 _PUT_STATE = Statement(
-    insert(store_state)
-    .values(key=bindparam("key"), value=bindparam("value"))
-    .on_conflict_do_update(index_elements=["key"], set_={"value": bindparam("value")})
+    lambda: (
+        insert(store_state)
+        .values(key=bindparam("key"), value=bindparam("value"))
+        .on_conflict_do_update(index_elements=["key"], set_={"value": bindparam("value")})
+    )
 )
-_DROP_STATE = Statement(delete(store_state).where(store_state.c.key == bindparam("key_")))
+_DROP_STATE = Statement(lambda: delete(store_state).where(store_state.c.key == bindparam("key_")))
 
 
 async def counter(tx: Tx, name: str) -> int:

@@ -27,9 +27,13 @@ Row: TypeAlias = tuple[Any, ...]
 
 
 class Statement:
-    """A SQLAlchemy Core construct, compiled for a dialect when it is first run there."""
+    """A SQLAlchemy Core construct, compiled for a dialect when it is first run there.
 
-    __slots__ = ("bound", "construct", "numbered", "sqlite")
+    Those of modules are given as functions: what nobody asks for is not even made, and hundreds of
+    them would be a fifth of the time a server takes to start.
+    """
+
+    __slots__ = ("_given", "bound", "numbered", "sqlite")
 
     sqlite: str
     """The SQL text for SQLite, with ``:name`` parameters."""
@@ -41,8 +45,14 @@ class Statement:
     bound: Callable[[Mapping[str, Any]], Row]
     """From values by name to those of the numbers."""
 
-    def __init__(self, construct: ClauseElement) -> None:
-        self.construct = construct
+    def __init__(self, construct: ClauseElement | Callable[[], ClauseElement]) -> None:
+        self._given = construct
+
+    @property
+    def construct(self) -> ClauseElement:
+        """The construct itself; where it was given as a function, made anew."""
+        given = self._given
+        return given if isinstance(given, ClauseElement) else given()
 
     def __getattr__(self, name: str) -> Any:
         """Compile, where that was not asked for before; afterwards all three are attributes."""

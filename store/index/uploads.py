@@ -66,10 +66,10 @@ def _upload(row: Row) -> UploadRow:
     )
 
 
-_FIND = Statement(select(uploads).where(uploads.c.id == bindparam("id")))
-_EPOCH = Statement(select(uploads.c.epoch).where(uploads.c.id == bindparam("id")))
+_FIND = Statement(lambda: select(uploads).where(uploads.c.id == bindparam("id")))
+_EPOCH = Statement(lambda: select(uploads.c.epoch).where(uploads.c.id == bindparam("id")))
 _INSERT = Statement(
-    insert(uploads).values(
+    lambda: insert(uploads).values(
         id=bindparam("id"),
         owner=bindparam("owner"),
         state=RECEIVING,
@@ -85,85 +85,101 @@ _INSERT = Statement(
     )
 )
 _TAKE = Statement(
-    update(uploads)
-    .where(
-        uploads.c.id == bindparam("id_"),
-        uploads.c.state == RECEIVING,
-        uploads.c.epoch >= bindparam("least"),
-        uploads.c.epoch < bindparam("beyond"),
+    lambda: (
+        update(uploads)
+        .where(
+            uploads.c.id == bindparam("id_"),
+            uploads.c.state == RECEIVING,
+            uploads.c.epoch >= bindparam("least"),
+            uploads.c.epoch < bindparam("beyond"),
+        )
+        .values(epoch=uploads.c.epoch - uploads.c.epoch % 2 + 2, expires_at=bindparam("expires_at"))
     )
-    .values(epoch=uploads.c.epoch - uploads.c.epoch % 2 + 2, expires_at=bindparam("expires_at"))
 )
 _END = Statement(
-    update(uploads)
-    .where(uploads.c.id == bindparam("id_"), uploads.c.state == RECEIVING)
-    .values(epoch=uploads.c.epoch - uploads.c.epoch % 2 + ASKED + 1)
+    lambda: (
+        update(uploads)
+        .where(uploads.c.id == bindparam("id_"), uploads.c.state == RECEIVING)
+        .values(epoch=uploads.c.epoch - uploads.c.epoch % 2 + ASKED + 1)
+    )
 )
 _FREE = Statement(
-    update(uploads)
-    .where(
-        uploads.c.id == bindparam("id_"),
-        uploads.c.epoch == bindparam("epoch_"),
-        uploads.c.state == RECEIVING,
+    lambda: (
+        update(uploads)
+        .where(
+            uploads.c.id == bindparam("id_"),
+            uploads.c.epoch == bindparam("epoch_"),
+            uploads.c.state == RECEIVING,
+        )
+        .values(epoch=uploads.c.epoch + 1)
     )
-    .values(epoch=uploads.c.epoch + 1)
 )
 _READY = Statement(
-    update(uploads)
-    .where(
-        uploads.c.id == bindparam("id_"),
-        uploads.c.epoch == bindparam("epoch_"),
-        uploads.c.state == RECEIVING,
-    )
-    .values(
-        offset=bindparam("offset"),
-        length=bindparam("length"),
-        strict=bindparam("strict"),
-        boot=bindparam("boot"),
-        expires_at=bindparam("expires_at"),
-        epoch=uploads.c.epoch + bindparam("freed"),
+    lambda: (
+        update(uploads)
+        .where(
+            uploads.c.id == bindparam("id_"),
+            uploads.c.epoch == bindparam("epoch_"),
+            uploads.c.state == RECEIVING,
+        )
+        .values(
+            offset=bindparam("offset"),
+            length=bindparam("length"),
+            strict=bindparam("strict"),
+            boot=bindparam("boot"),
+            expires_at=bindparam("expires_at"),
+            epoch=uploads.c.epoch + bindparam("freed"),
+        )
     )
 )
 _DISTRUST = Statement(
-    update(uploads)
-    .where(uploads.c.id == bindparam("id_"), uploads.c.state == RECEIVING)
-    .values(strict=1)
+    lambda: (
+        update(uploads)
+        .where(uploads.c.id == bindparam("id_"), uploads.c.state == RECEIVING)
+        .values(strict=1)
+    )
 )
 _FINISH = Statement(
-    update(uploads)
-    .where(
-        uploads.c.id == bindparam("id_"),
-        uploads.c.epoch == bindparam("epoch_"),
-        uploads.c.state == RECEIVING,
-    )
-    .values(
-        state=FINISHED,
-        digest=bindparam("digest"),
-        offset=bindparam("offset"),
-        length=bindparam("offset"),
-        expires_at=bindparam("expires_at"),
+    lambda: (
+        update(uploads)
+        .where(
+            uploads.c.id == bindparam("id_"),
+            uploads.c.epoch == bindparam("epoch_"),
+            uploads.c.state == RECEIVING,
+        )
+        .values(
+            state=FINISHED,
+            digest=bindparam("digest"),
+            offset=bindparam("offset"),
+            length=bindparam("offset"),
+            expires_at=bindparam("expires_at"),
+        )
     )
 )
-_DELETE = Statement(delete(uploads).where(uploads.c.id == bindparam("id_")))
+_DELETE = Statement(lambda: delete(uploads).where(uploads.c.id == bindparam("id_")))
 _EXPIRED = Statement(
-    select(uploads)
-    .where(uploads.c.expires_at <= bindparam("now"))
-    .order_by(uploads.c.expires_at)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(uploads)
+        .where(uploads.c.expires_at <= bindparam("now"))
+        .order_by(uploads.c.expires_at)
+        .limit(bindparam("limit"))
+    )
 )
 _PAGE = Statement(
-    select(uploads)
-    .where(uploads.c.id > bindparam("after"))
-    .order_by(uploads.c.id)
-    .limit(bindparam("limit"))
+    lambda: (
+        select(uploads)
+        .where(uploads.c.id > bindparam("after"))
+        .order_by(uploads.c.id)
+        .limit(bindparam("limit"))
+    )
 )
 _OF_OWNER = Statement(
-    select(func.count(), func.coalesce(func.sum(uploads.c.offset), 0)).where(
+    lambda: select(func.count(), func.coalesce(func.sum(uploads.c.offset), 0)).where(
         uploads.c.owner == bindparam("owner"), uploads.c.state == RECEIVING
     )
 )
 _TOTAL = Statement(
-    select(func.count(), func.coalesce(func.sum(uploads.c.offset), 0)).where(
+    lambda: select(func.count(), func.coalesce(func.sum(uploads.c.offset), 0)).where(
         uploads.c.state == RECEIVING
     )
 )

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from registry.auth.local_secret import authorization
+from registry.cli.imports import certificates_unread
 from tests.support.servers import (
     ROOT,
     Server,
@@ -213,7 +214,7 @@ import registry.cli.serve
 
 def test_a_worker_imports_neither_migrations_nor_what_draws_for_people() -> None:
     code = """
-from registry.cli.terminal import hide_terminal_libraries
+from registry.cli.imports import hide_terminal_libraries
 hide_terminal_libraries()
 import registry.cli.worker
 import sys
@@ -223,6 +224,51 @@ del sys.modules["rich"]
 
     unwanted = {"alembic", "cryptography", "rich", "cyclopts", "uvloop", "rich_rst"}
     assert not tops & {*unwanted, "opentelemetry", "google"}
+
+
+def test_a_worker_reads_no_certificates_when_it_imports() -> None:
+    """What is imported trusts nobody; later calls check against what the machine trusts."""
+    code = """
+import ssl
+trusted = ssl.create_default_context().cert_store_stats()
+from registry.cli.imports import certificates_unread
+with certificates_unread():
+    import registry.cli.worker
+import aiohttp.connector
+print(aiohttp.connector._SSL_CONTEXT_VERIFIED.cert_store_stats()["x509"])
+print(ssl.create_default_context().cert_store_stats() == trusted)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["0", "True"]
+
+
+def test_variables_of_certificates_are_as_they_were_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/somewhere")
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    with certificates_unread():
+        assert os.environ["SSL_CERT_FILE"] == os.environ["SSL_CERT_DIR"] == os.devnull
+
+    assert os.environ["SSL_CERT_FILE"] == "/somewhere"
+    assert "SSL_CERT_DIR" not in os.environ
+
+
+def test_hardly_a_statement_is_made_before_somebody_asks() -> None:
+    """Hundreds of them, made when their modules are imported, were a fifth of the start."""
+    code = """
+import gc, registry.cli.worker
+from sqlalchemy import ClauseElement
+from store.index.transactions import Statement
+all_ = [each for each in gc.get_objects() if isinstance(each, Statement)]
+print(len(all_), sum(isinstance(each._given, ClauseElement) for each in all_))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    count, made = map(int, done.stdout.split())
+
+    assert count > 500
+    assert made < 0.2 * count
 
 
 def test_the_running_supervisor_never_loads_the_database(data: Path) -> None:

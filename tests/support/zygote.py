@@ -64,7 +64,7 @@ def main(descriptor: int) -> None:
 
 
 def _import_the_product() -> None:
-    from registry.cli.terminal import terminal_libraries_hidden
+    from registry.cli.imports import terminal_libraries_hidden
 
     with terminal_libraries_hidden():  # as a worker does
         importlib.import_module("registry.cli.worker")

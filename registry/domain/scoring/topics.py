@@ -54,9 +54,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "maintenance": "maintenance|maintainers?|updates?|contact|versions?|versioning|change ?log"
     "|errat(?:um|a)|data ?set curators?|contributions?",
 }
-_PATTERNS: Final = {
-    topic: re.compile(rf"(?:^| )(?:{words})(?: |$)") for topic, words in _WORDS.items()
-}
+_PATTERNS: Final = {topic: rf"(?:^| )(?:{words})(?: |$)" for topic, words in _WORDS.items()}
 _NOT_WORDS: Final = re.compile(r"[^a-z0-9]+")
 _HEADING_CHARACTERS: Final = 200
 
@@ -64,4 +62,4 @@ _HEADING_CHARACTERS: Final = 200
 def topics_of(heading: str) -> frozenset[str]:
     """The topics that a heading names; one heading may name several."""
     plain = _NOT_WORDS.sub(" ", heading[:_HEADING_CHARACTERS].lower()).strip()
-    return frozenset(topic for topic, pattern in _PATTERNS.items() if pattern.search(plain))
+    return frozenset(topic for topic, pattern in _PATTERNS.items() if re.search(pattern, plain))

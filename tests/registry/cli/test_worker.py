@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from registry.cli import serve, worker
+from registry.cli.imports import terminal_libraries_hidden
 from registry.cli.serve import Assignment
-from registry.cli.terminal import terminal_libraries_hidden
 from registry.config import Config
 
 

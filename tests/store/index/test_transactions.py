@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, case, delete, func, select, text, update
+from sqlalchemy import Select, bindparam, case, delete, func, select, text, update
 
 from store.index.database import Database
 from store.index.schema import counters, store_state
@@ -26,9 +26,18 @@ async def index() -> AsyncIterator[Database]:
 
 
 def test_a_statement_is_compiled_once() -> None:
-    statement = Statement(select(store_state.c.key))
+    made = []
+
+    def construct() -> Select[Any]:
+        made.append(select(store_state.c.key))
+        return made[-1]
+
+    statement = Statement(construct)
+    assert not made, "not before it is asked for"
 
     assert statement.sqlite is statement.sqlite
+    assert statement.numbered == Statement(construct()).numbered
+    assert len(made) == 2
 
 
 def test_constants_of_the_author_are_part_of_the_text() -> None:
