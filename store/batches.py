@@ -13,12 +13,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterable, Callable, Sequence
 from concurrent.futures import Future
-from queue import SimpleQueue
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
 from store.blobs import BlobStore
+from store.buffers import Buffers
 from store.errors import SizeMismatch, StorageFull
 from store.hashing import RunningHash
 from store.threads import Threads, settled
@@ -66,9 +66,6 @@ class SupportsDirect(Protocol):
 
 BATCH_BYTES: Final = 1 << 20
 """How much is hashed and written in one hop to a worker thread."""
-
-DIRECT_BUFFERS: Final = 3
-"""Of `BATCH_BYTES` each: one is filled and written while another is hashed."""
 
 ONE_THREAD_BYTES: Final = 128 << 10
 """Below this a batch is written and hashed in one hop; above, in two threads at once."""
@@ -303,22 +300,14 @@ class BatchStream:
 
     def _pump_blocking(self, reader: BlockingReader, loop: asyncio.AbstractEventLoop) -> None:
         """Read and write here what comes, and hash it in a second thread."""
-        free: SimpleQueue[memoryview] = SimpleQueue()
-        full: SimpleQueue[tuple[memoryview, Sequence[memoryview]] | None] = SimpleQueue()
-        for _ in range(DIRECT_BUFFERS):
-            free.put(memoryview(bytearray(BATCH_BYTES)))
+        buffers = Buffers(self.hash)
 
         def hash_blocking() -> None:
-            while (filled := full.get()) is not None:
-                buffer, pieces = filled
-                try:
-                    self.hash.update(pieces)
-                except BaseException:
-                    # Whoever fills the buffers would wait for ever for those that stay here.
-                    reader.is_fast = False
-                    raise
-                finally:
-                    free.put(buffer)
+            try:
+                buffers.hash_blocking()
+            except BaseException:
+                reader.is_fast = False
+                raise
 
         room = _Room(self._intake, loop)
         hashing = self._intake.threads.direct.submit(hash_blocking)
@@ -326,17 +315,15 @@ class BatchStream:
             while not reader.is_done and reader.is_fast:
                 self._batches += 1
                 room.look(self._batches % RECHECK_BATCHES == 0)
-                buffer = free.get()
+                buffer = buffers.take_blocking()
                 pieces = reader.read_blocking(buffer)
                 if pieces:
                     self._check_bound(sum(map(len, pieces)))
                     self.offset = self._writer.append_blocking(self.offset, pieces, self._fence)
-                    full.put((buffer, pieces))
-                else:
-                    free.put(buffer)
+                buffers.put(buffer, pieces)
             room.wait()
         finally:
-            full.put(None)
+            buffers.end()
             hashing.result()
 
     async def settle(self) -> None:

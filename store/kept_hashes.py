@@ -34,7 +34,7 @@ class KeptHashes:
             return None
         epoch, running = kept
         is_unbroken = (row.epoch - epoch) % ASKED == 2
-        return running if is_unbroken and running.size_bytes == offset else None
+        return running if is_unbroken and running.is_at(offset) else None
 
     def forget(self, session: str) -> None:
         self._kept.pop(session, None)
