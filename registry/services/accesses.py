@@ -18,7 +18,6 @@ bodies or queries are noted: routes are told by their pattern.
 
 from __future__ import annotations
 
-import asyncio
 from copy import copy
 from functools import partial
 from typing import Any, Final
@@ -30,6 +29,7 @@ from registry.catalog.audit import Entry, is_recorded, record
 from registry.catalog.tokens import find_token_by_id
 from registry.domain.principals import HOUSEKEEPING, Principal
 from registry.domain.times import rfc3339
+from registry.services.later import Later
 from registry.services.throttling import network_of
 from store.clock import SECOND
 from store.errors import StoreError
@@ -130,9 +130,7 @@ class Accesses:
         self._seen: set[tuple[str, str]] = set()
         """Tokens and addresses that were noted today."""
         self._uses: list[tuple[Principal, str]] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._writing: asyncio.Task[None] | None = None
-        self._is_closing = False
+        self._later = Later(self._flush_and_go_on)
 
     @property
     def kinds(self) -> int:
@@ -149,7 +147,7 @@ class Accesses:
             kind = CROWD if is_crowd else kind
             found = self._kinds.setdefault(kind, Repeated(now, is_crowd))
         found.add(refusal, now)
-        self._arm()
+        self._later.want(TICK_SECONDS)
 
     def used(self, principal: Principal, address: str, request_id: str) -> None:
         """Note that a token was used; of a token and address only the first of a day costs."""
@@ -164,7 +162,7 @@ class Accesses:
         if len(self._uses) < MOST_USES:
             who = msgspec.structs.replace(principal, request_id=request_id)
             self._uses.append((who, address))
-        self._arm()
+        self._later.want(TICK_SECONDS)
 
     async def flush(self, *, is_last: bool = False) -> None:
         """Write what is due, at the end everything; what cannot be written waits."""
@@ -196,28 +194,15 @@ class Accesses:
 
     async def close(self) -> None:
         """Write everything; called after the last request, while the store is still open."""
-        self._is_closing = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._writing is not None:
-            await asyncio.wait({self._writing})
+        await self._later.end()
         await self.flush(is_last=True)
 
-    def _arm(self) -> None:
-        if self._timer is None and self._writing is None and not self._is_closing:
-            self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._begin)
-
-    def _begin(self) -> None:
-        self._timer = None
-        self._writing = asyncio.get_running_loop().create_task(self.flush())
-        self._writing.add_done_callback(self._written)
-
-    def _written(self, done: asyncio.Task[None]) -> None:
-        self._writing = None
-        if not done.cancelled() and (error := done.exception()) is not None:
-            logger.error("accesses lost", exc_info=error)
-        if self._kinds or self._uses:
-            self._arm()
+    async def _flush_and_go_on(self) -> None:
+        try:
+            await self.flush()
+        finally:
+            if self._kinds or self._uses:
+                self._later.want(TICK_SECONDS)
 
 
 async def _write(

@@ -11,7 +11,6 @@ committed, before the first of them leaves. What left is counted as for any othe
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -27,6 +26,7 @@ from registry.domain.models import Model, Version
 from registry.domain.principals import Principal
 from registry.domain.references import ModelReference, VersionReference
 from registry.errors import NotFound
+from registry.services.later import Later
 from registry.services.resolve import DraftFiles, Tree, follow, require_model
 from store.errors import StoreError
 from store.index.transactions import Tx
@@ -51,11 +51,7 @@ class DownloadLog:
         self._store = store
         self._counts: dict[_Key, list[int]] = {}
         self._lost = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._writing: asyncio.Task[None] | None = None
-        self._is_due = False
-        self._is_put_off = False
-        """Writing failed; the next try is the timer's."""
+        self._later = Later(self._write)
 
     @property
     def waiting(self) -> int:
@@ -78,10 +74,10 @@ class DownloadLog:
                 self._lost += 1
                 return None
             count = self._counts[key] = [0, 0]
-        if len(self._counts) >= EARLY and not self._is_put_off:
-            self._begin()
-        elif self._timer is None:
-            self._arm()
+        if len(self._counts) >= EARLY:
+            self._later.hurry()
+        else:
+            self._later.want(FLUSH_SECONDS)
         return count
 
     async def flush(self) -> None:
@@ -89,13 +85,8 @@ class DownloadLog:
 
         What was being written when it began has been, or waits again, before that is tried.
         """
-        await self._settle()
+        await self._later.settle()
         await self._flush()
-
-    async def _settle(self) -> None:
-        while self._writing is not None:
-            await asyncio.wait({self._writing})
-            await asyncio.sleep(0)  # a turn of the loop for what follows a task that is done
 
     async def _flush(self) -> None:
         counts, self._counts = self._counts, {}
@@ -114,46 +105,21 @@ class DownloadLog:
 
     async def close(self) -> None:
         """Write everything; called after the last request, while the store is still open."""
-        await self._settle()
-        if self._timer is not None:
-            self._timer.cancel()
+        await self._later.end()
         try:
             await self._flush()
         except StoreError as error:
             logger.error("downloads lost at the end", counts=self.waiting, error=str(error))
 
-    def _arm(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._fire)
-
-    def _fire(self) -> None:
-        self._timer = None
-        self._is_put_off = False
-        self._begin()
-
-    def _begin(self) -> None:
-        if self._writing is not None:
-            self._is_due = True
-            return
-        self._writing = asyncio.get_running_loop().create_task(self._write())
-        self._writing.add_done_callback(self._written)
-
     async def _write(self) -> None:
         try:
             await self._flush()
-        except StoreError as error:
-            logger.warning("downloads wait", counts=self.waiting, error=str(error))
-            self._is_put_off = True
-        except Exception:
-            logger.exception("downloads wait", counts=self.waiting)
-            self._is_put_off = True
-
-    def _written(self, _: asyncio.Task[None]) -> None:
-        self._writing = None
-        is_due, self._is_due = self._is_due, False
-        if is_due and not self._is_put_off:
-            self._begin()
-        elif self._counts and self._timer is None:
-            self._arm()
+        except Exception as error:
+            trace = not isinstance(error, StoreError)
+            logger.warning("downloads wait", counts=self.waiting, error=str(error), exc_info=trace)
+            self._later.put_off(FLUSH_SECONDS)
+        if self._counts:
+            self._later.want(FLUSH_SECONDS)
 
     def _take_back(self, counts: dict[_Key, list[int]]) -> None:
         """Put counts that were not written before those that came meanwhile."""

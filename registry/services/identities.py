@@ -11,7 +11,6 @@ on its request's way, and a kill loses what was used in the last second.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from functools import partial
 from typing import Final
@@ -28,6 +27,7 @@ from registry.domain.ids import TOKEN
 from registry.domain.principals import Kind, Principal, visibility_of
 from registry.domain.roles import ALL_WORDS, NO_WORDS, WORDS, Rights, Words, matches, registry_words
 from registry.errors import Unauthenticated
+from registry.services.later import Later
 from store.clock import SECOND
 from store.errors import StoreError
 from store.index.transactions import Tx, Unit
@@ -64,8 +64,7 @@ class Identities:
         self._noted: dict[str, int] = {}
         """When the last use of a token or session was noted; as many as are remembered."""
         self._used: dict[str, int] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._writing: asyncio.Task[None] | None = None
+        self._later = Later(self._write)
         self.nobody = anonymous(anonymous_read=anonymous_read)
 
     async def of_token(self, text: str) -> Principal:
@@ -86,10 +85,7 @@ class Identities:
 
     async def close(self) -> None:
         """Write what is noted; called after the last request, while the store is still open."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._writing is not None:
-            await asyncio.wait({self._writing})
+        await self._later.end()
         await self._write()
 
     async def _find(self, key: str | bytes, load: Unit[Known | None]) -> Principal:
@@ -132,18 +128,7 @@ class Identities:
             return
         self._noted[id] = now
         self._used[id] = now
-        if self._timer is None:
-            self._arm()
-
-    def _arm(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._begin)
-
-    def _begin(self) -> None:
-        self._timer = None
-        if self._writing is not None and not self._writing.done():
-            self._arm()
-            return
-        self._writing = asyncio.get_running_loop().create_task(self._write())
+        self._later.want(NOTE_SECONDS)
 
     async def _write(self) -> None:
         used, self._used = self._used, {}

@@ -240,7 +240,7 @@ async def test_counts_are_written_by_themselves(
     call_later = loop.call_later
 
     def noting(delay: float, callback: Any, *arguments: Any, **more: Any) -> asyncio.TimerHandle:
-        if getattr(callback, "__self__", None) is log:
+        if getattr(callback, "__self__", None) is log._later:
             delays.append((delay, log.waiting))
         return call_later(delay, callback, *arguments, **more)
 

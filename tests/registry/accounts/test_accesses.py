@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import msgspec
@@ -207,23 +206,6 @@ async def test_a_use_that_two_workers_saw_is_told_once(people: People, root: Per
 
     found = [one["after"]["address"] for one in await told(people, "token")]
     assert found == ["10.0.0.1", "10.0.0.2"]
-
-
-async def test_nothing_begins_behind_the_end(
-    people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("registry.services.accesses.TICK_SECONDS", 0)
-    worker = Accesses(people.store)
-    worker.refused(refusal("10.0.0.1"))
-    while worker._writing is None:
-        await asyncio.sleep(0)
-
-    await worker.close()
-    for _ in range(3):
-        await asyncio.sleep(0)
-
-    assert worker._timer is None
-    assert worker._writing is None
 
 
 async def test_uses_are_remembered_within_bounds(people: People) -> None:
