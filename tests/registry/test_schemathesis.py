@@ -326,6 +326,15 @@ def test_a_documented_idempotency_key_is_honoured(talk: Talk, label: str) -> Non
 # The driver itself
 
 
+def test_a_scrub_that_would_go_on_for_hours_is_ended_for_the_next(talk: Talk) -> None:
+    talk.world.put("/blobs/slow.bin", b"a byte a second" * 100)
+    talk.world.api("POST", "scrub", {"rate_bytes_per_second": 1})
+
+    case = talk.world.request(OPERATIONS["POST /api/v1/scrub"])
+
+    assert case.call(base_url=talk.server.url, session=talk.session, timeout=60).status_code == 202
+
+
 def test_an_undocumented_status_would_be_seen(talk: Talk) -> None:
     document = copy.deepcopy(DOCUMENT)
     del document["paths"]["/api/v1/operations/{operation}"]["get"]["responses"]["404"]
