@@ -264,7 +264,9 @@ class BatchStream:
         if source is None or not threads.direct_free:
             return 0
         await self.settle()
-        begun = source.begin_direct()
+        # Others may have taken the last ones meanwhile. With more bodies than pairs of threads all
+        # of them would read, and wait for ever for one to hash.
+        begun = source.begin_direct() if threads.direct_free else None
         if begun is None:
             return 0
         prefix, reader = begun

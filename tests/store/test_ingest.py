@@ -11,7 +11,14 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from store.batches import ASK_AGAIN_SECONDS, SPARE_BYTES, UNASKED_BYTES, Intake, Reserve
+from store.batches import (
+    ASK_AGAIN_SECONDS,
+    BATCH_BYTES,
+    SPARE_BYTES,
+    UNASKED_BYTES,
+    Intake,
+    Reserve,
+)
 from store.digest import Digest
 from store.errors import DigestMismatch, SizeMismatch, StorageFull, Unavailable
 from store.index import blobs as rows
@@ -22,6 +29,7 @@ from store.ingest import HASHED_HERE_BYTES, LOOKED_UP_HERE, Ingest
 from store.opening import Store
 from store.recording import StoredBlob
 from store.segments import own_of
+from store.threads import DIRECT_BODIES
 from tests.support.storing import (
     OWNER,
     body,
@@ -403,6 +411,44 @@ async def test_a_thread_that_receives_goes_on_while_the_disk_is_asked(
 
     assert (asked, stored.size_bytes) == (2, 4 * len(CONTENT))
     assert stored.digest == Digest.of(4 * CONTENT)
+
+
+class LateDirect(Direct):
+    """One whose worth shows on the way, as a chunked body's does, when a batch is being written."""
+
+    def __init__(self, store: Store, batches: int) -> None:
+        super().__init__(batches)
+        self._threads = store.threads
+        self._is_worth_it = False
+        self.free = list[int]()
+        """How many bodies might still be read by threads whenever this one was to be."""
+
+    def begin_direct(self) -> tuple[bytes, Direct] | None:
+        if not self._is_worth_it or self.given:
+            return None
+        self.free.append(self._threads.direct_free)
+        return b"", self
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if not self._is_worth_it:
+            self._is_worth_it = True
+            yield bytes(BATCH_BYTES)
+        while not self.is_done:
+            yield bytes(self.read_blocking(memoryview(bytearray(BATCH_BYTES)))[0])
+
+
+async def test_no_more_bodies_are_read_by_threads_than_have_two_each(store: Store) -> None:
+    """Not even where all of them are worth it at one moment: they would wait for each other."""
+    sources = [LateDirect(store, 3) for _ in range(DIRECT_BODIES + 2)]
+
+    async with asyncio.timeout(60):
+        done = await asyncio.gather(*(store.ingest.receive(one, pinned()) for one in sources))
+
+    began = [free for source in sources for free in source.free]
+    assert min(began) > 0
+    assert len(began) >= DIRECT_BODIES
+    assert {stored.digest for stored, _ in done} == {Digest.of(bytes(BATCH_BYTES) + 3 * CONTENT)}
+    assert store.threads.direct_free == DIRECT_BODIES
 
 
 @pytest.mark.parametrize("batches", [3, 60])
