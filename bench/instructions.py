@@ -214,6 +214,12 @@ def risen(was: Instructions, now: Instructions) -> list[str]:
     ]
 
 
+def least(one: Instructions, other: Instructions) -> Instructions:
+    """The lower count of each path, of two runs alike."""
+    paths = {path: min(count, other.paths[path]) for path, count in one.paths.items()}
+    return msgspec.structs.replace(one, paths=paths)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.instructions", description=__doc__)
     parser.add_argument("--record", action="store_true", help="write instructions.json")
@@ -237,6 +243,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not is_comparable(was, now):
         sys.stdout.write("not compared: recorded by other means or under other versions\n")
     problems = risen(was, now)
+    if problems:
+        # Starting is thousands of millions of instructions, of which two runs may differ by some.
+        sys.stdout.writelines(f"{line}: counted once more\n" for line in problems)
+        problems = risen(was, least(now, measure()))
     sys.stdout.writelines(f"{line}\n" for line in problems)
     return 1 if problems else 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -23,6 +25,20 @@ def test_three_per_cent_more_is_noise_and_more_than_that_is_told() -> None:
 def test_counts_by_something_else_or_under_other_versions_are_not_judged() -> None:
     assert risen(WAS, with_(99_999, counted_by="hardware")) == []
     assert risen(WAS, with_(99_999, versions={"python": "3.12.1"})) == []
+
+
+@pytest.mark.parametrize(("second", "code"), [(100, 0), (200, 1)])
+def test_what_has_risen_once_is_counted_once_more(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, second: int, code: int
+) -> None:
+    recorded = tmp_path / "recorded.json"
+    recorded.write_bytes(msgspec.json.encode(with_(100)))
+    runs = iter([with_(200), with_(second)])
+    monkeypatch.setattr(instructions, "RECORDED", recorded)
+    monkeypatch.setattr(instructions, "measure", lambda: next(runs))
+
+    assert instructions.main([]) == code
+    assert next(runs, None) is None
 
 
 def test_every_path_is_recorded() -> None:
