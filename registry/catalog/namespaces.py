@@ -39,7 +39,7 @@ _AFTER = (
     .order_by(namespaces.c.folded)
     .limit(bindparam("limit"))
 )
-_PAGE = Statement(lambda: _AFTER)
+_PAGE = Statement(_AFTER)
 _PAGE_SEEN = Statement(lambda: _AFTER.where(shows_namespace()))
 _PAGE_OF_FEW = Statement(lambda: _AFTER.where(of_few(namespaces.c.id)))
 _SHOWN = Statement(

@@ -64,9 +64,9 @@ _OF_REGISTRY = _SELECT.where(retention_policies.c.scope == literal("'registry'")
 # Three look-ups of a key; at most three rows, the nearest chosen by who asked.
 _COVERING = Statement(lambda: union_all(_OF_MODEL, _OF_NAMESPACE, _OF_REGISTRY))
 _AT = {
-    "model": Statement(lambda: _OF_MODEL),
-    "namespace": Statement(lambda: _OF_NAMESPACE),
-    "registry": Statement(lambda: _OF_REGISTRY),
+    "model": Statement(_OF_MODEL),
+    "namespace": Statement(_OF_NAMESPACE),
+    "registry": Statement(_OF_REGISTRY),
 }
 _ANY_ACTIVE = Statement(
     lambda: (

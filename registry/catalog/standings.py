@@ -91,7 +91,7 @@ _candidates = (
     )
     .where(versions.c.deleted_at.is_(None), models.c.deleted_at.is_(None))
 )
-_ALL = Statement(lambda: _candidates)
+_ALL = Statement(_candidates)
 _models = func.json_each(bindparam("models", type_=Text)).table_valued("value", name="changed")
 _OF_MODELS = Statement(
     lambda: _candidates.where(bindings.c.model.in_(select(_models.c.value))).limit(

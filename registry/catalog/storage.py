@@ -122,7 +122,7 @@ _owning = (
     .order_by(models.c.id)
     .limit(bindparam("limit"))
 )
-_OWNING = Statement(lambda: _owning)
+_OWNING = Statement(_owning)
 _OWNING_SEEN = Statement(lambda: _owning.where(sees_model()))
 _OWNING_OF_FEW = Statement(lambda: _owning.where(of_few(refs.c.owner)))
 

@@ -37,7 +37,7 @@ _BEFORE: Final = (
     .order_by(tokens.c.id.desc())
     .limit(bindparam("limit"))
 )
-_PAGE = Statement(lambda: _BEFORE)
+_PAGE = Statement(_BEFORE)
 _PAGE_HOLDING = Statement(lambda: _BEFORE.where(*_HOLDS))
 _HELD = Statement(
     lambda: select(func.count()).select_from(

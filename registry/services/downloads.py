@@ -115,8 +115,8 @@ class DownloadLog:
         try:
             await self._flush()
         except Exception as error:
-            trace = not isinstance(error, StoreError)
-            logger.warning("downloads wait", counts=self.waiting, error=str(error), exc_info=trace)
+            log = logger.warning if isinstance(error, StoreError) else logger.exception
+            log("downloads wait", counts=self.waiting, error=str(error))
             self._later.put_off(FLUSH_SECONDS)
         if self._counts:
             self._later.want(FLUSH_SECONDS)

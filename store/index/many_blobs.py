@@ -55,7 +55,7 @@ _renewing = insert(blobs).from_select(
         bindparam("now", type_=BigInteger),
     ),
 )
-_INSERT = Statement(lambda: _renewing)
+_INSERT = Statement(_renewing)
 _INSERT_OR_RENEW = Statement(
     lambda: _renewing.on_conflict_do_update(
         index_elements=["digest"], set_={"last_claimed": _renewing.excluded.last_claimed}
